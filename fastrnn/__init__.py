@@ -1,0 +1,34 @@
+"""Fused recurrent kernels for NumPy arrays: RNN, LSTM and GRU with backpropagation through time.
+
+    lstm = fastrnn.LSTM(64, 128)
+    y, (h_n, c_n) = lstm(x)                          # x (T, B, 64)
+    y, state, tape = lstm.forward(x)
+    gradients = lstm.backward(tape, dy)              # .x, .state, .parameters[name]
+
+Names, arguments, gate order and the layout of states are those of `torch.nn`.
+"""
+
+from fastrnn.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.device import Device, devices, get_num_threads, set_num_threads
+from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.tape import Gradients, Tape
+from fastrnn.weights.safetensors import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Device",
+    "GRUCell",
+    "Gradients",
+    "LSTMCell",
+    "RNNCell",
+    "Tape",
+    "__version__",
+    "devices",
+    "get_num_threads",
+    "load",
+    "set_num_threads",
+]

@@ -1,0 +1,240 @@
+"""The cells: one time step of RNN, LSTM and GRU."""
+
+from collections.abc import Mapping
+from typing import Any, Generic
+
+import numpy as np
+from fastrnn_kernels.cell import Cell
+from fastrnn_kernels.cpu import Weights
+from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
+from fastrnn_kernels.lstm import LSTM
+from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
+
+from fastrnn import check
+from fastrnn.check import Array
+from fastrnn.parameters import Recurrent
+from fastrnn.tape import Gradients, State, Tape
+
+
+class RecurrentCell(Recurrent, Generic[State]):
+    """One step of a recurrent layer. Use RNNCell, LSTMCell or GRUCell.
+
+    Without the batch axis (unbatched input) B falls out of every shape.
+    """
+
+    def _set_up_cell(
+        self, *, input_size: int, hidden_size: int, bias: bool, device: str, dtype: Any
+    ) -> None:
+        self.input_size = check.size("input_size", input_size)
+        self.hidden_size = check.size("hidden_size", hidden_size)
+        self.bias = check.flag("bias", bias)
+        self._set_up(device, dtype)
+        G, I, H = len(self._cell.gates), self.input_size, self.hidden_size
+        self._shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, H)}
+        if self.bias:
+            self._shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
+
+    def _make_weights(self, values: Mapping[str, Array]) -> tuple[Weights, ...]:
+        biases = values.get("bias_ih"), values.get("bias_hh")
+        return (Weights(self._cell, values["weight_ih"], values["weight_hh"], *biases),)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another cell of the same kind and size."""
+        return {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "bias": self.bias,
+            "device": self.device,
+            "dtype": str(self.dtype),
+        }
+
+    def __call__(self, x: Any, state: State | None = None) -> State:
+        """One step, without a tape.
+
+        x (B, I) or (I,): the input, in the cell's float type.
+        state: h (B, H), for the LSTM (h, c), (B, H) each; zeros if None.
+
+        Returns the new state. Raises TypeError or ValueError for wrong arguments.
+        """
+        return self._step(x, state, taping=False)[0]
+
+    def forward(self, x: Any, state: State | None = None) -> tuple[State, Tape]:
+        """One step, and the tape that `backward` needs. Arguments as those of a plain call."""
+        new, one, batched = self._step(x, state, taping=True)
+        shape = (one.rows.B, self.hidden_size) if batched else (self.hidden_size,)
+        return new, Tape(self, shape, batched, (one,), (None,))
+
+    def backward(self, tape: Tape, dstate: State) -> Gradients[State]:
+        """Gradients of a loss through one step.
+
+        tape: from this cell's `forward`. dstate: gradient of the new state, laid out like it.
+
+        Returns the gradients of x, of the old state, and of each parameter by name. Raises
+        TypeError or ValueError for wrong arguments.
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape is a {type(tape).__name__}, wanted the Tape that forward gives")
+        if tape.owner is not self:
+            raise ValueError(f"tape comes from another cell, {tape.owner!r}")
+        if dstate is None:
+            raise TypeError("dstate is None, wanted the gradient of the new state")
+        one = tape.passes[0]
+        B, H = one.rows.B, self.hidden_size
+        h, rest = self._states("dstate", dstate, B, tape.batched)
+        nothing = np.zeros((1, B, H), self.dtype)
+        run = self._kernels.start_backward(one, nothing, 0, h, rest)
+        self._kernels.run(run.tasks, run.work)
+        found = run.finish()
+        parameters = {"weight_ih": found.w_ih, "weight_hh": found.w_hh}
+        if self.bias:
+            parameters |= {"bias_ih": found.b_ih, "bias_hh": found.b_hh}
+        dx = found.x[0] if tape.batched else found.x[0, 0]
+        return Gradients(
+            dx, self._joined(found.start_h, found.start_rest, tape.batched), parameters
+        )
+
+    def _step(self, x: Any, state: Any, *, taping: bool) -> tuple[State, Any, bool]:
+        x = check.floats("input", x, self.dtype, self._owner)
+        if x.ndim not in (1, 2):
+            raise ValueError(f"input has shape {x.shape}, wanted (B, I) or, unbatched, (I,)")
+        batched = x.ndim == 2
+        if x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"input {'(B, I)' if batched else '(I,)'} has I={x.shape[-1]}, "
+                f"this cell takes {self.input_size}"
+            )
+        B = x.shape[0] if batched else 1
+        x = x.reshape(1, B, self.input_size)
+        # The tape must not change when the caller fills the same array with the next input.
+        x = np.array(x, order="C") if taping else check.ready(x)
+        h, rest = self._states("state", state, B, batched)
+        y = np.empty((1, B, self.hidden_size), self.dtype)
+        rows = self._kernels.Rows(1, B)
+        weights = self._version.weights[0]
+        run = self._kernels.start_forward(weights, x, h, rest, rows, y, 0, taping=taping)
+        self._kernels.run(run.tasks, run.work)
+        return self._joined(run.final_h, run.final_rest, batched), run.tape, batched
+
+    def _states(self, name: str, given: Any, B: int, batched: bool) -> tuple[Array, Array]:
+        """h (B, H) and the other states (states but h, B, H), zeros if none were given."""
+        H, letters = self.hidden_size, self._cell.states
+        if given is None:
+            return np.zeros((B, H), self.dtype), np.zeros((len(letters) - 1, B, H), self.dtype)
+        shape, axes = ((B, H), "(B, H)") if batched else ((H,), "(H,)")
+        shapes = [shape] * len(letters)
+        states = check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
+        h, *others = (check.ready(state.reshape(B, H)) for state in states)
+        rest = np.empty((len(letters) - 1, B, H), self.dtype)
+        for k, state in enumerate(others):
+            rest[k] = state
+        return h, rest
+
+    def _joined(self, h: Array, rest: Array, batched: bool) -> State:
+        states = (h, *rest) if batched else (h[0], *rest[:, 0])
+        return states[0] if len(states) == 1 else states  # type: ignore[return-value]
+
+
+class RNNCell(RecurrentCell[Array]):
+    """One step of the simple recurrent network, as `torch.nn.RNNCell`.
+
+        h' = φ(W_ih x + b_ih + W_hh h + b_hh),  φ = tanh or ReLU
+
+    Parameters: weight_ih (H, I), weight_hh (H, H), bias_ih and bias_hh (H,).
+    Arguments as those of `RNN`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        *,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, bias=bias,
+            nonlinearity=nonlinearity, device=device, dtype=dtype,
+        )  # fmt: skip
+        self._draw(seed)
+
+    def _configure(self, *, nonlinearity: str, **common: Any) -> None:
+        self.nonlinearity = check.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        self._set_up_cell(**common)
+
+    @property
+    def _cell(self) -> Cell:
+        return RNN_RELU if self.nonlinearity == "relu" else RNN_TANH
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another cell of the same kind and size."""
+        return {**super().config(), "nonlinearity": self.nonlinearity}
+
+
+class LSTMCell(RecurrentCell[tuple[Array, Array]]):
+    """One step of the LSTM, as `torch.nn.LSTMCell`: `h, c = cell(x, (h, c))`.
+
+    Equations and order of the gates as in `LSTM`. Parameters: weight_ih (4 H, I),
+    weight_hh (4 H, H), bias_ih and bias_hh (4 H,).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, bias=bias, device=device, dtype=dtype
+        )
+        self._draw(seed)
+
+    def _configure(self, **common: Any) -> None:
+        self._set_up_cell(**common)
+
+    @property
+    def _cell(self) -> Cell:
+        return LSTM
+
+
+class GRUCell(RecurrentCell[Array]):
+    """One step of the GRU, as `torch.nn.GRUCell`: `h = cell(x, h)`.
+
+    Equations and order of the gates as in `GRU`. Parameters: weight_ih (3 H, I),
+    weight_hh (3 H, H), bias_ih and bias_hh (3 H,).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        reset_after: bool = True,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, bias=bias,
+            reset_after=reset_after, device=device, dtype=dtype,
+        )  # fmt: skip
+        self._draw(seed)
+
+    def _configure(self, *, reset_after: bool, **common: Any) -> None:
+        self.reset_after = check.flag("reset_after", reset_after)
+        self._set_up_cell(**common)
+
+    @property
+    def _cell(self) -> Cell:
+        return GRU if self.reset_after else GRU_RESET_BEFORE
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another cell of the same kind and size."""
+        return {**super().config(), "reset_after": self.reset_after}

@@ -1,0 +1,161 @@
+"""The door: everything a user passes is checked here, once, before a kernel sees it.
+
+Each error names the argument, what came and what was wanted.
+"""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class _Writeable:
+    """The same memory, not marked read-only.
+
+    Numba compiles a kernel anew for read-only arrays; kernels do not write their inputs.
+    """
+
+    def __init__(self, array: Array) -> None:
+        self._array = array  # keeps the memory alive
+        interface = dict(array.__array_interface__)
+        interface["data"] = (array.ctypes.data, False)
+        self.__array_interface__ = interface
+
+
+def ready(array: Array) -> Array:
+    """The array as kernels take it: C-contiguous and aligned, copied only if it is not."""
+    array = np.require(array, requirements=["C", "A"])
+    return array if array.flags.writeable else np.asarray(_Writeable(array))
+
+
+def flag(name: str, value: Any) -> bool:
+    """A boolean."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} is {value!r}, wanted True or False")
+    return bool(value)
+
+
+def size(name: str, value: Any, least: int = 1) -> int:
+    """An integer of at least `least`."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} is {value!r}, wanted an integer")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, wanted an integer") from None
+    if number < least:
+        raise ValueError(f"{name} is {number}, wanted at least {least}")
+    return number
+
+
+def probability(name: str, value: Any) -> float:
+    """A number from 0 to 1."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name} is {value!r}, wanted a number from 0 to 1")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}, wanted a number from 0 to 1")
+    return float(value)
+
+
+def choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """One of a few words."""
+    wanted = ", ".join(repr(word) for word in choices)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}, wanted one of {wanted}")
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}, wanted one of {wanted}")
+    return value
+
+
+def float_type(name: str, value: Any) -> np.dtype[Any]:
+    """float32 or float64."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, wanted 'float32' or 'float64'") from None
+    if value is None or dtype not in _DTYPES:
+        raise ValueError(f"{name} is {value!r}, wanted 'float32' or 'float64'")
+    return dtype
+
+
+def array(name: str, value: Any) -> Array:
+    """Anything NumPy takes for an array of numbers."""
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{name} is no array: {error}") from None
+
+
+def floats(name: str, value: Any, dtype: np.dtype[Any], owner: str) -> Array:
+    """An array of just this float type; another one is refused, as in torch."""
+    got = array(name, value)
+    if got.dtype != dtype:
+        raise TypeError(f"{name} has dtype {got.dtype}, {owner} takes {dtype}")
+    return got
+
+
+def shaped(
+    name: str, value: Any, dtype: np.dtype[Any], shape: Shape, axes: str, owner: str
+) -> Array:
+    """An array of this float type and shape."""
+    got = floats(name, value, dtype, owner)
+    if got.shape != shape:
+        raise ValueError(f"{name} has shape {got.shape}, wanted {axes} = {shape}")
+    return got
+
+
+def states(
+    name: str,
+    value: Any,
+    letters: Sequence[str],
+    shapes: Sequence[Shape],
+    axes: str,
+    dtype: np.dtype[Any],
+    owner: str,
+) -> list[Array]:
+    """The states of a cell: an array if it has one, else a tuple of them."""
+    if len(letters) == 1:
+        return [shaped(name, value, dtype, shapes[0], axes, owner)]
+    if not isinstance(value, tuple | list) or len(value) != len(letters):
+        got = f"{len(value)} of them" if isinstance(value, tuple | list) else type(value).__name__
+        raise TypeError(f"{name} is {got}, wanted a tuple of arrays ({', '.join(letters)})")
+    return [
+        shaped(f"{name} ({letter})", one, dtype, shape, axes, owner)
+        for letter, one, shape in zip(letters, value, shapes, strict=True)
+    ]
+
+
+def lengths(value: Any, T: int, B: int) -> NDArray[np.int64] | None:
+    """The (B,) lengths of the sequences, each from 0 to T."""
+    if value is None:
+        return None
+    got = array("lengths", value)
+    if got.size == 0 and got.dtype == np.float64:  # what NumPy makes of an empty list
+        got = got.astype(np.int64)
+    if got.dtype.kind not in "iu":
+        raise TypeError(f"lengths has dtype {got.dtype}, wanted integers")
+    if got.shape != (B,):
+        raise ValueError(f"lengths has shape {got.shape}, wanted (B,) = ({B},)")
+    wrong = got[(got < 0) | (got > T)]
+    if wrong.size:
+        raise ValueError(f"lengths holds {wrong[0]}, wanted 0 to T = {T}")
+    return got.astype(np.int64)
+
+
+def reset(value: Any, shape: Shape, axes: str) -> NDArray[np.bool_] | None:
+    """The boolean mask of sequence boundaries."""
+    if value is None:
+        return None
+    got = array("reset", value)
+    if got.dtype != np.bool_:
+        raise TypeError(f"reset has dtype {got.dtype}, wanted booleans")
+    if got.shape != shape:
+        raise ValueError(f"reset has shape {got.shape}, wanted {axes} = {shape}")
+    return got

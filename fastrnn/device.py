@@ -1,0 +1,114 @@
+"""Where a layer runs: "auto", "cpu" or "cuda", and what this machine has of them."""
+
+import ctypes
+import ctypes.util
+import platform
+import sys
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import llvmlite.binding as llvm
+from fastrnn_kernels import cpu
+from fastrnn_kernels.cpu import host
+
+from fastrnn import check
+
+_NO_KERNELS = "this version of fastrnn has no CUDA kernels yet"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device, whether fastrnn can use it here, and if not, why."""
+
+    name: str
+    available: bool
+    reason: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+
+
+def set_num_threads(threads: int) -> None:
+    """Set how many CPU threads a call may use, the calling one among them.
+
+    Raises TypeError or ValueError if `threads` is not an integer of at least 1. Results
+    do not depend on it.
+    """
+    cpu.set_num_threads(check.size("threads", threads))
+
+
+def get_num_threads() -> int:
+    """How many CPU threads a call may use: at first, as many as the process has CPUs."""
+    return cpu.get_num_threads()
+
+
+def devices() -> list[Device]:
+    """The devices that fastrnn knows, with what this machine has of them."""
+    return [_cpu(), _cuda()]
+
+
+def kernels_for(device: str) -> ModuleType:
+    """The module whose kernels run on a device.
+
+    Raises RuntimeError, with the reason, for "cuda" where it cannot be used; "auto" takes
+    what there is.
+    """
+    check.choice("device", device, ("auto", "cpu", "cuda"))
+    if device == "cuda":
+        cuda = _cuda()
+        raise RuntimeError(f"device 'cuda' cannot be used: {cuda.reason}")
+    return cpu
+
+
+def _cpu() -> Device:
+    vector = [
+        name for name in ("avx512f", "avx2", "fma", "neon", "avx512bf16") if name in host.FEATURES
+    ]
+    return Device(
+        "cpu",
+        True,
+        details={
+            "model": _cpu_model(),
+            "architecture": f"{platform.machine()} ({llvm.get_host_cpu_name()})",
+            "vector registers": f"{host.REGISTERS} of {8 * host.VECTOR_BYTES} bits",
+            "features": ", ".join(vector) or "none that fastrnn uses",
+            "threads": f"{get_num_threads()} of {cpu.available_cpus()} CPUs",
+            "threading layer": "fastrnn's own pool of Python threads; kernels release the GIL",
+        },
+    )
+
+
+def _cpu_model() -> str:
+    if sys.platform == "linux":
+        try:
+            with open("/proc/cpuinfo", encoding="utf-8") as file:
+                for line in file:
+                    key, _, value = line.partition(":")
+                    if key.strip() == "model name":
+                        return value.strip()
+        except OSError:
+            pass  # no /proc in this container: the platform's word has to do
+    return platform.processor() or platform.machine()
+
+
+def _cuda() -> Device:
+    gpus, reason = _gpus()
+    if gpus:
+        return Device("cuda", False, _NO_KERNELS, {"gpu": ", ".join(gpus)})
+    return Device("cuda", False, f"{_NO_KERNELS}, and {reason}")
+
+
+def _gpus() -> tuple[list[str], str]:
+    """Names of the NVIDIA GPUs, or why there are none, from the driver itself."""
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        return [], f"no NVIDIA driver was found ({library})"
+    count, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status != 0:
+        return [], f"the NVIDIA driver reports error {status}"
+    names = []
+    for index in range(count.value):
+        if driver.cuDeviceGetName(name, len(name), index) == 0:
+            names.append(name.value.decode(errors="replace"))
+    return names, "" if names else "the NVIDIA driver reports no GPU"

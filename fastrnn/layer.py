@@ -1,0 +1,268 @@
+"""What RNN, LSTM and GRU share: a stack of layers over whole sequences."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Generic
+
+import numpy as np
+from fastrnn_kernels.cpu import Tape as Pass
+from fastrnn_kernels.cpu import Weights
+
+from fastrnn import check
+from fastrnn.check import Array
+from fastrnn.parameters import Recurrent
+from fastrnn.sequence import Call, run_backward, run_forward
+from fastrnn.tape import Gradients, State, Tape
+
+
+class Layer(Recurrent, Generic[State]):
+    """A stack of recurrent layers of one kind. Use RNN, LSTM or GRU.
+
+    D is 2 if bidirectional, else 1; P, the width of h, is H, or proj_size where that is
+    set. Without the batch axis (unbatched input) B falls out of every shape.
+    """
+
+    proj_size: int = 0
+
+    def _set_up_stack(
+        self,
+        *,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        device: str,
+        dtype: Any,
+    ) -> None:
+        """Check the arguments and fix the shapes of the parameters; draw nothing."""
+        self.input_size = check.size("input_size", input_size)
+        self.hidden_size = check.size("hidden_size", hidden_size)
+        self.num_layers = check.size("num_layers", num_layers)
+        self.bias = check.flag("bias", bias)
+        self.batch_first = check.flag("batch_first", batch_first)
+        self.dropout = check.probability("dropout", dropout)
+        self.bidirectional = check.flag("bidirectional", bidirectional)
+        self._set_up(device, dtype)
+        if self.dropout > 0 and self.num_layers == 1:
+            warnings.warn(
+                f"dropout stands between layers, so dropout={dropout} does nothing with one layer",
+                UserWarning,
+                stacklevel=5,
+            )
+        G, H, P = len(self._cell.gates), self.hidden_size, self.state_size
+        self._shapes = {}
+        for layer in range(self.num_layers):
+            width = self.input_size if layer == 0 else self.directions * P
+            for suffix in self._suffixes(layer):
+                self._shapes[f"weight_ih{suffix}"] = (G * H, width)
+                self._shapes[f"weight_hh{suffix}"] = (G * H, P)
+                if self.bias:
+                    self._shapes[f"bias_ih{suffix}"] = (G * H,)
+                    self._shapes[f"bias_hh{suffix}"] = (G * H,)
+                if self.proj_size:
+                    self._shapes[f"weight_hr{suffix}"] = (P, H)
+
+    @property
+    def directions(self) -> int:
+        """D: 2 if bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def state_size(self) -> int:
+        """P: the width of h."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """D * P: the width of y."""
+        return self.directions * self.state_size
+
+    def _suffixes(self, layer: int) -> list[str]:
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
+
+    def _make_weights(self, values: Mapping[str, Array]) -> tuple[Weights, ...]:
+        return tuple(
+            Weights(
+                self._cell,
+                values[f"weight_ih{suffix}"],
+                values[f"weight_hh{suffix}"],
+                values.get(f"bias_ih{suffix}"),
+                values.get(f"bias_hh{suffix}"),
+                values.get(f"weight_hr{suffix}"),
+            )
+            for layer in range(self.num_layers)
+            for suffix in self._suffixes(layer)
+        )
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another layer of the same kind and size."""
+        return {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "bias": self.bias,
+            "batch_first": self.batch_first,
+            "dropout": self.dropout,
+            "bidirectional": self.bidirectional,
+            "device": self.device,
+            "dtype": str(self.dtype),
+        }
+
+    def __call__(
+        self, x: Any, state: State | None = None, lengths: Any = None, reset: Any = None
+    ) -> tuple[Array, State]:
+        """Run over a whole sequence, without dropout and without a tape.
+
+        x (T, B, I), or (B, T, I) with batch_first, or (T, I): the input, in the layer's
+            float type, any strides. NaN and infinity pass through.
+        state: h_0 (num_layers * D, B, P); for the LSTM (h_0, c_0), c_0 (num_layers * D, B, H).
+            Zeros if None.
+        lengths (B,): steps of each sequence, 0 to T, in any order; all T if None. What is
+            past the end is not read, and comes out 0.
+        reset (T, B), or (B, T) with batch_first, or (T,): where true, a new sequence begins
+            at that step: the row goes back to the given state before it, and the reverse
+            direction, which comes from the other side, after it.
+
+        Returns y (T, B, D * P), or as x is laid out, and the state at each sequence's own
+        end, laid out like `state`. Raises TypeError or ValueError for wrong arguments.
+        """
+        call = self._call(x, state, lengths, reset)
+        y, final, _, _ = run_forward(self, call, taping=False, dropout=0.0, rng=None)
+        return self._as_given(call, y), self._joined(call, final)
+
+    def forward(
+        self,
+        x: Any,
+        state: State | None = None,
+        lengths: Any = None,
+        reset: Any = None,
+        training: bool = True,
+        rng: np.random.Generator | None = None,
+        return_gates: bool = False,
+    ) -> tuple[Array, State, Tape]:
+        """Run over a whole sequence and keep what `backward` needs.
+
+        Arguments as those of a plain call, and
+
+        training: False turns dropout off, nothing else.
+        rng: draws the dropout masks; the layer's own generator if None.
+        return_gates: put the values of all gates and cell states, (T, B, H) each, into
+            `tape.gates[layer * D + direction][gate]`; 0 where a sequence has ended.
+
+        Returns y, the final state and the tape.
+        """
+        check.flag("training", training)
+        check.flag("return_gates", return_gates)
+        if rng is not None and not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng is {rng!r}, wanted a numpy.random.Generator")
+        call = self._call(x, state, lengths, reset)
+        y, final, passes, masks = run_forward(
+            self, call, taping=True, dropout=self.dropout if training else 0.0, rng=rng
+        )
+        given = self._as_given(call, y)
+        gates = [self._gates(one, call.batched) for one in passes] if return_gates else None
+        tape = Tape(self, given.shape, call.batched, passes, masks, gates)
+        return given, self._joined(call, final), tape
+
+    def backward(self, tape: Tape, dy: Any, dstate: State | None = None) -> Gradients[State]:
+        """Gradients of a loss by backpropagation through time.
+
+        tape: from this layer's `forward`; it may be used again.
+        dy: gradient of y, in y's shape; None for zeros. What stands at padding is ignored.
+        dstate: gradient of the final state, laid out like it; zeros if None.
+
+        Returns the gradients of x (0 at padding), of the initial state, and of each
+        parameter by name. Raises TypeError or ValueError for wrong arguments.
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape is a {type(tape).__name__}, wanted the Tape that forward gives")
+        if tape.owner is not self:
+            raise ValueError(f"tape comes from another layer, {tape.owner!r}")
+        if dy is None:
+            dy = np.zeros(tape.shape, self.dtype)
+        dy = check.shaped("dy", dy, self.dtype, tape.shape, "that of y", self._owner)
+        rows = tape.passes[0].rows
+        d_final = self._states("dstate", dstate, rows.B, tape.batched)
+        call = Call(self._time_first(dy, tape.batched), d_final, rows, None, tape.batched)
+        dx, d_start, gradients = run_backward(self, tape.passes, tape.masks, call)
+        parameters = {}
+        suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
+        for suffix, of in zip(suffixes, gradients, strict=True):
+            parameters[f"weight_ih{suffix}"] = of.w_ih
+            parameters[f"weight_hh{suffix}"] = of.w_hh
+            if self.bias:
+                parameters[f"bias_ih{suffix}"] = of.b_ih
+                parameters[f"bias_hh{suffix}"] = of.b_hh
+            if of.w_hr is not None:
+                parameters[f"weight_hr{suffix}"] = of.w_hr
+        return Gradients(self._as_given(call, dx), self._joined(call, d_start), parameters)
+
+    def _call(self, x: Any, state: Any, lengths: Any, reset: Any) -> Call:
+        """Check the arguments of a pass; arrays come out time first and with a batch axis."""
+        x = check.floats("input", x, self.dtype, self._owner)
+        axes = "(B, T, I)" if self.batch_first else "(T, B, I)"
+        if x.ndim not in (2, 3):
+            raise ValueError(f"input has shape {x.shape}, wanted {axes} or, unbatched, (T, I)")
+        batched = x.ndim == 3
+        if x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"input {axes if batched else '(T, I)'} has I={x.shape[-1]}, "
+                f"this layer takes {self.input_size}"
+            )
+        x = check.ready(self._time_first(x, batched))
+        T, B = x.shape[:2]
+        if lengths is not None and not batched:
+            lengths = check.array("lengths", lengths).reshape(-1)
+        steps = check.lengths(lengths, T, B)
+        shape = ((B, T) if self.batch_first else (T, B)) if batched else (T,)
+        mask = check.reset(reset, shape, axes.replace(", I", "") if batched else "(T,)")
+        if mask is not None:
+            mask = np.array(self._time_first(mask, batched), order="C")
+        rows = self._kernels.Rows(T, B, steps)
+        return Call(x, self._states("state", state, B, batched), rows, mask, batched)
+
+    def _states(self, name: str, given: Any, B: int, batched: bool) -> tuple[Array, ...]:
+        """The states as (num_layers * D, B, width) each, zeros if none were given."""
+        many, letters = self.num_layers * self.directions, self._cell.states
+        widths = (self.state_size,) + (self.hidden_size,) * (len(letters) - 1)
+        if given is None:
+            return tuple(np.zeros((many, B, width), self.dtype) for width in widths)
+        shapes = [(many, B, width) if batched else (many, width) for width in widths]
+        axes = (
+            "(num_layers * directions, B, width)" if batched else "(num_layers * directions, width)"
+        )
+        states = check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
+        return tuple(
+            check.ready(state.reshape(many, B, width))
+            for state, width in zip(states, widths, strict=True)
+        )
+
+    def _time_first(self, array: Array, batched: bool) -> Array:
+        if not batched:
+            return array[:, None]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def _as_given(self, call: Call, array: Array) -> Array:
+        """Time first with a batch axis -> laid out as the user's input."""
+        if not call.batched:
+            return array[:, 0]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def _joined(self, call: Call, states: tuple[Array, ...]) -> State:
+        shaped = states if call.batched else tuple(state[:, 0] for state in states)
+        return shaped[0] if len(shaped) == 1 else shaped  # type: ignore[return-value]
+
+    def _gates(self, one: Pass, batched: bool) -> dict[str, Array]:
+        """The values of the gates of one pass, by name."""
+        T, B, _, H = one.saved.shape
+        running = one.rows.running
+        gates = {}
+        for name in self._cell.gates:
+            values = np.zeros((T * B, H), self.dtype)
+            position = self._cell.saved.index(name)
+            values[running] = one.saved.reshape(T * B, -1, H)[running, position]
+            gates[name] = values.reshape(T, B, H) if batched else values
+        return gates

@@ -1,0 +1,187 @@
+"""Named parameters of a layer or a cell: drawn, read, changed, copied, kept."""
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+from fastrnn_kernels.cell import Cell
+from fastrnn_kernels.cpu import Weights
+
+from fastrnn import check
+from fastrnn.check import Array, Shape
+from fastrnn.device import kernels_for
+
+
+@dataclass(frozen=True, eq=False)
+class _Version:
+    """The parameters between two changes, and the kernels' weights made from them."""
+
+    values: Mapping[str, Array]
+    weights: tuple[Weights, ...]
+
+
+class Recurrent(ABC):
+    """What layers and cells share: sizes, parameters by torch's names, a device.
+
+    The parameters' arrays are never written: `update` puts new ones in their place. So a
+    pass that runs, and a tape that waits, keep the weights they began with, and threads
+    may share a layer.
+    """
+
+    input_size: int
+    hidden_size: int
+    bias: bool
+    _shapes: dict[str, Shape]
+    _version: _Version
+
+    def _set_up(self, device: str, dtype: Any) -> None:
+        """Fix the float type and the device."""
+        self.dtype: np.dtype[Any] = check.float_type("dtype", dtype)
+        self._kernels = kernels_for(device)
+        self.device = device
+        self._lock = threading.Lock()
+
+    def _draw(self, seed: Any) -> None:
+        """Draw every parameter from U(-1/√H, 1/√H), as torch does."""
+        try:
+            self._generator = np.random.default_rng(seed)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"seed is {seed!r}, which NumPy refuses: {error}") from None
+        bound = 1 / np.sqrt(self.hidden_size)
+        self._bind(
+            {
+                name: self._generator.uniform(-bound, bound, shape).astype(self.dtype)
+                for name, shape in self._shapes.items()
+            }
+        )
+
+    def _bind(self, values: dict[str, Array]) -> None:
+        """Take over arrays that belong to no one else."""
+        for value in values.values():
+            value.flags.writeable = False
+        self._version = _Version(MappingProxyType(values), self._make_weights(values))
+
+    @property
+    @abstractmethod
+    def _cell(self) -> Cell:
+        """The kernels' cell."""
+
+    @abstractmethod
+    def _configure(self, *args: Any, **kwargs: Any) -> None:
+        """Check the arguments and fix the parameters' shapes; draw nothing."""
+
+    @abstractmethod
+    def _make_weights(self, values: Mapping[str, Array]) -> tuple[Weights, ...]:
+        """The kernels' weights, layer-major, then direction."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another one of the same kind and size."""
+
+    @classmethod
+    def _restored(cls, config: Mapping[str, Any], values: Mapping[str, Any]) -> Self:
+        """Another one from its configuration and parameters, nothing drawn."""
+        self = cls.__new__(cls)
+        self._configure(**config)
+        self._generator = np.random.default_rng()
+        self._version = _Version({}, ())
+        self.load_state_dict(values)
+        return self
+
+    @property
+    def _owner(self) -> str:
+        """How errors call it."""
+        return f"this {type(self).__name__}"
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """The parameters by name, read-only. `update` changes them."""
+        return self._version.values
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the parameters under torch's names."""
+        return {name: value.copy() for name, value in self.parameters.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take all parameters from a mapping of just these names, as torch's strict loading.
+
+        Raises ValueError for a missing, an unknown or a misshapen entry, TypeError for one
+        that is no array of floats; nothing is changed then.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict is a {type(state_dict).__name__}, wanted a mapping")
+        missing = [name for name in self._shapes if name not in state_dict]
+        unknown = [str(name) for name in state_dict if name not in self._shapes]
+        if missing or unknown:
+            found = [f"misses {', '.join(missing)}"] if missing else []
+            found += [f"holds unknown {', '.join(unknown)}"] if unknown else []
+            wanted = ", ".join(self._shapes)
+            raise ValueError(f"state_dict {' and '.join(found)}; {self._owner} has {wanted}")
+        self.update(state_dict)
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Change some parameters, all or none of them; the one way to change weights.
+
+        values: arrays by name, of any float type, copied. Weights packed from the old ones
+        are dropped; tapes keep theirs. Raises ValueError for an unknown name or another
+        shape, TypeError for what is no array of floats.
+        """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"values is a {type(values).__name__}, wanted a mapping")
+        new = {}
+        for name, value in values.items():
+            if name not in self._shapes:
+                raise ValueError(
+                    f"{name!r} is no parameter; {self._owner} has {', '.join(self._shapes)}"
+                )
+            got = check.array(name, value)
+            if got.dtype.kind != "f":
+                raise TypeError(f"{name} has dtype {got.dtype}, wanted {self.dtype}")
+            if got.shape != self._shapes[name]:
+                raise ValueError(f"{name} has shape {got.shape}, wanted {self._shapes[name]}")
+            new[name] = np.array(got, self.dtype, order="C")
+        with self._lock:
+            self._bind({**self.parameters, **new})
+
+    def to(self, device: str) -> Self:
+        """Move to "auto", "cpu" or "cuda", and return the same object.
+
+        Raises RuntimeError, with the reason, if the device cannot be used.
+        """
+        self._kernels = kernels_for(device)
+        self.device = device
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the parameters and the configuration to a safetensors file.
+
+        `fastrnn.load` reads it; so does anything that reads safetensors.
+        """
+        from fastrnn.weights.safetensors import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        """The call that makes another one of the kind."""
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what belongs to this process: the lock, the kernels, the packed weights."""
+        with self._lock:
+            state = {**self.__dict__, "_values": self.state_dict()}
+        for name in ("_lock", "_kernels", "_version"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        values = state.pop("_values")
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+        self._kernels = kernels_for(self.device)
+        self._bind(values)

@@ -1,0 +1,34 @@
+"""What a forward pass hands to the backward pass, and what that gives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from fastrnn.check import Array
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, eq=False)
+class Tape:
+    """One forward pass, as `backward` needs it. It may be used any number of times.
+
+    gates: with `return_gates=True`, for each layer and direction (layer-major, as in the
+    states) the values of the gates, and of the cell state, (T, B, H) each; else None.
+    """
+
+    owner: Any = field(repr=False)
+    shape: tuple[int, ...]  # of y, as the user has it
+    batched: bool
+    passes: Sequence[Any] = field(repr=False)  # of the kernels, layer-major
+    masks: Sequence[Array | None] = field(repr=False)  # dropout in front of each layer
+    gates: Sequence[Mapping[str, Array]] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients(Generic[State]):
+    """Gradients of a loss: of the input, of the initial state, of each parameter by name."""
+
+    x: Array
+    state: State
+    parameters: Mapping[str, Array]

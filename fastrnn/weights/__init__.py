@@ -1,0 +1,1 @@
+"""Reading and writing weights: one module per file format."""

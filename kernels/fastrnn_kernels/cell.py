@@ -1,0 +1,71 @@
+"""What a cell is: its gates, its states, and two functions of one unit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A recurrent cell, as the equations of one unit.
+
+    The functions take and return tuples of scalars; they are jitted, know no arrays and
+    no indices, and serve every device:
+
+        forward(sums, states)                -> (new states, saved)
+        backward(d_states, saved, states)    -> (d_sums, d_old_states)
+
+    `states` are the old states, h first; `saved` is what backward needs beside them.
+    `sums` are the gates' pre-activations in the order of `Cell.sums`: a gate's
+    W x + b_ih + R h + b_hh arrives as one sum, but for the gates named in `apart`, whose
+    x-part W x + b_ih and h-part R h + b_hh arrive as two.
+
+    The gates named in `late` multiply, in place of h, the value that
+    `inner(early sums, states)` gives for each unit. Their backward comes in two steps:
+
+        late_backward(d_states, saved, states)      -> d_late_sums
+        backward(d_states, saved, states, d_inner)  -> (d_early_sums, d_old_states)
+    """
+
+    name: str
+    gates: tuple[str, ...]  # in the order of the rows of the weights
+    states: tuple[str, ...]  # h first
+    saved: tuple[str, ...]
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    apart: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    inner: Callable[..., Any] | None = None
+    late_backward: Callable[..., Any] | None = None
+    reads_h: bool = True  # whether forward uses h of its own unit; if not, h may be projected
+
+    def __post_init__(self) -> None:
+        if self.apart and self.late:
+            raise ValueError(f"cell {self.name}: gates may be apart or late, not both")
+        if set(self.apart + self.late) - set(self.gates):
+            raise ValueError(f"cell {self.name}: apart and late name gates, {self.gates}")
+        if bool(self.late) != bool(self.inner and self.late_backward):
+            raise ValueError(f"cell {self.name}: late gates, inner and late_backward go together")
+
+    @cached_property
+    def x_gates(self) -> tuple[str, ...]:
+        """Gates in the order of the x-parts: the first of the sums."""
+        return (
+            self.apart + tuple(g for g in self.gates if g not in self.apart + self.late) + self.late
+        )
+
+    @cached_property
+    def h_gates(self) -> tuple[str, ...]:
+        """Gates in the order of the h-parts: the last of the sums."""
+        return tuple(g for g in self.x_gates if g not in self.apart) + self.apart
+
+    @cached_property
+    def sums(self) -> tuple[str, ...]:
+        """Names of the sums: x-parts that stand apart, whole sums, h-parts that stand apart.
+
+        So the x-parts of all gates are the first G of them, and the h-parts the last G,
+        and one product of either kind writes or reads one run of columns.
+        """
+        whole = tuple(g for g in self.x_gates if g not in self.apart)
+        return tuple(f"{g}_x" for g in self.apart) + whole + tuple(f"{g}_h" for g in self.apart)

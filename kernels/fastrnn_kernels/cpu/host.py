@@ -1,0 +1,23 @@
+"""What the host's vector units offer, read once."""
+
+import llvmlite.binding as llvm
+from numba.core import config
+
+
+def _features() -> frozenset[str]:
+    """The vector features that Numba compiles for: the host's, or what the user set."""
+    if config.CPU_FEATURES is not None:
+        asked = str(config.CPU_FEATURES).split(",")
+        return frozenset(name[1:] for name in asked if name.startswith("+"))
+    try:
+        found = llvm.get_host_cpu_features()
+    except RuntimeError:  # LLVM cannot tell on this kind of host
+        return frozenset()
+    return frozenset(name for name, present in found.items() if present)
+
+
+FEATURES = _features()
+HAS_FMA = bool({"fma", "neon"} & FEATURES)
+VECTOR_BYTES = 64 if "avx512f" in FEATURES else 32 if "avx2" in FEATURES else 16
+#: Vector registers that a block may fill.
+REGISTERS = 32 if {"avx512f", "neon"} & FEATURES else 16

@@ -1,0 +1,222 @@
+"""Register blocks and lane access, as LLVM vectors of whatever width the host has.
+
+A block computes, for R rows and V vectors of columns,
+
+    out[r, v] = init[r, v] + sum_k a[r, k] * panel[k, v]
+
+with every accumulator in a register and every sum one chain of fused multiply-adds in
+the order of k, so the result of a row does not depend on the rows it is computed with.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastrnn_kernels.cpu.host import HAS_FMA, VECTOR_BYTES
+
+_INDEX = ir.IntType(64)
+_ITEM_BYTES = {types.float32: 4, types.float64: 8}
+
+
+def lanes_of(dtype: types.Type) -> int:
+    """How many values of a type one vector register of the host holds."""
+    return VECTOR_BYTES // _ITEM_BYTES[dtype]
+
+
+def _data(context: Any, builder: Any, array_type: types.Array, array: Any) -> Any:
+    return context.make_array(array_type)(context, builder, value=array).data
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Multiply and add, rounded once where the host can.
+
+    Where it cannot, the library's emulation would cost a hundred times the two roundings.
+    """
+    if not HAS_FMA:
+        return builder.fadd(builder.fmul(a, b), c)
+    kind = a.type
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    suffix = "f32" if isinstance(element, ir.FloatType) else "f64"
+    if isinstance(kind, ir.VectorType):
+        suffix = f"v{kind.count}{suffix}"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, (kind, kind, kind)), f"llvm.fma.{suffix}"
+    )
+    return builder.call(function, (a, b, c))
+
+
+@intrinsic
+def fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
+    """a * b + c for scalars of one float type."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return _fma(builder, *args)
+
+    return a(a, a, a), codegen
+
+
+@intrinsic
+def lanes(typingctx, array):  # type: ignore[no-untyped-def]
+    """Lanes of a vector register for the array's type, a constant once compiled."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return _INDEX(lanes_of(signature.args[0].dtype))
+
+    return types.int64(array), codegen
+
+
+def gather(count: int) -> Callable[..., Any]:
+    """A function `(array, at, step)` that loads `count` values, `step` apart, as a tuple.
+
+    It takes the array's memory as one row and its offsets as they are: Numba's own
+    indexing tests for negative indices, and that keeps loops from becoming vector code.
+    """
+
+    @intrinsic
+    def load(typingctx, array, at, step):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            data = _data(context, builder, signature.args[0], args[0])
+            values = [
+                builder.load(
+                    builder.gep(data, [builder.add(args[1], builder.mul(args[2], _INDEX(k)))])
+                )
+                for k in range(count)
+            ]
+            return context.make_tuple(builder, signature.return_type, values)
+
+        return types.UniTuple(array.dtype, count)(array, types.int64, types.int64), codegen
+
+    return load  # type: ignore[no-any-return]
+
+
+def scatter(count: int) -> Callable[..., Any]:
+    """A function `(array, at, step, values)` that stores a tuple, its values `step` apart."""
+
+    @intrinsic
+    def store(typingctx, array, at, step, values):  # type: ignore[no-untyped-def]
+        kind = types.UniTuple(array.dtype, count)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            data = _data(context, builder, signature.args[0], args[0])
+            for k in range(count):
+                at_k = builder.add(args[1], builder.mul(args[2], _INDEX(k)))
+                builder.store(
+                    builder.extract_value(args[3], k),
+                    builder.gep(data, [at_k]),
+                )
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64, kind), codegen
+
+    return store  # type: ignore[no-any-return]
+
+
+def block(rows: int, vectors: int) -> Callable[..., Any]:
+    """A register block of `rows` rows and `vectors` vectors of columns, as a function.
+
+        (out, out_at, out_step, init, init_at, init_step,
+         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)
+
+    Row r of `a` begins at `a[rows_at[rows_first + r]]` and goes on in steps of `a_step`;
+    row k of the panel begins at `panel_at + k * panel_step`; row r of `init` and of `out`
+    at `init_at + r * init_step` and `out_at + r * out_step`. All in elements, `count`
+    products to a sum. `out` may be `init`.
+    """
+
+    @intrinsic
+    def product(  # type: ignore[no-untyped-def]
+        typingctx, out, out_at, out_step, init, init_at, init_step,
+        a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
+    ):  # fmt: skip
+        width = lanes_of(a.dtype)
+        number = types.int64
+        signature = types.void(
+            out, number, number, init, number, number,
+            a, rows_at, number, number, panel, number, number, number,
+        )  # fmt: skip
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            (out, out_at, out_step, init, init_at, init_step,
+             a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count) = args  # fmt: skip
+            kinds = signature.args
+            out = _data(context, builder, kinds[0], out)
+            init = _data(context, builder, kinds[3], init)
+            a = _data(context, builder, kinds[6], a)
+            rows_at = _data(context, builder, kinds[7], rows_at)
+            panel = _data(context, builder, kinds[10], panel)
+            item = _ITEM_BYTES[kinds[6].dtype]
+            scalar = a.type.pointee
+            vector = ir.VectorType(scalar, width)
+
+            def vector_at(base: Any, at: Any) -> Any:
+                return builder.bitcast(builder.gep(base, [at]), vector.as_pointer())
+
+            row = [
+                builder.gep(
+                    a,
+                    [builder.load(builder.gep(rows_at, [builder.add(rows_first, _INDEX(r))]))],
+                )
+                for r in range(rows)
+            ]
+            start = []
+            for r in range(rows):
+                at = builder.add(init_at, builder.mul(init_step, _INDEX(r)))
+                for v in range(vectors):
+                    pointer = vector_at(init, builder.add(at, _INDEX(v * width)))
+                    start.append(builder.load(pointer, align=item))
+
+            before = builder.block
+            loop = builder.append_basic_block("product")
+            after = builder.append_basic_block("product.end")
+            builder.cbranch(builder.icmp_signed(">", count, _INDEX(0)), loop, after)
+
+            builder.position_at_end(loop)
+            k = builder.phi(_INDEX)
+            k.add_incoming(_INDEX(0), before)
+            sums = []
+            for value in start:
+                phi = builder.phi(vector)
+                phi.add_incoming(value, before)
+                sums.append(phi)
+            a_at = builder.mul(k, a_step)
+            p_at = builder.add(panel_at, builder.mul(k, panel_step))
+            splats = []
+            for r in range(rows):
+                value = builder.load(builder.gep(row[r], [a_at]))
+                one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _INDEX(0))
+                zeros = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+                splats.append(builder.shuffle_vector(one, one, zeros))
+            new = list(sums)
+            for v in range(vectors):
+                pointer = vector_at(panel, builder.add(p_at, _INDEX(v * width)))
+                column = builder.load(pointer, align=item)
+                for r in range(rows):
+                    at = r * vectors + v
+                    new[at] = _fma(builder, splats[r], column, sums[at])
+            following = builder.add(k, _INDEX(1))
+            k.add_incoming(following, builder.block)
+            for phi, value in zip(sums, new, strict=True):
+                phi.add_incoming(value, builder.block)
+            builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+
+            builder.position_at_end(after)
+            results = []
+            for empty, value in zip(start, new, strict=True):
+                phi = builder.phi(vector)
+                phi.add_incoming(empty, before)
+                phi.add_incoming(value, loop)
+                results.append(phi)
+            for r in range(rows):
+                at = builder.add(out_at, builder.mul(out_step, _INDEX(r)))
+                for v in range(vectors):
+                    pointer = vector_at(out, builder.add(at, _INDEX(v * width)))
+                    builder.store(results[r * vectors + v], pointer, align=item)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return product  # type: ignore[no-any-return]

@@ -1,0 +1,158 @@
+"""The weights of one direction of one layer, and the panels packed from them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn_kernels.cell import Cell
+from fastrnn_kernels.cpu.host import VECTOR_BYTES
+from fastrnn_kernels.cpu.tile import VECTORS, vectors_per_gate
+
+Array = NDArray[Any]
+_CACHE_LINE = 64
+
+
+def aligned(size: int, dtype: np.dtype[Any], zeros: bool = False) -> Array:
+    """A row of values that begins on a cache line, as vector loads like it."""
+    make = np.zeros if zeros else np.empty
+    memory = make(size + _CACHE_LINE // dtype.itemsize, dtype)
+    skip = -memory.ctypes.data % _CACHE_LINE // dtype.itemsize
+    return memory[skip : skip + size]
+
+
+def lanes_of(dtype: np.dtype[Any]) -> int:
+    """Values of a type in one vector register of the host."""
+    return VECTOR_BYTES // dtype.itemsize
+
+
+def _gate_panels(weights: Array, gates: list[int], H: int, U: int) -> Array:
+    """(gates * H, K), gates as listed -> [unit block][K][gate][U], units padded with zeros."""
+    K = weights.shape[1]
+    blocks = -(-H // U)
+    panels = aligned(blocks * K * len(gates) * U, weights.dtype, zeros=H % U != 0)
+    view = panels.reshape(blocks, K, len(gates), U)
+    for position, gate in enumerate(gates):
+        rows = weights[gate * H : (gate + 1) * H]
+        for n in range(blocks):
+            part = rows[n * U : (n + 1) * U]
+            view[n, :, position, : len(part)] = part.T
+    return panels
+
+
+def _plain_panels(matrix: Array) -> Array:
+    """(K, N) -> [column block][K][4 vectors], columns padded with zeros."""
+    K, N = matrix.shape
+    width = VECTORS * lanes_of(matrix.dtype)
+    blocks = -(-N // width)
+    panels = aligned(blocks * K * width, matrix.dtype, zeros=N % width != 0)
+    view = panels.reshape(blocks, K, width)
+    for n in range(blocks):
+        part = matrix[:, n * width : (n + 1) * width]
+        view[n, :, : part.shape[1]] = part
+    return panels
+
+
+@dataclass(frozen=True)
+class ForwardPanels:
+    """What the forward kernel reads; shapes stand there."""
+
+    x: Array
+    bias: Array
+    h: Array
+    h_bias: Array
+    late: Array
+    projection: Array
+
+
+@dataclass(frozen=True)
+class BackwardPanels:
+    """What the backward kernels read: `x` for the gradient of x, the others for that of h."""
+
+    x: Array
+    h: Array
+    late: Array
+    projection: Array
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One direction of one layer, never changed; packed when first used.
+
+    w_ih (G H, I), w_hh (G H, P), b_ih and b_hh (G H,) or None, w_hr (P, H) or None
+    """
+
+    cell: Cell
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array | None = None
+    b_hh: Array | None = None
+    w_hr: Array | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.w_ih.dtype
+
+    @property
+    def input_size(self) -> int:
+        """I, the width of x."""
+        return int(self.w_ih.shape[1])
+
+    @property
+    def hidden_size(self) -> int:
+        """H, the units."""
+        return int(self.w_ih.shape[0]) // len(self.cell.gates)
+
+    @property
+    def state_size(self) -> int:
+        """P, the width of h."""
+        return int(self.w_hh.shape[1])
+
+    def rows_of(self, gates: tuple[str, ...]) -> list[int]:
+        """Positions of some gates among the weights' rows."""
+        return [self.cell.gates.index(gate) for gate in gates]
+
+    def _rows(self, matrix: Array, gates: tuple[str, ...]) -> Array:
+        """The rows of some gates, one after the other."""
+        H = self.hidden_size
+        return np.concatenate([matrix[g * H : (g + 1) * H] for g in self.rows_of(gates)])
+
+    @cached_property
+    def forward(self) -> ForwardPanels:
+        """Packed for the forward kernel."""
+        cell, H, dtype = self.cell, self.hidden_size, self.dtype
+        U = vectors_per_gate(cell) * lanes_of(dtype)
+        nothing = np.empty(0, dtype)
+        zeros = np.zeros(len(cell.gates) * H, dtype)
+        b_ih = zeros if self.b_ih is None else self.b_ih
+        b_hh = zeros if self.b_hh is None else self.b_hh
+        # A gate that stands apart keeps its two biases apart; the others' are one.
+        apart = np.repeat([gate in cell.apart for gate in cell.gates], H)
+        bias = np.where(apart, b_ih, b_ih + b_hh)
+        early = cell.h_gates[: len(cell.gates) - len(cell.late)]
+        x_gates, h_gates = self.rows_of(cell.x_gates), self.rows_of(early)
+        late, apart_gates = self.rows_of(cell.late), self.rows_of(cell.apart)
+        return ForwardPanels(
+            x=_gate_panels(self.w_ih, x_gates, H, U),
+            bias=_gate_panels(bias[:, None], x_gates, H, U),
+            h=_gate_panels(self.w_hh, h_gates, H, U),
+            h_bias=_gate_panels(b_hh[:, None], apart_gates, H, U) if apart_gates else nothing,
+            late=_gate_panels(self.w_hh, late, H, U) if late else nothing,
+            projection=nothing if self.w_hr is None else _plain_panels(self.w_hr.T),
+        )
+
+    @cached_property
+    def backward(self) -> BackwardPanels:
+        """Packed for the backward kernels."""
+        cell = self.cell
+        early = cell.h_gates[: len(cell.gates) - len(cell.late)]
+        nothing = np.empty(0, self.dtype)
+        return BackwardPanels(
+            x=_plain_panels(self._rows(self.w_ih, cell.x_gates)),
+            h=_plain_panels(self._rows(self.w_hh, early)),
+            late=_plain_panels(self._rows(self.w_hh, cell.late)) if cell.late else nothing,
+            projection=nothing if self.w_hr is None else _plain_panels(self.w_hr),
+        )
