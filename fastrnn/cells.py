@@ -109,7 +109,7 @@ class RecurrentCell(Recurrent, Generic[State]):
         x = np.array(x, order="C") if taping else check.ready(x)
         h, rest = self._states("state", state, B, batched)
         y = np.empty((1, B, self.hidden_size), self.dtype)
-        rows = self._kernels.Rows(1, B)
+        rows = self._kernels.Rows.whole(1, B)
         weights = self._version.weights[0]
         run = self._kernels.start_forward(weights, x, h, rest, rows, y, 0, taping=taping)
         self._kernels.run(run.tasks, run.work)

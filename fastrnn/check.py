@@ -31,7 +31,8 @@ class _Writeable:
 
 def ready(array: Array) -> Array:
     """The array as kernels take it: C-contiguous and aligned, copied only if it is not."""
-    array = np.require(array, requirements=["C", "A"])
+    if not array.flags.carray:  # contiguous, aligned and writeable
+        array = np.require(array, requirements=["C", "A"])
     return array if array.flags.writeable else np.asarray(_Writeable(array))
 
 

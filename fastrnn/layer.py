@@ -221,7 +221,8 @@ class Layer(Recurrent, Generic[State]):
         mask = check.reset(reset, shape, axes.replace(", I", "") if batched else "(T,)")
         if mask is not None:
             mask = np.array(self._time_first(mask, batched), order="C")
-        rows = self._kernels.Rows(T, B, steps)
+        kinds = self._kernels.Rows
+        rows = kinds.whole(T, B) if steps is None else kinds(T, B, steps)
         return Call(x, self._states("state", state, B, batched), rows, mask, batched)
 
     def _states(self, name: str, given: Any, B: int, batched: bool) -> tuple[Array, ...]:

@@ -128,10 +128,11 @@ def _exp(x):  # type: ignore[no-untyped-def]
 def _sigmoid(x):  # type: ignore[no-untyped-def]
     if x not in _FORMATS:
         return None
-    one = _FORMATS[x].number(1)
+    one, zero = _FORMATS[x].number(1), _FORMATS[x].number(0)
 
     def sigmoid(x):  # type: ignore[no-untyped-def]
-        return one / (one + scalar.exp(-x))
+        e = scalar.exp(-abs(x))  # at most 1, so neither tail overflows or is cut off
+        return (e if x < zero else one) / (one + e)
 
     return sigmoid
 

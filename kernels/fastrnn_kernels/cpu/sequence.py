@@ -7,7 +7,7 @@ tasks; a caller may gather the tasks of both directions and run them together
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +17,7 @@ from fastrnn_kernels.cpu import products, threads
 from fastrnn_kernels.cpu.backward import backward_kernel
 from fastrnn_kernels.cpu.forward import forward_kernel
 from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS, vectors_per_gate
-from fastrnn_kernels.cpu.weights import Array, Weights, aligned, lanes_of
+from fastrnn_kernels.cpu.weights import Array, Weights, aligned, lanes_of, scratch
 
 Indices = NDArray[np.int64]
 
@@ -51,6 +51,12 @@ class Rows:
         if not self.ragged:
             return np.arange(self.T * self.B, dtype=np.int64)
         return np.flatnonzero(np.arange(self.T)[:, None] < self._given).astype(np.int64)
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def whole(T: int, B: int) -> "Rows":
+        """The rows of a batch whose sequences all have T steps."""
+        return Rows(T, B)
 
     def split(self, parts: int) -> list[tuple[int, int]]:
         """Runs of positions with about the same number of steps each."""
@@ -166,17 +172,19 @@ def start_forward(
         steps = max(1, min(T, SUMS_BYTES // step_bytes))
         width = VECTORS * lanes_of(dtype)
         P4 = -(-P // width) * width if projected else P
-        scratch = (
-            aligned(2 * many * P4, dtype),
-            aligned((N - 1) * many * H, dtype),
-            aligned(many * H if projected else 0, dtype),
-            aligned(many * H if cell.late else 0, dtype),
-            aligned(steps * many * blocks * S * U, dtype),
-            aligned(MAX_ROWS * (2 * N + S + K) * U, dtype, zeros=True),
-            np.empty(steps * many, np.int64),
-            np.empty(many, np.int64),
-            np.empty(many, np.int64),
+        memory = scratch(
+            [
+                2 * many * P4,
+                (N - 1) * many * H,
+                many * H if projected else 0,
+                many * H if cell.late else 0,
+                steps * many * blocks * S * U,
+                MAX_ROWS * (2 * N + S + K) * U,
+            ],
+            dtype,
         )
+        positions = np.empty((steps + 2) * many, np.int64)
+        x_at, h_at, u_at = positions[: -2 * many], positions[-2 * many : -many], positions[-many:]
 
         def work() -> None:
             run(
@@ -184,7 +192,7 @@ def start_forward(
                 rows.order, rows.lengths, rows.valid,
                 panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection,
                 _flat(start_h), _flat(start_rest), _flat(final_h), _flat(final_rest),
-                *map(_flat, kept), *scratch,
+                *map(_flat, kept), *memory, x_at, h_at, u_at,
                 T, B, I, H, P, y.shape[2], y_at, first, last, steps,
                 reverse, reset is not None, projected, taping,
             )  # fmt: skip
@@ -226,15 +234,17 @@ def start_backward(
 
     def task(first: int, last: int) -> threads.Task:
         many = last - first
-        scratch = (
-            aligned(many * P4, dtype, zeros=P4 != P),
-            aligned((N - 1) * many * H, dtype),
-            aligned(many * H4 if projected else 0, dtype),
-            aligned(many * H4 if cell.late else 0, dtype),
-            aligned((3 * N + K + 1 + S) * lanes, dtype, zeros=True),
-            np.empty(many, np.int64),
-            np.empty(many, np.int64),
+        memory = scratch(
+            [
+                many * P4,
+                (N - 1) * many * H,
+                many * H4 if projected else 0,
+                many * H4 if cell.late else 0,
+                (3 * N + K + 1 + S) * lanes,
+            ],
+            dtype,
         )
+        row_at, dh_at = np.empty(many, np.int64), np.empty(many, np.int64)
 
         def work() -> None:
             run(
@@ -242,7 +252,7 @@ def start_backward(
                 panels.h, panels.late, panels.projection,
                 _flat(d_final_h), _flat(d_final_rest), _flat(d_start_h), _flat(d_start_rest),
                 _flat(tape.saved), _flat(tape.old_h), _flat(tape.old_rest), _flat(dh_tape),
-                *scratch,
+                *memory, row_at, dh_at,
                 T, B, H, P, dy.shape[2], y_at, first, last,
                 tape.reverse, tape.reset is not None, projected,
             )  # fmt: skip

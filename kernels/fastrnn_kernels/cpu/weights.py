@@ -1,5 +1,6 @@
 """The weights of one direction of one layer, and the panels packed from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,8 +20,20 @@ def aligned(size: int, dtype: np.dtype[Any], zeros: bool = False) -> Array:
     """A row of values that begins on a cache line, as vector loads like it."""
     make = np.zeros if zeros else np.empty
     memory = make(size + _CACHE_LINE // dtype.itemsize, dtype)
-    skip = -memory.ctypes.data % _CACHE_LINE // dtype.itemsize
+    address: int = memory.__array_interface__["data"][0]
+    skip = -address % _CACHE_LINE // dtype.itemsize
     return memory[skip : skip + size]
+
+
+def scratch(sizes: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
+    """Rows of values of these sizes in one piece of memory, each on a cache line."""
+    line = _CACHE_LINE // dtype.itemsize
+    memory = aligned(sum(sizes) + line * len(sizes), dtype)
+    rows, at = [], 0
+    for size in sizes:
+        rows.append(memory[at : at + size])
+        at += -(-size // line) * line
+    return rows
 
 
 def lanes_of(dtype: np.dtype[Any]) -> int:

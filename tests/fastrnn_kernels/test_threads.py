@@ -1,0 +1,81 @@
+"""The pool: all tasks run, errors arrive, and no two callers or a fork can hang it."""
+
+import threading
+
+import pytest
+from fastrnn_kernels.cpu import threads
+
+ENOUGH = float(threads.MIN_WORK)
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = threads.get_num_threads()
+    threads.set_num_threads(2)
+    yield
+    threads.set_num_threads(before)
+
+
+def test_every_task_runs_once_and_both_threads_take_part():
+    seen, meeting = [], threading.Barrier(2, timeout=60)
+
+    def meet(k):
+        if k < 2:
+            meeting.wait()  # opens only if two threads are at it
+        seen.append(k)
+
+    threads.run([lambda k=k: meet(k) for k in range(9)], ENOUGH)
+    assert sorted(seen) == list(range(9))
+
+
+def test_little_work_stays_with_the_caller():
+    names = set()
+    tasks = [lambda: names.add(threading.current_thread().name)] * 5
+    threads.run(tasks, ENOUGH - 1)
+    assert names == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize("position", [0, 3])
+def test_an_error_in_a_task_reaches_the_caller_and_the_pool_goes_on(position):
+    def fail():
+        raise KeyError("a task's own")
+
+    tasks = [lambda: None] * 4
+    tasks[position] = fail
+    with pytest.raises(KeyError, match="a task's own"):
+        threads.run(tasks, ENOUGH)
+    test_every_task_runs_once_and_both_threads_take_part()
+
+
+def test_a_task_may_call_from_within():
+    seen = []
+    threads.run(
+        [lambda: threads.run([lambda: seen.append(1)] * 3, ENOUGH)] * 4,
+        ENOUGH,
+    )
+    assert len(seen) == 12
+
+
+def test_two_callers_at_once():
+    seen, callers = [], []
+    for _ in range(4):
+        callers.append(
+            threading.Thread(
+                target=lambda: [
+                    threads.run([lambda: seen.append(1)] * 5, ENOUGH) for _ in range(50)
+                ]
+            )
+        )
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert len(seen) == 4 * 50 * 5
+
+
+def test_the_pool_grows_and_serves_fewer_threads():
+    for number in (3, 1, 2, 4):
+        threads.set_num_threads(number)
+        seen = []
+        threads.run([lambda: seen.append(1)] * 6, ENOUGH)  # noqa: B023
+        assert len(seen) == 6
