@@ -39,6 +39,18 @@ class Recurrent(ABC):
     _shapes: dict[str, Shape]
     _version: _Version
 
+    #: What the parameters' shapes follow from; kernels rely on it.
+    _FIXED = frozenset(
+        "input_size hidden_size num_layers bias bidirectional proj_size dtype device "
+        "nonlinearity reset_after".split()
+    )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to change what is fixed when the object is made."""
+        if name in self._FIXED and name in self.__dict__:
+            raise AttributeError(f"{name} of {self._owner} is fixed at {getattr(self, name)!r}")
+        super().__setattr__(name, value)
+
     def _set_up(self, device: str, dtype: Any) -> None:
         """Fix the float type and the device."""
         self.dtype: np.dtype[Any] = check.float_type("dtype", dtype)
@@ -154,7 +166,7 @@ class Recurrent(ABC):
         Raises RuntimeError, with the reason, if the device cannot be used.
         """
         self._kernels = kernels_for(device)
-        self.device = device
+        self.__dict__["device"] = device
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -5,11 +5,12 @@ task that calls from within, runs its work itself. After a fork the child makes 
 of its own when it first needs one.
 """
 
+import contextlib
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 Task = Callable[[], None]
 
@@ -57,7 +58,11 @@ class _Pool:
                         return
                     task()
 
-            futures = [self._executor.submit(work_through) for _ in range(helpers)]
+            futures: list[Future[None]] = []
+            # No new threads, at exit or at the system's limit: then the caller does it all.
+            with contextlib.suppress(RuntimeError):
+                for _ in range(helpers):
+                    futures.append(self._executor.submit(work_through))
             try:
                 work_through()
             finally:
