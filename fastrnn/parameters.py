@@ -41,8 +41,8 @@ class Recurrent(ABC):
 
     #: What the parameters' shapes follow from; kernels rely on it.
     _FIXED = frozenset(
-        "input_size hidden_size num_layers bias bidirectional proj_size dtype device "
-        "nonlinearity reset_after".split()
+        {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"}
+        | {"dtype", "device", "nonlinearity", "reset_after"}
     )
 
     def __setattr__(self, name: str, value: Any) -> None:

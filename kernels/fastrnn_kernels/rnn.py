@@ -38,7 +38,7 @@ def _relu_backward(d_states: Any, saved: Any, states: Any) -> Any:
     (dh,) = d_states
     (h,) = saved
     nothing = zero(dh)
-    da = dh if h > nothing else nothing
+    da = nothing if h <= nothing else dh  # NaN passes, as in torch
     return (da,), (nothing,)
 
 

@@ -301,7 +301,7 @@ def _products(
 
     def in_gate_order(by_sum: Array, gates: tuple[str, ...]) -> Array:
         if gates == cell.gates:
-            return by_sum
+            return by_sum.copy()  # rows of padded or shared memory
         position = [gates.index(gate) for gate in cell.gates]
         return np.concatenate([by_sum[p * H : (p + 1) * H] for p in position])
 
