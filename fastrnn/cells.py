@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from typing import Any, Generic
 
 import numpy as np
-from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cpu import Weights
-from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
-from fastrnn_kernels.lstm import LSTM
-from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
 
 from fastrnn import check
 from fastrnn.check import Array
 from fastrnn.parameters import Recurrent
 from fastrnn.tape import Gradients, State, Tape
+from fastrnn_kernels.cell import Cell
+from fastrnn_kernels.cpu import Weights
+from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
+from fastrnn_kernels.lstm import LSTM
+from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
 
 
 class RecurrentCell(Recurrent, Generic[State]):

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 import llvmlite.binding as llvm
-from fastrnn_kernels import cpu
-from fastrnn_kernels.cpu import host
 
 from fastrnn import check
+from fastrnn_kernels import cpu
+from fastrnn_kernels.cpu import host
 
 _NO_KERNELS = "this version of fastrnn has no CUDA kernels yet"
 

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import Any, Generic
 
 import numpy as np
-from fastrnn_kernels.cpu import Tape as Pass
-from fastrnn_kernels.cpu import Weights
 
 from fastrnn import check
 from fastrnn.check import Array
 from fastrnn.parameters import Recurrent
 from fastrnn.sequence import Call, run_backward, run_forward
 from fastrnn.tape import Gradients, State, Tape
+from fastrnn_kernels.cpu import Tape as Pass
+from fastrnn_kernels.cpu import Weights
 
 
 class Layer(Recurrent, Generic[State]):
@@ -258,12 +258,12 @@ class Layer(Recurrent, Generic[State]):
 
     def _gates(self, one: Pass, batched: bool) -> dict[str, Array]:
         """The values of the gates of one pass, by name."""
-        T, B, _, H = one.saved.shape
+        T, B, K, H = one.saved.shape
         running = one.rows.running
         gates = {}
         for name in self._cell.gates:
             values = np.zeros((T * B, H), self.dtype)
             position = self._cell.saved.index(name)
-            values[running] = one.saved.reshape(T * B, -1, H)[running, position]
+            values[running] = one.saved.reshape(T * B, K, H)[running, position]
             gates[name] = values.reshape(T, B, H) if batched else values
         return gates

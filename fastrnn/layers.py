@@ -3,16 +3,16 @@
 from typing import Any
 
 import numpy as np
+
+from fastrnn import check
+from fastrnn.check import Array
+from fastrnn.layer import Layer
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Tape as Pass
 from fastrnn_kernels.gru import GRU as GRU_CELL
 from fastrnn_kernels.gru import GRU_RESET_BEFORE
 from fastrnn_kernels.lstm import LSTM as LSTM_CELL
 from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
-
-from fastrnn import check
-from fastrnn.check import Array
-from fastrnn.layer import Layer
 
 
 class RNN(Layer[Array]):

@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
-from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cpu import Weights
 
 from fastrnn import check
 from fastrnn.check import Array, Shape
 from fastrnn.device import kernels_for
+from fastrnn_kernels.cell import Cell
+from fastrnn_kernels.cpu import Weights
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fastrnn.check import Array, ready
 from fastrnn_kernels.cpu import Gradients as PassGradients
 from fastrnn_kernels.cpu import Rows
 from fastrnn_kernels.cpu import Tape as Pass
-
-from fastrnn.check import Array, ready
 
 if TYPE_CHECKING:
     from fastrnn.layer import Layer

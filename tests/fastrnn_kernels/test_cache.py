@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from fastrnn_kernels import cache
 
 #: Runs a small layer and prints how many functions Numba compiled, and a value.

@@ -1,8 +1,9 @@
 """The cells' scalar equations: each backward against differences of its forward."""
 
-import fastrnn_kernels.cpu  # noqa: F401  (registers the CPU's forms of exp, sigmoid, tanh)
 import numpy as np
 import pytest
+
+import fastrnn_kernels.cpu  # noqa: F401  (registers the CPU's forms of exp, sigmoid, tanh)
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
 from fastrnn_kernels.lstm import LSTM

@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from fastrnn_kernels.cpu import host
 
 import fastrnn
+from fastrnn_kernels.cpu import host
 
 PROGRAM = """
 import sys

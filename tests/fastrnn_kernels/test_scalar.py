@@ -1,10 +1,11 @@
 """exp, sigmoid and tanh of the CPU against the same in a wider float type."""
 
-import fastrnn_kernels.cpu  # noqa: F401  (registers the CPU's forms)
 import numpy as np
 import pytest
-from fastrnn_kernels import scalar
 from numba import njit
+
+import fastrnn_kernels.cpu  # noqa: F401  (registers the CPU's forms)
+from fastrnn_kernels import scalar
 
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
 TRUTH = {

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from numba import njit
+
 from fastrnn_kernels.cpu.simd import block, fma, gather, lanes, scatter
 from fastrnn_kernels.cpu.tile import MAX_ROWS, multiply, next_rows, rows_for
 from fastrnn_kernels.cpu.weights import aligned, lanes_of
-from numba import njit
 
 
 def operands(rows, vectors, count, dtype):

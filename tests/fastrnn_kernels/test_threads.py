@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from fastrnn_kernels.cpu import threads
 
 ENOUGH = float(threads.MIN_WORK)

@@ -1,0 +1,100 @@
+"""fastrnn itself, as its users call it: NumPy arrays into cells and layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fastrnn
+from fastrnn.bench.cases import Case
+from fastrnn.bench.contenders import Program
+from fastrnn.bench.data import Array, Sample, answer, weights
+
+CELLS = {"rnn": fastrnn.RNNCell, "lstm": fastrnn.LSTMCell, "gru": fastrnn.GRUCell}
+LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
+
+
+def _state(case: Case, arrays: tuple[Array, ...]) -> Any:
+    parts = arrays if case.stepwise else tuple(array[None] for array in arrays)
+    return parts if case.cell == "lstm" else parts[0]
+
+
+def _arrays(state: Any) -> tuple[Array, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+class Step:
+    """One step of a cell."""
+
+    def __init__(self, case: Case, device: str) -> None:
+        self.case = case
+        _, _, I, H = case.shape
+        self.cell = CELLS[case.cell](I, H, device=device, dtype=case.dtype)
+        self.cell.load_state_dict(weights(case))
+
+    def load(self, sample: Sample) -> Any:
+        """One x (B, I) and the state."""
+        return sample.x, _state(self.case, sample.state)
+
+    def run(self, loaded: Any) -> Any:
+        """The next state."""
+        return self.cell(*loaded)
+
+    def read(self, result: Any) -> dict[str, Array]:
+        """The state's arrays."""
+        return answer(None, _arrays(result))
+
+
+class Sequence:
+    """A layer over whole sequences."""
+
+    def __init__(self, case: Case, device: str) -> None:
+        self.case = case
+        _, _, I, H = case.shape
+        self.layer = LAYERS[case.cell](I, H, device=device, dtype=case.dtype)
+        self.layer.load_state_dict({f"{n}_l0": a for n, a in weights(case).items()})
+
+    def load(self, sample: Sample) -> Any:
+        """The sequences x (T, B, I), the state, and the lengths."""
+        return sample.x, _state(self.case, sample.state), sample.lengths
+
+    def run(self, loaded: Any) -> Any:
+        """One inference."""
+        return self.layer(*loaded)
+
+    def read(self, result: Any) -> dict[str, Array]:
+        """The arrays by their names, without the axis of layers."""
+        y, state = result
+        return answer(y, [part[0] for part in _arrays(state)])
+
+
+class Training(Sequence):
+    """Forward and backward: gradients of x, of the initial state, of all parameters."""
+
+    def load(self, sample: Sample) -> Any:
+        """What `Sequence` takes, and the gradients that arrive."""
+        return *super().load(sample), sample.dy, _state(self.case, sample.dstate)
+
+    def run(self, loaded: Any) -> Any:
+        """One forward and one backward pass."""
+        x, state, lengths, dy, dstate = loaded
+        y, state_n, tape = self.layer.forward(x, state, lengths)
+        return y, state_n, self.layer.backward(tape, dy, dstate)
+
+    def read(self, result: Any) -> dict[str, Array]:
+        """The arrays by their names."""
+        y, state, grads = result
+        return answer(
+            y,
+            [part[0] for part in _arrays(state)],
+            grads.x,
+            [part[0] for part in _arrays(grads.state)],
+            {name.removesuffix("_l0"): value for name, value in grads.parameters.items()},
+        )
+
+
+def build(case: Case, threads: int, device: str) -> Program:
+    """The case as a fastrnn cell or layer."""
+    fastrnn.set_num_threads(threads)
+    if case.stepwise:
+        return Step(case, device)
+    return Training(case, device) if case.pass_ == "train" else Sequence(case, device)

@@ -1,0 +1,128 @@
+"""PyTorch, as its users call it: `torch.nn` modules, inference mode, autograd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from fastrnn.bench.cases import Case
+from fastrnn.bench.contenders import Program
+from fastrnn.bench.data import Array, Sample, answer, weights
+
+CELLS = {"rnn": torch.nn.RNNCell, "lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}
+LAYERS = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+
+
+def _state(case: Case, arrays: tuple[Array, ...]) -> Any:
+    tensors = tuple(torch.from_numpy(array if case.stepwise else array[None]) for array in arrays)
+    return tensors if case.cell == "lstm" else tensors[0]
+
+
+def _tensors(state: Any) -> tuple[Any, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+class Step:
+    """One step of a cell."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.module = CELLS[case.cell](case.shape.I, case.shape.H, dtype=getattr(torch, case.dtype))
+        self.module.load_state_dict({n: torch.from_numpy(a) for n, a in weights(case).items()})
+
+    def load(self, sample: Sample) -> Any:
+        """One x (B, I) and the state as tensors."""
+        return torch.from_numpy(sample.x), _state(self.case, sample.state)
+
+    def run(self, loaded: Any) -> Any:
+        """The next state."""
+        with torch.inference_mode():
+            return self.module(*loaded)
+
+    def read(self, result: Any) -> dict[str, Array]:
+        """The state's arrays."""
+        return answer(None, [part.numpy() for part in _tensors(result)])
+
+
+class Sequence:
+    """A layer over whole sequences, packed and padded again where they are ragged.
+
+    fastrnn takes a padded batch and its lengths and gives a padded batch, so packing and
+    padding are part of the call here.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.module = LAYERS[case.cell](
+            case.shape.I, case.shape.H, dtype=getattr(torch, case.dtype)
+        )
+        self.module.load_state_dict(
+            {f"{n}_l0": torch.from_numpy(a) for n, a in weights(case).items()}
+        )
+
+    def load(self, sample: Sample) -> Any:
+        """The sequences x (T, B, I), the state, and the lengths as tensors."""
+        lengths = None if sample.lengths is None else torch.from_numpy(sample.lengths)
+        return torch.from_numpy(sample.x), _state(self.case, sample.state), lengths
+
+    def call(self, x: Any, state: Any, lengths: Any) -> Any:
+        """Outputs y (T, B, H) and the final state."""
+        if lengths is None:
+            return self.module(x, state)
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+        y, state = self.module(packed, state)
+        return pad_packed_sequence(y, total_length=self.case.shape.T)[0], state
+
+    def run(self, loaded: Any) -> Any:
+        """One inference."""
+        with torch.inference_mode():
+            return self.call(*loaded)
+
+    def read(self, result: Any) -> dict[str, Array]:
+        """The arrays by their names, without the axis of layers."""
+        y, state = result
+        return answer(y.numpy(), [part[0].numpy() for part in _tensors(state)])
+
+
+class Training(Sequence):
+    """Forward and backward: gradients of x, of the initial state, of all parameters."""
+
+    def load(self, sample: Sample) -> Any:
+        """What `Sequence` takes, tracked by autograd, and the gradients that arrive."""
+        assert sample.dy is not None
+        x, state, lengths = super().load(sample)
+        for leaf in (x, *_tensors(state)):
+            leaf.requires_grad_()
+        arriving = (torch.from_numpy(sample.dy), *_tensors(_state(self.case, sample.dstate)))
+        return x, state, lengths, arriving
+
+    def run(self, loaded: Any) -> Any:
+        """One forward and one backward pass."""
+        x, state, lengths, arriving = loaded
+        y, state_n = self.call(x, state, lengths)
+        wanted = (x, *_tensors(state), *self.module.parameters())
+        return y, state_n, torch.autograd.grad((y, *_tensors(state_n)), wanted, arriving)
+
+    def read(self, result: Any) -> dict[str, Array]:
+        """The arrays by their names."""
+        y, state, gradients = result
+        dx, *rest = (gradient.numpy() for gradient in gradients)
+        states = len(_tensors(state))
+        names = (name.removesuffix("_l0") for name, _ in self.module.named_parameters())
+        return answer(
+            y.detach().numpy(),
+            [part[0].detach().numpy() for part in _tensors(state)],
+            dx,
+            [part[0] for part in rest[:states]],
+            dict(zip(names, rest[states:], strict=True)),
+        )
+
+
+def build(case: Case, threads: int, device: str) -> Program:
+    """The case as a torch module."""
+    torch.set_num_threads(threads)
+    if case.stepwise:
+        return Step(case)
+    return Training(case) if case.pass_ == "train" else Sequence(case)

@@ -1,0 +1,97 @@
+"""Weights and inputs of a case, drawn from fixed seeds so that every process has the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.bench.cases import GATES, Case
+
+Array = NDArray[np.floating[Any]]
+
+#: Distinct inputs that a contender is given in turn, so that none can answer from memory.
+ROTATION = 4
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input. Where a call is one step, x is (B, I) and there is neither dy nor lengths.
+
+    Attributes:
+        x (T, B, I): the sequences.
+        state: initial h, and c for an LSTM, each (B, H).
+        dy (T, B, H): gradient that arrives at every output.
+        dstate: gradient that arrives at the final state, as `state`.
+        lengths (B,): int64, or None where all sequences have T steps.
+    """
+
+    x: Array
+    state: tuple[Array, ...]
+    dy: Array | None
+    dstate: tuple[Array, ...]
+    lengths: NDArray[np.int64] | None
+
+
+def weights(case: Case) -> dict[str, Array]:
+    """The parameters, named and laid out as in `torch.nn.LSTMCell`, U(-1/sqrt(H), 1/sqrt(H))."""
+    _, _, I, H = case.shape
+    rows = GATES[case.cell] * H
+    draw = np.random.default_rng(1)
+    bound = H**-0.5
+    shapes = {
+        "weight_ih": (rows, I),
+        "weight_hh": (rows, H),
+        "bias_ih": (rows,),
+        "bias_hh": (rows,),
+    }
+    return {
+        name: draw.uniform(-bound, bound, shape).astype(case.dtype)
+        for name, shape in shapes.items()
+    }
+
+
+def sample(case: Case, index: int) -> Sample:
+    """Input number `index` of a case, standard normal throughout."""
+    T, B, I, H = case.shape
+    draw = np.random.default_rng((2, index))
+
+    def normal(*shape: int) -> Array:
+        return draw.standard_normal(shape).astype(case.dtype)
+
+    states = 2 if case.cell == "lstm" else 1
+    state = tuple(normal(B, H) for _ in range(states))
+    dstate = tuple(normal(B, H) for _ in range(states))
+    if case.stepwise:
+        return Sample(normal(B, I), state, None, dstate, None)
+    lengths = None if case.lengths is None else np.array(case.lengths, np.int64)
+    return Sample(normal(T, B, I), state, normal(T, B, H), dstate, lengths)
+
+
+def answer(
+    y: Array | None,
+    state: Sequence[Array],
+    dx: Array | None = None,
+    dstate: Sequence[Array] = (),
+    parameters: Mapping[str, Array] | None = None,
+) -> dict[str, Array]:
+    """What a call gave, under the names that it is compared by.
+
+    Args:
+        y (T, B, H): the outputs; None where a call is one step, whose output is the state.
+        state: final h, and c for an LSTM, each (B, H).
+        dx (T, B, I): gradient of x; None where there was no backward pass.
+        dstate: gradient of the initial state.
+        parameters: gradients by the names that `weights` uses.
+    """
+    found = dict(zip(("h_n", "c_n"), state, strict=False))
+    found |= zip(("dh0", "dc0"), dstate, strict=False)
+    found |= {f"d{name}": value for name, value in (parameters or {}).items()}
+    if y is not None:
+        found["y"] = y
+    if dx is not None:
+        found["dx"] = dx
+    return found

@@ -1,0 +1,60 @@
+"""The gate before the clock: a contender whose numbers are wrong is not timed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fastrnn.bench import reference
+from fastrnn.bench.cases import Case
+from fastrnn.bench.data import Array, answer, sample, weights
+
+# Largest error of an array over its largest value. A gradient of the weights sums up to T*B
+# products; measured over all suites, the float32 contenders stay below 5e-6, while the coarsest
+# shortcut worth catching (the GPU's tanh.approx, 2^-11) moves the output by some 1e-4.
+TOLERANCE = {"float32": 2e-5, "float64": 1e-10}
+
+
+def _wide(values: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(value.astype(np.float64) for value in values)
+
+
+def truth(case: Case, index: int = 0) -> dict[str, Array]:
+    """What every contender must give for input `index` of a case, in float64."""
+    given = sample(case, index)
+    exact = {name: value.astype(np.float64) for name, value in weights(case).items()}
+    x = given.x.astype(np.float64)
+    if case.stepwise:
+        x = x[None]
+    y, state, tape = reference.forward(case.cell, exact, x, _wide(given.state), given.lengths)
+    if case.stepwise:
+        return answer(None, state)
+    if case.pass_ == "forward":
+        return answer(y, state)
+    assert given.dy is not None
+    dx, dstate, parameters = reference.backward(
+        case.cell, exact, tape, given.dy.astype(np.float64), _wide(given.dstate)
+    )
+    return answer(y, state, dx, dstate, parameters)
+
+
+def difference(got: Mapping[str, Array], want: Mapping[str, Array], dtype: str) -> str | None:
+    """What is wrong with a contender's answer, in one sentence; None if nothing is."""
+    if got.keys() != want.keys():
+        return f"gave {sorted(got)}, wanted {sorted(want)}"
+    for name, expected in want.items():
+        found = got[name]
+        if found.dtype != np.dtype(dtype):
+            return f"{name} is {found.dtype}, wanted {dtype}"
+        if found.shape != expected.shape:
+            return f"{name} has shape {found.shape}, wanted {expected.shape}"
+        scale = float(np.max(np.abs(expected), initial=0.0)) or 1.0
+        error = float(np.max(np.abs(found - expected), initial=0.0)) / scale
+        # so that NaN, which is never <= anything, is wrong too
+        if not error <= TOLERANCE[dtype]:
+            return (
+                f"{name} differs from the reference by {error:.1e} of its largest value, "
+                f"{TOLERANCE[dtype]:.0e} is allowed"
+            )
+    return None

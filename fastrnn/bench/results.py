@@ -1,0 +1,103 @@
+"""The rows, and the JSON that they become.
+
+    {
+      "machine": {
+        "cpu": "AMD EPYC ...", "cores": 2, "platform": "Linux-...",
+        "features": ["avx2", ...],        what Numba compiles for
+        "vector_bytes": 64,
+        "threads": 2,                     of every contender
+        "load": 0.1,                      the system's load average before the run, or null
+        "stops": true,                    whether a contender is stopped while another is timed
+        "versions": {"fastrnn": "...", "python": "...", "numba": "...", "torch": "...", ...},
+        "caches": {"L1": ..., "L2": ..., "L3": ...},                       bytes
+        "probes": {"fma": ..., "L1": ..., "L2": ..., "L3": ..., "memory": ...},
+                                          FLOP/s in the run's dtype, then bytes/s, of all threads
+        "devices": {"cpu": "", "cuda": "why it cannot be used"}
+      },
+      "rows": [
+        {"suite": "quick", "cell": "lstm", "T": 100, "B": 16, "I": 128, "H": 256,
+         "pass": "train",                 or "forward"
+         "device": "cpu",                 or "cuda"
+         "dtype": "float32",              or "float64"
+         "contender": "fastrnn",          or the name of a peer
+         "median_s": ..., "p99_s": ...,   seconds of one call
+         "gflops": ...,                   of the products, at the median
+         "of_peak": ...,                  the same over the multiply-add probe, 0 to 1
+         "of_roof": ...,                  the least time the probes allow over the median
+         "compile_s": ...,                the first call in a fresh process, less the median
+         "samples": 87, "calls": 12,      samples taken, calls in each
+         "error": null}                   or why it was not timed; the numbers then are null
+      ]
+    }
+
+A contender that cannot run a case at all (onnxruntime has no backward pass) has no row for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastrnn.bench.cases import Case
+from fastrnn.bench.contenders import Contender
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender in one case; either `error` is None or all the numbers are."""
+
+    case: Case
+    contender: Contender
+    median_s: float | None = None
+    p99_s: float | None = None
+    compile_s: float | None = None
+    of_roof: float | None = None
+    of_peak: float | None = None
+    samples: int = 0
+    calls: int = 0
+    error: str | None = None
+
+    @property
+    def gflops(self) -> float | None:
+        """Floating-point operations of the products, 1e9 per second, at the median."""
+        return None if self.median_s is None else self.case.flops / self.median_s / 1e9
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as the module's docstring shows it."""
+        case = self.case
+        return {
+            "suite": case.suite,
+            "cell": case.cell,
+            **case.shape._asdict(),
+            "pass": case.pass_,
+            "device": self.contender.device,
+            "dtype": case.dtype,
+            "contender": self.contender.name,
+            "median_s": self.median_s,
+            "p99_s": self.p99_s,
+            "gflops": self.gflops,
+            "of_peak": self.of_peak,
+            "of_roof": self.of_roof,
+            "compile_s": self.compile_s,
+            "samples": self.samples,
+            "calls": self.calls,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
+class Results:
+    """All rows of a run, and the machine they were measured on."""
+
+    machine: Mapping[str, Any]
+    rows: list[Row]
+
+    @property
+    def good(self) -> bool:
+        """Whether every contender gave the right numbers everywhere."""
+        return all(row.error is None for row in self.rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """The run as the module's docstring shows it."""
+        return {"machine": dict(self.machine), "rows": [row.as_json() for row in self.rows]}

@@ -1,0 +1,106 @@
+"""The process of one contender: it builds a case, answers for parity, and times its own calls.
+
+Requests `(method, arguments)` come in on stdin, replies `("ok", value)` or `("error", text)` go
+out on stdout, both pickled. Started by `process.Worker`, never by hand.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import pickle
+import statistics
+import sys
+from collections.abc import Iterator
+from itertools import cycle, islice
+from time import perf_counter
+from typing import Any, BinaryIO
+
+from fastrnn.bench.cases import Case
+from fastrnn.bench.contenders import Contender, Program
+from fastrnn.bench.data import ROTATION, Array, sample
+
+
+class Desk:
+    """What a worker does on request."""
+
+    program: Program
+    inputs: list[Any]
+    turn: Iterator[Any]
+
+    def build(self, contender: Contender, case: Case, threads: int) -> None:
+        """Import the contender and give it the case; nothing is run yet."""
+        module = importlib.import_module(contender.module)
+        self.program = module.build(case, threads, contender.device)
+        self.inputs = [self.program.load(sample(case, index)) for index in range(ROTATION)]
+        self.turn = cycle(self.inputs)
+        # A full collection of some hundred thousand objects that imports left would take longer
+        # than most calls; what the calls themselves leave is collected as ever.
+        gc.collect()
+        gc.freeze()
+
+    def first(self) -> tuple[float, dict[str, Array]]:
+        """The very first call: its seconds, compilation included, and its answer."""
+        start = perf_counter()
+        result = self.program.run(self.inputs[0])
+        seconds = perf_counter() - start
+        return seconds, self.program.read(result)
+
+    def again(self) -> dict[str, Array]:
+        """The answer to the same input after others have been through."""
+        return self.program.read(self.program.run(self.inputs[0]))
+
+    def calibrate(self, seconds: float) -> float:
+        """Median seconds of a call, of as many as fit in `seconds`, at least three."""
+        end = perf_counter() + seconds
+        taken: list[float] = []
+        while len(taken) < 3 or perf_counter() < end:
+            given = next(self.turn)
+            start = perf_counter()
+            self.program.run(given)
+            taken.append(perf_counter() - start)
+        return statistics.median(taken)
+
+    def sample(self, calls: int) -> float:
+        """Mean seconds of a call over a loop of `calls`, after one that does not count."""
+        run = self.program.run
+        uncounted, *inputs = islice(self.turn, calls + 1)
+        run(uncounted)
+        start = perf_counter()
+        for given in inputs:
+            run(given)
+        return (perf_counter() - start) / calls
+
+    def probe(self, threads: int, dtype: str) -> dict[str, float]:
+        """What the machine can do at most, as `probes.probe` has it."""
+        from fastrnn.bench.probes import probe
+
+        return probe(threads, dtype)
+
+
+def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+    """Answer requests until there are no more."""
+    desk = Desk()
+    while True:
+        try:
+            method, arguments = pickle.load(requests)
+        except EOFError:
+            return
+        try:
+            reply = ("ok", getattr(desk, method)(*arguments))
+        except Exception as error:
+            reply = ("error", f"{type(error).__name__}: {error}")
+        pickle.dump(reply, replies, protocol=pickle.HIGHEST_PROTOCOL)
+        replies.flush()
+
+
+def main() -> None:
+    """Serve on stdin and stdout; whatever a library prints goes to stderr instead."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, replies)
+
+
+if __name__ == "__main__":
+    main()

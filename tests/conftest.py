@@ -1,0 +1,44 @@
+"""Fixtures for all tests: memory that shows when it was never written, and data for tests."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+LIBRARY = ("fastrnn", "fastrnn_kernels")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def nan_filled(allocate: Callable[..., Any]) -> Callable[..., Any]:
+    """`np.empty` or `np.empty_like`, filled with NaN where the library asks for floats.
+
+    Only calls from the library's own modules are changed; Numba's, NumPy's and the tests'
+    get what they always get.
+    """
+
+    def filled(*args: Any, **kwargs: Any) -> Any:
+        array = allocate(*args, **kwargs)
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if caller.partition(".")[0] in LIBRARY and array.dtype.kind in "fc":
+            array.fill(np.nan)
+        return array
+
+    return filled
+
+
+@pytest.fixture(autouse=True)
+def unwritten_memory_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An element that the library never writes comes out as NaN, not as a lucky zero."""
+    monkeypatch.setattr(np, "empty", nan_filled(np.empty))
+    monkeypatch.setattr(np, "empty_like", nan_filled(np.empty_like))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of trained models and golden outputs that lies beside the repository."""
+    if not DATA.is_dir():
+        pytest.skip("the shared test data (../shared/data, beside the repository) are not here")
+    return DATA

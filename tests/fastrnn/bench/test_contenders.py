@@ -1,0 +1,62 @@
+"""Every contender against the truth, in this process, on odd shapes."""
+
+import importlib
+
+import pytest
+
+from fastrnn.bench.cases import CELLS, DTYPES, Shape, plan
+from fastrnn.bench.contenders import OWN, PEERS, peer
+from fastrnn.bench.data import sample
+from fastrnn.bench.parity import difference, truth
+
+CASES = [
+    case
+    for suite, shapes in {
+        "quick": (Shape(5, 3, 4, 7), Shape(1, 1, 1, 1)),
+        "ragged": (Shape(6, 5, 3, 9),),
+        "stream": (Shape(1, 1, 3, 5), Shape(1, 2, 1, 1)),
+    }.items()
+    for dtype in DTYPES
+    for case in plan(suite, shapes=shapes, dtype=dtype)
+]
+
+
+@pytest.mark.parametrize(
+    ("contender", "case"),
+    [
+        pytest.param(contender, case, id=f"{contender.name} {case.suite} {case} {case.dtype}")
+        for contender in (OWN, *PEERS.values())
+        for case in CASES
+        if contender.takes(case)
+    ],
+)
+def test_it_gives_the_truth_for_one_input_after_another(contender, case):
+    for package in contender.packages:
+        pytest.importorskip(package)
+    program = importlib.import_module(contender.module).build(case, 1, "cpu")
+    loaded = [program.load(sample(case, index)) for index in range(2)]
+    for index in (0, 1, 0):
+        answer = program.read(program.run(loaded[index]))
+        assert difference(answer, truth(case, index), case.dtype) is None
+
+
+def test_onnxruntime_infers_in_float32_only():
+    takes = {(case.pass_, case.dtype) for case in CASES if PEERS["onnxruntime"].takes(case)}
+    assert takes == {("forward", "float32")}
+
+
+def test_all_cells_are_in_the_cases():
+    assert {case.cell for case in CASES} == set(CELLS)
+
+
+def test_a_peer_of_ones_own():
+    mine = peer("mine=numpy.linalg")
+    assert (mine.name, mine.module, mine.missing) == ("mine", "numpy.linalg", ())
+    assert peer("mine=no_such_module.at_all").missing == ("no_such_module",)
+
+
+@pytest.mark.parametrize("text", ["tensorflow", "", "=module", "name="])
+def test_an_unknown_peer_is_refused(text):
+    with pytest.raises(ValueError, match="unknown peer") as error:
+        peer(text)
+    assert "torch, onnxruntime, numpy" in str(error.value)

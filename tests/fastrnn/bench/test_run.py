@@ -1,0 +1,110 @@
+"""The gate: who is wrong, dies or hangs is said to be, is not timed, and stops nobody else."""
+
+import pytest
+
+from fastrnn.bench import timing
+from fastrnn.bench.cases import Shape, plan
+from fastrnn.bench.contenders import PEERS, Contender
+from fastrnn.bench.run import Settings, run
+
+PROBES = {"fma": 1e12, "L1": 1e12, "L2": 1e12, "L3": 1e12, "memory": 1e12}
+CACHES = {"L1": 1 << 15, "L2": 1 << 20, "L3": 1 << 25}
+FORWARD, TRAIN = plan("quick", ("lstm",), (Shape(3, 2, 4, 5),))
+
+#: The NumPy loop, spoilt at one place.
+SPOILT = """
+import os, time
+import numpy as np
+from fastrnn.bench.contenders.numpy import Loop
+
+class Spoilt(Loop):
+    calls = 0
+
+    def run(self, sample):
+        self.calls += 1
+        result = super().run(sample)
+        {run}
+        return result
+
+    def read(self, result):
+        answer = super().read(result)
+        {read}
+        return answer
+
+def build(case, threads, device):
+    {build}
+    return Spoilt(case)
+"""
+
+
+@pytest.fixture
+def spoilt(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(timing, "MAX_ROUNDS", 3)
+
+    def make(run="pass", read="pass", build="pass"):
+        (tmp_path / "spoilt_contender.py").write_text(
+            SPOILT.format(run=run, read=read, build=build)
+        )
+        return Contender("spoilt", "spoilt_contender")
+
+    return make
+
+
+def rows(case, *contenders, timeout=60.0):
+    done = []
+    found = run([case], contenders, Settings(1, timeout, PROBES, CACHES), done.append)
+    assert done == [case]
+    assert [row.contender for row in found] == [c for c in contenders if c.takes(case)]
+    return {row.contender.name: row for row in found}
+
+
+def test_a_good_contender_gets_all_its_numbers(spoilt):
+    row = rows(TRAIN, spoilt())["spoilt"]
+    assert row.error is None
+    assert 0 < row.median_s <= row.p99_s < 60
+    assert row.compile_s >= 0
+    assert row.samples == 3
+    assert row.calls >= 1
+    assert row.gflops == pytest.approx(TRAIN.flops / row.median_s / 1e9)
+    assert row.of_peak == pytest.approx(row.gflops / 1e3)
+    assert row.of_roof >= row.of_peak
+
+
+@pytest.mark.parametrize("case", [FORWARD, TRAIN], ids=["forward", "train"])
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"read": "answer['y'][1, 1, 2] += 1e-3"}, "y differs from the reference"),
+        ({"read": "del answer['c_n']"}, "wanted"),
+        # right at first, as one whose buffers are overwritten by later calls
+        ({"read": "answer['h_n'] *= self.calls == 1"}, "h_n differs from the reference"),
+        ({"run": "raise ValueError('no such thing')"}, "ValueError: no such thing"),
+        ({"run": "if self.calls > 20: raise ValueError('late')"}, "ValueError: late"),
+        ({"build": "raise ImportError('not here')"}, "ImportError: not here"),
+        ({"run": "os._exit(5)"}, "its process ended with exit code 5"),
+    ],
+    ids=["wrong", "incomplete", "wrong later", "raises", "raises late", "no build", "dies"],
+)
+def test_a_bad_contender_is_told_and_the_good_one_timed(spoilt, case, fault, told):
+    found = rows(case, spoilt(**fault), PEERS["numpy"])
+    bad = found["spoilt"]
+    assert told in bad.error
+    assert bad.median_s is bad.p99_s is bad.gflops is bad.compile_s is None
+    assert found["numpy"].error is None
+    assert found["numpy"].median_s > 0
+
+
+def test_a_wrong_gradient_is_told(spoilt):
+    bad = rows(TRAIN, spoilt(read="answer['dweight_hh'][3, 1] -= 0.01"))["spoilt"]
+    assert bad.error.startswith("dweight_hh differs from the reference by")
+
+
+def test_one_that_hangs_is_told_in_time(spoilt):
+    found = rows(FORWARD, spoilt(run="time.sleep(600)"), PEERS["numpy"], timeout=8.0)
+    assert found["spoilt"].error == "gave no answer within 8 s"
+    assert found["numpy"].error is None
+
+
+def test_one_that_does_not_take_a_case_has_no_row_for_it():
+    assert rows(TRAIN, PEERS["onnxruntime"]) == {}

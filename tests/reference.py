@@ -1,0 +1,205 @@
+"""The plain truth: RNN, LSTM and GRU in NumPy, one step and one row at a time.
+
+Nothing here is fast and nothing is shared with the library. Every test of a value compares
+with these functions (in float64), every test of a gradient with `finite_differences` of them.
+States are tuples: `(h,)` for RNN and GRU, `(h, c)` for LSTM.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+State = tuple[Array, ...]
+
+#: Half the step of a central difference. With values and third derivatives of order 1 the
+#: error is step² / 6 = 2e-11 from the formula and 1e-16 / step = 1e-11 from rounding.
+STEP = 1e-5
+
+
+def sigmoid(a: Array) -> Array:
+    """1 / (1 + exp(-a)), from the smaller exponential, which cannot overflow."""
+    e = np.exp(-np.abs(a))
+    return np.where(a >= 0, 1 / (1 + e), e / (1 + e))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": np.tanh,
+    "relu": lambda a: np.maximum(a, 0),
+}
+
+
+def rnn_step(w: dict[str, Array], x: Array, state: State, nonlinearity: str = "tanh") -> Any:
+    """Elman 1990: h' = tanh(W x + b_ih + R h + b_hh)."""
+    (h,) = state
+    a = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
+    h = ACTIVATIONS[nonlinearity](a)
+    return (h,), {"h": h}
+
+
+def lstm_step(w: dict[str, Array], x: Array, state: State) -> Any:
+    """Gers, Schmidhuber and Cummins 2000, without peepholes; projection as in Sak et al. 2014.
+
+    i, f, o = sigmoid(...), g = tanh(...), c' = f c + i g, h' = o tanh(c')
+    """
+    h, c = state
+    a = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
+    i, f, g, o = np.split(a, 4, axis=-1)
+    i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+    c = f * c + i * g
+    h = o * np.tanh(c)
+    if "weight_hr" in w:
+        h = h @ w["weight_hr"].T
+    return (h, c), {"i": i, "f": f, "g": g, "o": o, "c": c}
+
+
+def gru_step(w: dict[str, Array], x: Array, state: State, reset_after: bool = True) -> Any:
+    """Cho et al. 2014, h' = (1 - z) n + z h, with the reset gate applied
+
+    after the product:   n = tanh(W_n x + b_in + r (R_n h + b_hn))
+    or before it:        n = tanh(W_n x + b_in + R_n (r h) + b_hn)
+    """
+    (h,) = state
+    xr, xz, xn = np.split(x @ w["weight_ih"].T + w["bias_ih"], 3, axis=-1)
+    R_r, R_z, R_n = np.split(w["weight_hh"], 3)
+    b_hr, b_hz, b_hn = np.split(w["bias_hh"], 3)
+    r = sigmoid(xr + h @ R_r.T + b_hr)
+    z = sigmoid(xz + h @ R_z.T + b_hz)
+    recurrent = r * (h @ R_n.T + b_hn) if reset_after else (r * h) @ R_n.T + b_hn
+    n = np.tanh(xn + recurrent)
+    h = (1 - z) * n + z * h
+    return (h,), {"r": r, "z": z, "n": n}
+
+
+STEPS = {"RNN": rnn_step, "LSTM": lstm_step, "GRU": gru_step}
+
+
+def weights_of(parameters: dict[str, Array], suffix: str = "") -> dict[str, Array]:
+    """The weights of one direction of one layer (suffix `_l0`, `_l0_reverse`) or of a cell.
+
+    A bias that is not there is zero.
+    """
+    names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
+    w = {
+        name: parameters[name + suffix].astype(np.float64)
+        for name in names
+        if name + suffix in parameters
+    }
+    rows = len(w["weight_ih"])
+    return {"bias_ih": np.zeros(rows), "bias_hh": np.zeros(rows)} | w
+
+
+def segments(length: int, reset: Array) -> list[range]:
+    """The time steps of one row, cut right before every step that `reset` marks."""
+    starts = [0, *(t for t in range(1, length) if reset[t])]
+    ends = [*starts[1:], length]
+    return [range(start, end) for start, end in zip(starts, ends, strict=True)]
+
+
+def direction(
+    step: Callable[..., Any],
+    w: dict[str, Array],
+    x: Array,
+    initial: State,
+    lengths: Sequence[int],
+    reset: Array,
+    reverse: bool,
+    **options: Any,
+) -> tuple[Array, State, dict[str, Array]]:
+    """One direction of one layer: x (T, B, I), initial states (B, H), reset (T, B).
+
+    Every segment of a row starts from the row's initial state, at the segment's first
+    step, or at its last when `reverse`. What is padding stays 0.
+    """
+    T, B, _ = x.shape
+    y = np.zeros((T, B, initial[0].shape[-1]))
+    final = tuple(s.copy() for s in initial)
+    gates: dict[str, Array] = {}
+    for b in range(B):
+        pieces = segments(lengths[b], reset[:, b])
+        state = tuple(s[b] for s in initial)
+        for piece in reversed(pieces) if reverse else pieces:
+            state = tuple(s[b] for s in initial)
+            for t in reversed(piece) if reverse else piece:
+                state, values = step(w, x[t, b], state, **options)
+                y[t, b] = state[0]
+                for name, value in values.items():
+                    gates.setdefault(name, np.zeros((T, B, len(value))))[t, b] = value
+        for whole, row in zip(final, state, strict=True):
+            whole[b] = row
+    return y, final, gates
+
+
+def layer(
+    kind: str,
+    parameters: dict[str, Array],
+    x: Array,
+    state: State | None = None,
+    lengths: Sequence[int] | None = None,
+    reset: Array | None = None,
+    masks: Sequence[Array] = (),
+    **options: Any,
+) -> tuple[Array, State, list[dict[str, Array]]]:
+    """A stack of layers in one or two directions, named as in `state_dict`; x (T, B, I).
+
+    `masks[k]` (T, B, D*H) multiplies the output of layer k before layer k + 1 reads it;
+    `options` are the cell's own. Returns the output (T, B, D*H), the final states
+    (layers*D, B, H) and the gates of each layer and direction.
+    """
+    T, B, _ = x.shape
+    suffixes = [""] + ["_reverse"] * ("weight_ih_l0_reverse" in parameters)
+    num_layers = sum(f"weight_ih_l{k}" in parameters for k in range(len(parameters)))
+    if state is None:
+        state = zero_state(kind, parameters, num_layers * len(suffixes), B)
+    lengths = [T] * B if lengths is None else lengths
+    reset = np.zeros((T, B), bool) if reset is None else reset
+
+    y = x.astype(np.float64)
+    finals, gates = [], []
+    for k in range(num_layers):
+        outputs = []
+        for suffix in suffixes:
+            output, final, values = direction(
+                STEPS[kind],
+                weights_of(parameters, f"_l{k}{suffix}"),
+                y,
+                tuple(s[len(finals)].astype(np.float64) for s in state),
+                lengths,
+                reset,
+                reverse=suffix != "",
+                **options,
+            )
+            outputs.append(output)
+            finals.append(final)
+            gates.append(values)
+        y = np.concatenate(outputs, axis=-1)  # (T, B, D*H)
+        if k < len(masks):
+            y = y * masks[k]
+    return y, tuple(np.stack(parts) for parts in zip(*finals, strict=True)), gates
+
+
+def zero_state(kind: str, parameters: dict[str, Array], count: int, B: int) -> State:
+    """Zeros for h (count, B, P) and, for an LSTM, c (count, B, H)."""
+    P = parameters["weight_hh_l0"].shape[1]
+    if kind != "LSTM":
+        return (np.zeros((count, B, P)),)
+    H = len(parameters["weight_hh_l0"]) // 4
+    return np.zeros((count, B, P)), np.zeros((count, B, H))
+
+
+def finite_differences(loss: Callable[[], float], array: Array) -> Array:
+    """The gradient of `loss()`, which reads `array`, for every element of it.
+
+    (loss(a + step) - loss(a - step)) / (2 step), element by element and in place.
+    """
+    gradient = np.zeros_like(array)
+    for index in np.ndindex(array.shape):
+        value = array[index]
+        array[index] = value + STEP
+        above = loss()
+        array[index] = value - STEP
+        below = loss()
+        array[index] = value
+        gradient[index] = (above - below) / (2 * STEP)
+    return gradient
