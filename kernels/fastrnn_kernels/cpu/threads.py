@@ -1,18 +1,21 @@
 """The package's own threads. Kernels release the GIL, so Python's threads carry them.
 
-One caller at a time has the pool; a second Python thread that calls meanwhile, and a
-task that calls from within, runs its work itself. After a fork the child makes a pool
-of its own when it first needs one.
+One caller at a time has the helpers; a second Python thread that calls meanwhile, and a
+task that calls from within, runs its work itself. Idle helpers wait in a queue and use no
+CPU. After a fork the child makes helpers of its own when it first needs them.
 """
 
 import contextlib
+import ctypes
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 
 Task = Callable[[], None]
+_Results = SimpleQueue[BaseException | None]
 
 #: Multiply-adds below which handing work to another thread costs more than it saves.
 MIN_WORK = 4_000_000
@@ -25,6 +28,61 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def _current_cpu() -> Callable[[], int]:
+    """A function that tells the CPU its thread runs on, or -1 where nobody does."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            function: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
+            return function
+    return lambda: -1
+
+
+_cpu_of_caller = _current_cpu()
+
+
+def _work_through(waiting: deque[Task], results: _Results) -> None:
+    """Take tasks, whoever is free the next, until there are none."""
+    while True:
+        try:
+            task = waiting.popleft()  # atomic
+        except IndexError:
+            return
+        try:
+            task()
+        except BaseException as error:
+            results.put(error)
+        else:
+            results.put(None)
+
+
+class _Helper:
+    """A thread that works through the tasks it is sent."""
+
+    def __init__(self, number: int) -> None:
+        self._inbox: SimpleQueue[tuple[deque[Task], _Results]] = SimpleQueue()
+        self._avoided = -1
+        self._thread = threading.Thread(target=self._serve, name=f"fastrnn-{number}", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            _work_through(*self._inbox.get())
+
+    def send(self, waiting: deque[Task], results: _Results, cpu: int) -> None:
+        """Hand over tasks; the helper keeps off the caller's CPU.
+
+        Left to itself, the scheduler of a virtual machine wakes a helper on the CPU of the
+        thread that woke it, where it waits until that one is done (seen: twice the time).
+        """
+        if cpu != self._avoided:
+            others = os.sched_getaffinity(0) - {cpu}
+            if others and self._thread.native_id is not None:
+                with contextlib.suppress(OSError):  # forbidden here: slower, not wrong
+                    os.sched_setaffinity(self._thread.native_id, others)
+            self._avoided = cpu
+        self._inbox.put((waiting, results))
+
+
 class _Pool:
     def __init__(self) -> None:
         self.threads = available_cpus()
@@ -33,44 +91,33 @@ class _Pool:
     def forget(self) -> None:
         """Start anew; what a fork copied has no threads behind it."""
         self._busy = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
-        self._size = 0
+        self._helpers: list[_Helper] = []
+
+    def _grow(self, wanted: int) -> None:
+        # No new threads, at exit or at the system's limit: then fewer do the work.
+        with contextlib.suppress(RuntimeError):
+            while len(self._helpers) < wanted:
+                self._helpers.append(_Helper(len(self._helpers) + 1))
 
     def run(self, tasks: Sequence[Task], work: float) -> None:
-        helpers = min(self.threads, len(tasks)) - 1
-        if helpers < 1 or work < MIN_WORK or not self._busy.acquire(blocking=False):
+        wanted = min(self.threads, len(tasks)) - 1
+        if wanted < 1 or work < MIN_WORK or not self._busy.acquire(blocking=False):
             for task in tasks:
                 task()
             return
         try:
-            if self._executor is None or self._size < helpers:
-                if self._executor is not None:
-                    self._executor.shutdown()
-                self._executor = ThreadPoolExecutor(helpers, thread_name_prefix="fastrnn")
-                self._size = helpers
-            waiting = deque(tasks)  # whoever is free takes the next; pops are atomic
-
-            def work_through() -> None:
-                while True:
-                    try:
-                        task = waiting.popleft()
-                    except IndexError:
-                        return
-                    task()
-
-            futures: list[Future[None]] = []
-            # No new threads, at exit or at the system's limit: then the caller does it all.
-            with contextlib.suppress(RuntimeError):
-                for _ in range(helpers):
-                    futures.append(self._executor.submit(work_through))
-            try:
-                work_through()
-            finally:
-                wait(futures)
-            for future in futures:
-                future.result()
+            self._grow(wanted)
+            waiting, results = deque(tasks), _Results()
+            cpu = _cpu_of_caller()
+            for helper in self._helpers[:wanted]:
+                helper.send(waiting, results, cpu)
+            _work_through(waiting, results)
+            errors = [results.get() for _ in tasks]
         finally:
             self._busy.release()
+        for error in errors:
+            if error is not None:
+                raise error
 
 
 _pool = _Pool()
