@@ -8,22 +8,24 @@ from typing import Any
 
 from fastrnn_kernels.cache import kernel
 from fastrnn_kernels.cpu.simd import lanes
-from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS, copy, multiply, next_rows, rows_for
+from fastrnn_kernels.cpu.tile import VECTORS, copy, multiply, next_rows, rows_for
 
 _product = multiply(VECTORS)
 _LARGEST = rows_for(VECTORS)
-#: Rows of a panel that stays in the nearest cache while it is used.
-DEPTH = 128
+#: Rows taken at a time, and columns of d_sums: what is copied of them stays in the second
+#: cache, each copied row a cache line longer, so that they do not fall on the same sets.
+DEPTH, SPAN, PADDING = 128, 512, 16
 
 
 @kernel("weight_gradient")
 def weight_gradient(  # type: ignore[no-untyped-def]
-    d_sums, d_at, d_width, b, b_width, columns, rows, first, last, out, a_panel, b_panels, tile_at,
+    d_sums, d_at, d_width, b, b_width, columns, rows, first, last, out, a_rows, b_panels, tile_at,
 ):  # fmt: skip
     """out[m, n] += Σ_k d_sums[rows[k], d_at + m] b[rows[k], n] for m from first to last.
 
     d_sums (., d_width), b (., b_width); out (M, columns padded to whole vectors), zeros at
-    first; scratch a_panel (DEPTH, MAX_ROWS), b_panels (N, DEPTH, 4 vectors); tile_at 0, 1, 2...
+    first; scratch a_rows (DEPTH, SPAN + PADDING), b_panels (N, DEPTH, 4 vectors), tile_at
+    (MAX_ROWS,).
     """
     W4 = lanes(b) * VECTORS
     panels = (columns + W4 - 1) // W4
@@ -37,18 +39,23 @@ def weight_gradient(  # type: ignore[no-untyped-def]
                 copy(b_panels, at, b, rows[start + k] * b_width + n * W4, here)
                 for u in range(here, W4):
                     b_panels[at + u] = 0
-        m = first
-        while m < last:
-            tile = next_rows(last - m, _LARGEST)
+        for left in range(first, last, SPAN):
+            span = min(SPAN, last - left)
+            step = SPAN + PADDING
             for k in range(depth):
-                copy(a_panel, k * MAX_ROWS, d_sums, rows[start + k] * d_width + d_at + m, tile)
+                copy(a_rows, k * step, d_sums, rows[start + k] * d_width + d_at + left, span)
             for n in range(panels):
-                at = (m * panels + n) * W4
-                _product(
-                    tile, out, at, panels * W4, out, at, panels * W4,
-                    a_panel, tile_at, 0, MAX_ROWS, b_panels, n * DEPTH * W4, W4, depth,
-                )  # fmt: skip
-            m += tile
+                m = 0
+                while m < span:
+                    tile = next_rows(span - m, _LARGEST)
+                    for r in range(tile):
+                        tile_at[r] = m + r
+                    at = ((left + m) * panels + n) * W4
+                    _product(
+                        tile, out, at, panels * W4, out, at, panels * W4,
+                        a_rows, tile_at, 0, step, b_panels, n * DEPTH * W4, W4, depth,
+                    )  # fmt: skip
+                    m += tile
         start += depth
 
 

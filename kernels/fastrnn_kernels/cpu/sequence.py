@@ -333,14 +333,14 @@ def _weight_tasks(
     panel = VECTORS * lanes_of(dtype)
     padded = -(-N // panel) * panel
     out = aligned(M * padded, dtype, zeros=True)
-    tile_at = np.arange(MAX_ROWS, dtype=np.int64)
 
     def task(first: int, last: int) -> threads.Task:
         def work() -> None:
             products.weight_gradient(
                 _flat(d_sums), at, width, _flat(b), N, N, running, first, last, out,
-                aligned(products.DEPTH * MAX_ROWS, dtype),
-                aligned(products.DEPTH * padded, dtype), tile_at,
+                aligned(products.DEPTH * (products.SPAN + products.PADDING), dtype),
+                aligned(products.DEPTH * padded, dtype),
+                np.empty(MAX_ROWS, np.int64),
             )  # fmt: skip
 
         return work
