@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastrnn_kernels.cpu import memory
+
 LIBRARY = ("fastrnn", "fastrnn_kernels")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def nan_filled(allocate: Callable[..., Any]) -> Callable[..., Any]:
-    """`np.empty` or `np.empty_like`, filled with NaN where the library asks for floats.
+    """An allocating function, its arrays filled with NaN where the library asks for floats.
 
     Only calls from the library's own modules are changed; Numba's, NumPy's and the tests'
     get what they always get.
@@ -34,6 +36,7 @@ def unwritten_memory_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     """An element that the library never writes comes out as NaN, not as a lucky zero."""
     monkeypatch.setattr(np, "empty", nan_filled(np.empty))
     monkeypatch.setattr(np, "empty_like", nan_filled(np.empty_like))
+    monkeypatch.setattr(memory, "empty", nan_filled(memory.empty))
 
 
 @pytest.fixture(scope="session")

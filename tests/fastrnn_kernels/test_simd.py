@@ -6,7 +6,7 @@ from numba import njit
 
 from fastrnn_kernels.cpu.simd import block, fma, gather, lanes, scatter
 from fastrnn_kernels.cpu.tile import MAX_ROWS, multiply, next_rows, rows_for
-from fastrnn_kernels.cpu.weights import aligned, lanes_of
+from fastrnn_kernels.cpu.weights import lanes_of
 
 
 def operands(rows, vectors, count, dtype):
@@ -109,10 +109,3 @@ def test_lanes_and_fma():
         count, value = run(np.array([3.0, 4.0, 5.0], dtype))
         assert count == lanes_of(np.dtype(dtype))
         assert value == 17
-
-
-def test_aligned_memory_begins_on_a_cache_line():
-    for size in (1, 5, 1000):
-        memory = aligned(size, np.dtype(np.float32))
-        assert memory.size == size
-        assert memory.ctypes.data % 64 == 0

@@ -1,15 +1,11 @@
 """The CPU's kernels: register blocks, packing, the sequence forward and backward, threads."""
 
 import fastrnn_kernels.cpu.scalar  # noqa: F401  (registers the CPU's forms of the functions)
-from fastrnn_kernels.cpu.sequence import (
-    Backward,
-    Forward,
-    Gradients,
-    Rows,
-    Tape,
-    start_backward,
-    start_forward,
-)
+from fastrnn_kernels.cpu.gradients import Gradients
+from fastrnn_kernels.cpu.memory import waiting_bytes
+from fastrnn_kernels.cpu.rows import Rows
+from fastrnn_kernels.cpu.sequence import Backward, Forward, start_backward, start_forward
+from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import (
     available_cpus,
     get_num_threads,
@@ -31,4 +27,5 @@ __all__ = [
     "set_num_threads",
     "start_backward",
     "start_forward",
+    "waiting_bytes",
 ]

@@ -130,6 +130,11 @@ def run(tasks: Sequence[Task], work: float) -> None:
     _pool.run(tasks, work)
 
 
+def parts_of(work: float, share: int = 1) -> int:
+    """Tasks worth making of so many multiply-adds, where `share` passes run together."""
+    return int(max(1, min(_pool.threads // share, 2 * work // MIN_WORK)))
+
+
 def set_num_threads(threads: int) -> None:
     """Set how many threads a call may use, the calling one among them."""
     _pool.threads = threads

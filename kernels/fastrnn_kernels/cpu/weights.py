@@ -1,39 +1,16 @@
 """The weights of one direction of one layer, and the panels packed from them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastrnn_kernels.cell import Cell
+from fastrnn_kernels.cpu import memory
 from fastrnn_kernels.cpu.host import VECTOR_BYTES
+from fastrnn_kernels.cpu.memory import Array
 from fastrnn_kernels.cpu.tile import VECTORS, vectors_per_gate
-
-Array = NDArray[Any]
-_CACHE_LINE = 64
-
-
-def aligned(size: int, dtype: np.dtype[Any], zeros: bool = False) -> Array:
-    """A row of values that begins on a cache line, as vector loads like it."""
-    make = np.zeros if zeros else np.empty
-    memory = make(size + _CACHE_LINE // dtype.itemsize, dtype)
-    address: int = memory.__array_interface__["data"][0]
-    skip = -address % _CACHE_LINE // dtype.itemsize
-    return memory[skip : skip + size]
-
-
-def scratch(sizes: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
-    """Rows of values of these sizes in one piece of memory, each on a cache line."""
-    line = _CACHE_LINE // dtype.itemsize
-    memory = aligned(sum(sizes) + line * len(sizes), dtype)
-    rows, at = [], 0
-    for size in sizes:
-        rows.append(memory[at : at + size])
-        at += -(-size // line) * line
-    return rows
 
 
 def lanes_of(dtype: np.dtype[Any]) -> int:
@@ -45,7 +22,8 @@ def _gate_panels(weights: Array, gates: list[int], H: int, U: int) -> Array:
     """(gates * H, K), gates as listed -> [unit block][K][gate][U], units padded with zeros."""
     K = weights.shape[1]
     blocks = -(-H // U)
-    panels = aligned(blocks * K * len(gates) * U, weights.dtype, zeros=H % U != 0)
+    make = memory.zeros if H % U else memory.empty
+    panels = make((blocks * K * len(gates) * U,), weights.dtype)
     view = panels.reshape(blocks, K, len(gates), U)
     for position, gate in enumerate(gates):
         rows = weights[gate * H : (gate + 1) * H]
@@ -60,7 +38,8 @@ def _plain_panels(matrix: Array) -> Array:
     K, N = matrix.shape
     width = VECTORS * lanes_of(matrix.dtype)
     blocks = -(-N // width)
-    panels = aligned(blocks * K * width, matrix.dtype, zeros=N % width != 0)
+    make = memory.zeros if N % width else memory.empty
+    panels = make((blocks * K * width,), matrix.dtype)
     view = panels.reshape(blocks, K, width)
     for n in range(blocks):
         part = matrix[:, n * width : (n + 1) * width]

@@ -1,0 +1,128 @@
+"""Memory for tapes, scratch and results, used again once nothing refers to it.
+
+The system hands out large pieces of memory as pages that it clears when they are first
+touched; a training step that asks for its tape anew pays for that with up to a third of
+its time. So a piece comes back here when its last view is gone, and the next call of like
+size gets it. At most LIMIT bytes wait; what is beyond goes back to the system.
+"""
+
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+CACHE_LINE = 64
+#: Smaller pieces are as quick from NumPy.
+LEAST = 1 << 16
+#: Bytes that may wait for their next use.
+LIMIT = 1 << 28
+
+
+def _size_class(size: int) -> int:
+    """The size rounded up to one of eight steps to a power of two."""
+    step = 1 << max(0, size.bit_length() - 4)
+    return -(-size // step) * step
+
+
+class _Lease:
+    """Memory in use; arrays made from it keep it, and their end gives it back."""
+
+    def __init__(self, store: "_Store", block: Array, interface: dict[str, Any]) -> None:
+        self._store, self._block = store, block
+        self.__array_interface__ = interface
+
+    def __del__(self) -> None:
+        self._store.give(self._block)
+
+
+class _Store:
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: after a fork, another thread may have held the lock."""
+        # Reentrant, as collecting garbage within may end an array and so give memory back.
+        self._lock = threading.RLock()
+        self._waiting: dict[int, list[Array]] = defaultdict(list)
+        self.bytes = 0
+
+    def take(self, size: int) -> Array:
+        with self._lock:
+            waiting = self._waiting[size]
+            if waiting:
+                block = waiting.pop()
+                self.bytes -= size
+                return block
+        return np.empty(size + CACHE_LINE, np.uint8)
+
+    def give(self, block: Array) -> None:
+        size = block.size - CACHE_LINE
+        if size > LIMIT:
+            return
+        with self._lock:
+            for oldest in list(self._waiting):  # the sizes in use longest ago come first
+                waiting = self._waiting[oldest]
+                while waiting and self.bytes + size > LIMIT:
+                    waiting.pop()
+                    self.bytes -= oldest
+            blocks = self._waiting.pop(size, [])
+            blocks.append(block)
+            self._waiting[size] = blocks
+            self.bytes += size
+
+
+_store = _Store()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_store.forget)
+
+
+def waiting_bytes() -> int:
+    """Bytes that are kept for their next use."""
+    return _store.bytes
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array that begins on a cache line, as vector loads like it; not initialised."""
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if size < LEAST:
+        memory = np.empty(size + CACHE_LINE, np.uint8)
+        skip = -memory.__array_interface__["data"][0] % CACHE_LINE
+        return memory[skip : skip + size].view(dtype).reshape(shape)
+    block = _store.take(_size_class(size))
+    address = block.__array_interface__["data"][0]
+    interface = {
+        "shape": shape,
+        "typestr": dtype.str,
+        "data": (address + -address % CACHE_LINE, False),
+        "version": 3,
+    }
+    return np.asarray(_Lease(_store, block, interface))
+
+
+def flat(array: Array) -> Array:
+    """A C-contiguous array as one row of values, as kernels take it."""
+    return array.reshape(-1)
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """The same, all zeros."""
+    array = empty(shape, dtype)
+    array.fill(0)
+    return array
+
+
+def scratch(sizes: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
+    """Rows of values of these sizes in one piece of memory, each on a cache line."""
+    line = CACHE_LINE // dtype.itemsize
+    memory = empty((sum(sizes) + line * len(sizes),), dtype)
+    rows, at = [], 0
+    for size in sizes:
+        rows.append(memory[at : at + size])
+        at += -(-size // line) * line
+    return rows

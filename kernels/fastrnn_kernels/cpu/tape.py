@@ -1,0 +1,26 @@
+"""What the forward pass of one direction of one layer keeps for the backward pass."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn_kernels.cpu.memory import Array
+from fastrnn_kernels.cpu.rows import Rows
+from fastrnn_kernels.cpu.weights import Weights
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What the backward pass of one direction reads."""
+
+    weights: Weights
+    rows: Rows
+    x: Array  # (T, B, I)
+    reverse: bool
+    reset: NDArray[np.bool_] | None  # (T, B)
+    saved: Array  # (T, B, K, H)
+    old_h: Array  # (T, B, P)
+    old_rest: Array  # (states but h, T, B, H)
+    inner: Array  # (T, B, H) or empty
+    full_h: Array  # (T, B, H) or empty
