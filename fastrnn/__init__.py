@@ -9,7 +9,7 @@ Names, arguments, gate order and the layout of states are those of `torch.nn`.
 """
 
 from fastrnn.cells import GRUCell, LSTMCell, RNNCell
-from fastrnn.device import Device, devices, get_num_threads, set_num_threads
+from fastrnn.device import Device, devices, get_num_threads, release_memory, set_num_threads
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.tape import Gradients, Tape
 from fastrnn.weights.safetensors import load
@@ -30,5 +30,6 @@ __all__ = [
     "devices",
     "get_num_threads",
     "load",
+    "release_memory",
     "set_num_threads",
 ]

@@ -62,7 +62,7 @@ class RecurrentCell(Recurrent, Generic[State]):
         """One step, and the tape that `backward` needs. Arguments as those of a plain call."""
         new, one, batched = self._step(x, state, taping=True)
         shape = (one.rows.B, self.hidden_size) if batched else (self.hidden_size,)
-        return new, Tape(self, shape, batched, (one,), (None,))
+        return new, Tape(self, shape, batched, False, (one,), (None,))
 
     def backward(self, tape: Tape, dstate: State) -> Gradients[State]:
         """Gradients of a loss through one step.

@@ -43,8 +43,8 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def size(name: str, value: Any, least: int = 1) -> int:
-    """An integer of at least `least`."""
+def size(name: str, value: Any, least: int = 1, most: int = 2**31 - 1) -> int:
+    """An integer from `least` to `most`."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is {value!r}, wanted an integer")
     try:
@@ -53,12 +53,16 @@ def size(name: str, value: Any, least: int = 1) -> int:
         raise TypeError(f"{name} is {value!r}, wanted an integer") from None
     if number < least:
         raise ValueError(f"{name} is {number}, wanted at least {least}")
+    if number > most:
+        raise ValueError(f"{name} is {number}, wanted at most {most}")
     return number
 
 
 def probability(name: str, value: Any) -> float:
     """A number from 0 to 1."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+    if isinstance(value, bool | np.bool_ | np.timedelta64) or not isinstance(
+        value, int | float | np.integer | np.floating
+    ):
         raise TypeError(f"{name} is {value!r}, wanted a number from 0 to 1")
     if not 0 <= value <= 1:
         raise ValueError(f"{name} is {value}, wanted a number from 0 to 1")
@@ -79,7 +83,7 @@ def float_type(name: str, value: Any) -> np.dtype[Any]:
     """float32 or float64."""
     try:
         dtype: np.dtype[Any] = np.dtype(value)
-    except TypeError:
+    except Exception:  # NumPy parses strings, and raises whatever that gives
         raise TypeError(f"{name} is {value!r}, wanted 'float32' or 'float64'") from None
     if value is None or dtype not in _DTYPES:
         raise ValueError(f"{name} is {value!r}, wanted 'float32' or 'float64'")
@@ -88,9 +92,11 @@ def float_type(name: str, value: Any) -> np.dtype[Any]:
 
 def array(name: str, value: Any) -> Array:
     """Anything NumPy takes for an array of numbers."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, wanted a plain one: masks are not applied")
     try:
         return np.asarray(value)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # whatever the object's own __array__ raises
         raise TypeError(f"{name} is no array: {error}") from None
 
 

@@ -1,13 +1,13 @@
 """Where a layer runs: "auto", "cpu" or "cuda", and what this machine has of them."""
 
 import ctypes
-import ctypes.util
 import platform
 import sys
 from dataclasses import dataclass, field
 from types import ModuleType
 
 import llvmlite.binding as llvm
+import numba
 
 from fastrnn import check
 from fastrnn_kernels import cpu
@@ -40,6 +40,15 @@ def get_num_threads() -> int:
     return cpu.get_num_threads()
 
 
+def release_memory() -> int:
+    """Give the memory that fastrnn keeps for its next call back to the system.
+
+    Tapes and scratch are used again once nothing refers to them; at most 256 MiB wait.
+    Returns how many bytes that was.
+    """
+    return cpu.release_memory()
+
+
 def devices() -> list[Device]:
     """The devices that fastrnn knows, with what this machine has of them."""
     return [_cpu(), _cuda()]
@@ -52,6 +61,8 @@ def kernels_for(device: str) -> ModuleType:
     what there is.
     """
     check.choice("device", device, ("auto", "cpu", "cuda"))
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError("NUMBA_DISABLE_JIT is set: the CPU's kernels run only compiled")
     if device == "cuda":
         cuda = _cuda()
         raise RuntimeError(f"device 'cuda' cannot be used: {cuda.reason}")

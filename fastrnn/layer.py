@@ -40,7 +40,7 @@ class Layer(Recurrent, Generic[State]):
         """Check the arguments and fix the shapes of the parameters; draw nothing."""
         self.input_size = check.size("input_size", input_size)
         self.hidden_size = check.size("hidden_size", hidden_size)
-        self.num_layers = check.size("num_layers", num_layers)
+        self.num_layers = check.size("num_layers", num_layers, most=10_000)
         self.bias = check.flag("bias", bias)
         self.batch_first = check.flag("batch_first", batch_first)
         self.dropout = check.probability("dropout", dropout)
@@ -50,7 +50,7 @@ class Layer(Recurrent, Generic[State]):
             warnings.warn(
                 f"dropout stands between layers, so dropout={dropout} does nothing with one layer",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
         G, H, P = len(self._cell.gates), self.hidden_size, self.state_size
         self._shapes = {}
@@ -114,7 +114,7 @@ class Layer(Recurrent, Generic[State]):
     def __call__(
         self, x: Any, state: State | None = None, lengths: Any = None, reset: Any = None
     ) -> tuple[Array, State]:
-        """Run over a whole sequence, without dropout and without a tape.
+        """Run over a whole sequence for inference: no dropout, no tape.
 
         x (T, B, I), or (B, T, I) with batch_first, or (T, I): the input, in the layer's
             float type, any strides. NaN and infinity pass through.
@@ -129,7 +129,7 @@ class Layer(Recurrent, Generic[State]):
         Returns y (T, B, D * P), or as x is laid out, and the state at each sequence's own
         end, laid out like `state`. Raises TypeError or ValueError for wrong arguments.
         """
-        call = self._call(x, state, lengths, reset)
+        call = self._call(x, state, lengths, reset, taping=False)
         y, final, _, _ = run_forward(self, call, taping=False, dropout=0.0, rng=None)
         return self._as_given(call, y), self._joined(call, final)
 
@@ -148,7 +148,7 @@ class Layer(Recurrent, Generic[State]):
         Arguments as those of a plain call, and
 
         training: False turns dropout off, nothing else.
-        rng: draws the dropout masks; the layer's own generator if None.
+        rng: draws the dropout masks; one made from the layer's seed if None.
         return_gates: put the values of all gates and cell states, (T, B, H) each, into
             `tape.gates[layer * D + direction][gate]`; 0 where a sequence has ended.
 
@@ -158,13 +158,13 @@ class Layer(Recurrent, Generic[State]):
         check.flag("return_gates", return_gates)
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng is {rng!r}, wanted a numpy.random.Generator")
-        call = self._call(x, state, lengths, reset)
+        call = self._call(x, state, lengths, reset, taping=True)
         y, final, passes, masks = run_forward(
             self, call, taping=True, dropout=self.dropout if training else 0.0, rng=rng
         )
         given = self._as_given(call, y)
         gates = [self._gates(one, call.batched) for one in passes] if return_gates else None
-        tape = Tape(self, given.shape, call.batched, passes, masks, gates)
+        tape = Tape(self, given.shape, call.batched, call.batch_first, passes, masks, gates)
         return given, self._joined(call, final), tape
 
     def backward(self, tape: Tape, dy: Any, dstate: State | None = None) -> Gradients[State]:
@@ -186,7 +186,8 @@ class Layer(Recurrent, Generic[State]):
         dy = check.shaped("dy", dy, self.dtype, tape.shape, "that of y", self._owner)
         rows = tape.passes[0].rows
         d_final = self._states("dstate", dstate, rows.B, tape.batched)
-        call = Call(self._time_first(dy, tape.batched), d_final, rows, None, tape.batched)
+        dy = self._time_first(dy, tape.batched, tape.batch_first)
+        call = Call(dy, d_final, rows, None, tape.batched, tape.batch_first)
         dx, d_start, gradients = run_backward(self, tape.passes, tape.masks, call)
         parameters = {}
         suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
@@ -200,7 +201,7 @@ class Layer(Recurrent, Generic[State]):
                 parameters[f"weight_hr{suffix}"] = of.w_hr
         return Gradients(self._as_given(call, dx), self._joined(call, d_start), parameters)
 
-    def _call(self, x: Any, state: Any, lengths: Any, reset: Any) -> Call:
+    def _call(self, x: Any, state: Any, lengths: Any, reset: Any, *, taping: bool) -> Call:
         """Check the arguments of a pass; arrays come out time first and with a batch axis."""
         x = check.floats("input", x, self.dtype, self._owner)
         axes = "(B, T, I)" if self.batch_first else "(T, B, I)"
@@ -212,7 +213,9 @@ class Layer(Recurrent, Generic[State]):
                 f"input {axes if batched else '(T, I)'} has I={x.shape[-1]}, "
                 f"this layer takes {self.input_size}"
             )
-        x = check.ready(self._time_first(x, batched))
+        x = self._time_first(x, batched, self.batch_first)
+        # The tape must not change when the caller fills the same array with the next input.
+        x = np.array(x, order="C") if taping else check.ready(x)
         T, B = x.shape[:2]
         if lengths is not None and not batched:
             lengths = check.array("lengths", lengths).reshape(-1)
@@ -220,10 +223,11 @@ class Layer(Recurrent, Generic[State]):
         shape = ((B, T) if self.batch_first else (T, B)) if batched else (T,)
         mask = check.reset(reset, shape, axes.replace(", I", "") if batched else "(T,)")
         if mask is not None:
-            mask = np.array(self._time_first(mask, batched), order="C")
+            mask = np.array(self._time_first(mask, batched, self.batch_first), order="C")
         kinds = self._kernels.Rows
         rows = kinds.whole(T, B) if steps is None else kinds(T, B, steps)
-        return Call(x, self._states("state", state, B, batched), rows, mask, batched)
+        states = self._states("state", state, B, batched)
+        return Call(x, states, rows, mask, batched, self.batch_first)
 
     def _states(self, name: str, given: Any, B: int, batched: bool) -> tuple[Array, ...]:
         """The states as (num_layers * D, B, width) each, zeros if none were given."""
@@ -241,16 +245,16 @@ class Layer(Recurrent, Generic[State]):
             for state, width in zip(states, widths, strict=True)
         )
 
-    def _time_first(self, array: Array, batched: bool) -> Array:
+    def _time_first(self, array: Array, batched: bool, batch_first: bool) -> Array:
         if not batched:
             return array[:, None]
-        return array.swapaxes(0, 1) if self.batch_first else array
+        return array.swapaxes(0, 1) if batch_first else array
 
     def _as_given(self, call: Call, array: Array) -> Array:
         """Time first with a batch axis -> laid out as the user's input."""
         if not call.batched:
             return array[:, 0]
-        return array.swapaxes(0, 1) if self.batch_first else array
+        return array.swapaxes(0, 1) if call.batch_first else array
 
     def _joined(self, call: Call, states: tuple[Array, ...]) -> State:
         shaped = states if call.batched else tuple(state[:, 0] for state in states)

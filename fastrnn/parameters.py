@@ -1,7 +1,9 @@
 """Named parameters of a layer or a cell: drawn, read, changed, copied, kept."""
 
+import math
 import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +25,23 @@ class _Version:
 
     values: Mapping[str, Array]
     weights: tuple[Weights, ...]
+
+
+#: Attributes that may be changed, and what they must be.
+_CHECKED = {"dropout": check.probability, "batch_first": check.flag}
+
+#: All layers and cells, to renew their locks in a forked child: there, the thread that held
+#: one is gone.
+_ALIVE: "weakref.WeakSet[Recurrent]" = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for module in list(_ALIVE):
+        module._renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Recurrent(ABC):
@@ -49,6 +68,12 @@ class Recurrent(ABC):
         """Refuse to change what is fixed when the object is made."""
         if name in self._FIXED and name in self.__dict__:
             raise AttributeError(f"{name} of {self._owner} is fixed at {getattr(self, name)!r}")
+        if name in self.__dict__.get("_shapes", ()):
+            raise AttributeError(
+                f"parameters of {self._owner} are changed by update({{{name!r}: ...}})"
+            )
+        if name in _CHECKED:
+            value = _CHECKED[name](name, value)
         super().__setattr__(name, value)
 
     def _set_up(self, device: str, dtype: Any) -> None:
@@ -56,27 +81,55 @@ class Recurrent(ABC):
         self.dtype: np.dtype[Any] = check.float_type("dtype", dtype)
         self._kernels = kernels_for(device)
         self.device = device
-        self._lock = threading.Lock()
+        self._renew_lock()
+
+    def _renew_lock(self) -> None:
+        # Reentrant, for a signal's handler that pickles the layer while it is in use.
+        self._lock = threading.RLock()
+        _ALIVE.add(self)
 
     def _draw(self, seed: Any) -> None:
         """Draw every parameter from U(-1/√H, 1/√H), as torch does."""
         try:
-            self._generator = np.random.default_rng(seed)
+            generator = np.random.default_rng(seed)
         except (TypeError, ValueError) as error:
             raise type(error)(f"seed is {seed!r}, which NumPy refuses: {error}") from None
         bound = 1 / np.sqrt(self.hidden_size)
-        self._bind(
-            {
-                name: self._generator.uniform(-bound, bound, shape).astype(self.dtype)
+        count = sum(math.prod(shape) for shape in self._shapes.values())
+        try:
+            values = {
+                name: generator.uniform(-bound, bound, shape).astype(self.dtype)
                 for name, shape in self._shapes.items()
             }
-        )
+        except (ValueError, MemoryError):
+            size = count * self.dtype.itemsize
+            raise MemoryError(
+                f"input_size={self.input_size}, hidden_size={self.hidden_size} make parameters "
+                f"of {size:,} bytes, more than there is room for"
+            ) from None
+        self._bind(values)
+        self._seed_dropout(generator)
+
+    def _seed_dropout(self, generator: np.random.Generator) -> None:
+        self._dropout_seed, self._dropout_calls = int(generator.integers(2**63)), 0
+
+    def _dropout_generator(self) -> np.random.Generator:
+        """A generator for the masks of one call; calls at once get different ones.
+
+        The layer keeps a seed and a count, not a generator: NumPy's holds a lock while it
+        draws, which a forked child would inherit locked.
+        """
+        with self._lock:
+            self._dropout_calls += 1
+            return np.random.default_rng((self._dropout_seed, self._dropout_calls))
 
     def _bind(self, values: dict[str, Array]) -> None:
         """Take over arrays that belong to no one else."""
         for value in values.values():
             value.flags.writeable = False
-        self._version = _Version(MappingProxyType(values), self._make_weights(values))
+        # Views, as an array's owner could make it writeable again.
+        views = {name: value.view() for name, value in values.items()}
+        self._version = _Version(MappingProxyType(views), self._make_weights(views))
 
     @property
     @abstractmethod
@@ -100,7 +153,7 @@ class Recurrent(ABC):
         """Another one from its configuration and parameters, nothing drawn."""
         self = cls.__new__(cls)
         self._configure(**config)
-        self._generator = np.random.default_rng()
+        self._seed_dropout(np.random.default_rng())
         self._version = _Version({}, ())
         self.load_state_dict(values)
         return self
@@ -194,6 +247,6 @@ class Recurrent(ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         values = state.pop("_values")
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._renew_lock()
         self._kernels = kernels_for(self.device)
         self._bind(values)

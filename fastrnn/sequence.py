@@ -28,6 +28,7 @@ class Call:
     rows: Rows
     reset: Array | None
     batched: bool
+    batch_first: bool
 
 
 def _start(states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
@@ -35,7 +36,10 @@ def _start(states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
     h, *rest = states
     if len(rest) == 1:
         return h[index], rest[0][index : index + 1]
-    return h[index], np.array([state[index] for state in rest]).reshape(len(rest), *h.shape[1:])
+    others = np.empty((len(rest), *h.shape[1:]), h.dtype)
+    for k, state in enumerate(rest):
+        others[k] = state[index]
+    return h[index], others
 
 
 def _keep(states: tuple[Array, ...], index: int, h: Array, rest: Array) -> None:
@@ -48,11 +52,7 @@ def _mask(layer: "Layer[Any]", shape: tuple[int, ...], dropout: float, rng: Any)
     """A dropout mask, scaled so that the expectation stays: 0 or 1 / (1 - dropout)."""
     if dropout == 1:
         return np.zeros(shape, layer.dtype)
-    if rng is None:
-        with layer._lock:
-            drawn = layer._generator.random(shape, np.float32)
-    else:
-        drawn = rng.random(shape, np.float32)
+    drawn = rng.random(shape, np.float32)
     mask: Array = (drawn >= dropout).astype(layer.dtype)
     mask /= 1 - dropout
     return mask
@@ -67,8 +67,9 @@ def run_forward(
     final = tuple(np.empty_like(state) for state in call.states)
     passes: list[Pass] = []
     masks: list[Array | None] = []
-    # The tape must not change when the caller fills the same array with the next input.
-    x = call.x.copy() if taping else call.x
+    x = call.x
+    if dropout > 0 and rng is None:
+        rng = layer._dropout_generator()
     for k in range(layer.num_layers):
         mask = None
         if k > 0 and dropout > 0:

@@ -20,6 +20,7 @@ class Tape:
     owner: Any = field(repr=False)
     shape: tuple[int, ...]  # of y, as the user has it
     batched: bool
+    batch_first: bool
     passes: Sequence[Any] = field(repr=False)  # of the kernels, layer-major
     masks: Sequence[Array | None] = field(repr=False)  # dropout in front of each layer
     gates: Sequence[Mapping[str, Array]] | None = field(default=None, repr=False)

@@ -6,10 +6,12 @@ JSON: `{"format": 1, "class": "LSTM", "config": {...}}`.
 
 import json
 import os
-import tempfile
+from pathlib import Path
 from typing import Any
 
+from fastrnn.device import kernels_for
 from fastrnn.parameters import Recurrent
+from fastrnn_kernels.files import write_whole
 
 _KEY = "fastrnn"
 _FORMAT = 1
@@ -31,37 +33,30 @@ def save(module: Recurrent, path: str | os.PathLike[str]) -> None:
     kind = next((name for name, known in _classes().items() if isinstance(module, known)), None)
     if kind is None:
         raise TypeError(f"{type(module).__name__} is no layer or cell of fastrnn")
-    description = {"format": _FORMAT, "class": kind, "config": module.config()}
+    config = {name: value for name, value in module.config().items() if name != "device"}
+    description = {"format": _FORMAT, "class": kind, "config": config}
     data = serialize(module.state_dict(), {_KEY: json.dumps(description)})
-    path = os.fspath(path)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", suffix=".safetensors")
+    write_whole(_path(path), data)
+
+
+def _path(path: Any) -> Path:
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mode = 0o666 & ~_umask()
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        return Path(os.fsdecode(path))
+    except TypeError:
+        raise TypeError(f"path is {path!r}, wanted a path") from None
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def load(path: str | os.PathLike[str]) -> Any:
-    """Read the layer or cell that `save` wrote.
+def load(path: str | os.PathLike[str], *, device: str = "auto") -> Any:
+    """Read the layer or cell that `save` wrote, for a device.
 
     Raises FileNotFoundError or another OSError if the file cannot be read, ValueError if
     it is cut short, is no safetensors file, holds no model of fastrnn, or does not fit
-    its own description.
+    its own description, RuntimeError if the device cannot be used.
     """
     from safetensors import SafetensorError, safe_open
 
-    path = os.fspath(path)
+    kernels_for(device)
+    path = str(_path(path))
     with open(path, "rb"):  # safetensors' own error for this does not say which file
         pass
     try:
@@ -75,7 +70,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     try:
         description = json.loads(metadata[_KEY])
         number, name, config = (description[key] for key in ("format", "class", "config"))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"file {path!r} has a broken description: {error!r}") from None
     if number != _FORMAT:
         raise ValueError(f"file {path!r} has format {number!r}, this version reads {_FORMAT}")
@@ -86,6 +81,6 @@ def load(path: str | os.PathLike[str]) -> Any:
     if not isinstance(layers, int) or layers > len(tensors):
         raise ValueError(f"file {path!r} has num_layers={layers!r} and {len(tensors)} tensors")
     try:
-        return kind._restored(config, tensors)
-    except (TypeError, ValueError) as error:
+        return kind._restored({**config, "device": device}, tensors)
+    except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"file {path!r} does not fit its description: {error}") from None

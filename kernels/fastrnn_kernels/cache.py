@@ -3,8 +3,8 @@
 Numba's own cache keys a function by its file and line: it cannot keep a kernel made in a
 closure, serves a stale one when an imported file changes, and can mix up the entries of
 two processes that write at once. Here one file holds one compiled signature, written in
-one move; its folder's name carries a hash of every kernel source and of the versions
-that compiled them.
+one move behind a checksum; its folder's name carries a hash of every kernel source and of
+the versions and settings that compiled them.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import os
 import pickle
 import platform
 import sys
-import tempfile
+import sysconfig
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -23,16 +23,22 @@ import llvmlite
 import numba
 import numpy
 from numba import njit
+from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
+from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
+
+from fastrnn_kernels.files import write_whole
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def _root() -> Path:
     """FASTRNN_CACHE_DIR, or the user's cache folder for this platform."""
     asked = os.environ.get("FASTRNN_CACHE_DIR")
     if asked:
-        return Path(asked)
+        return Path(asked).expanduser().absolute()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -43,65 +49,74 @@ def _root() -> Path:
 
 
 @cache
-def cache_folder() -> Path:
-    """The folder of the compiled kernels of these sources, versions and this Python."""
+def cache_folder() -> Path | None:
+    """The folder of the kernels that these sources, versions and settings compile.
+
+    None for a user without a home folder, whose kernels are compiled in every process.
+    """
+    try:
+        root = _root()
+    except RuntimeError:
+        return None
     digest = hashlib.sha256()
     here = Path(__file__).parent
     for path in sorted(here.rglob("*.py")):
         digest.update(str(path.relative_to(here)).encode())
         digest.update(path.read_bytes())
-    versions = (
+    compilers = (
         numba.__version__,
         llvmlite.__version__,
         numpy.__version__,
         platform.python_version(),
+        sys.implementation.cache_tag,
+        sysconfig.get_config_var("Py_GIL_DISABLED"),
     )
-    digest.update(repr(versions).encode())
-    return _root() / f"kernels-{digest.hexdigest()[:16]}"
+    settings = [
+        str(getattr(config, name, None))
+        for name in ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")
+    ]
+    digest.update(repr((compilers, settings)).encode())
+    return root / f"kernels-{digest.hexdigest()[:16]}"
 
 
 class _KernelCache(_Cache):  # type: ignore[misc]
     """What a Numba dispatcher asks for a compiled signature, and gives one to."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, folder: Path) -> None:
+        self._name, self._folder = name, folder
         self._enabled = True
 
     @property
     def cache_path(self) -> str:
-        return str(cache_folder())
+        return str(self._folder)
 
     def _path(self, signature: Any, codegen: Any) -> Path:
         key = repr((str(signature), codegen.magic_tuple())).encode()
-        return cache_folder() / f"{self._name}-{hashlib.sha256(key).hexdigest()[:24]}.nbc"
+        return self._folder / f"{self._name}-{hashlib.sha256(key).hexdigest()[:24]}.nbc"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         if not self._enabled:
             return None
         target_context.refresh()
         try:
-            payload = pickle.loads(self._path(sig, target_context.codegen()).read_bytes())
-            return CompileResult._rebuild(target_context, *payload)
-        except FileNotFoundError:
+            data = self._path(sig, target_context.codegen()).read_bytes()
+        except OSError:
             return None
-        except (OSError, EOFError, pickle.UnpicklingError):
-            return None  # unreadable or cut short: compiled again, and written again
+        # Damaged machine code would end the process: what fails its checksum is compiled again.
+        digest, payload = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        if hashlib.sha256(payload).digest() != digest:
+            return None
+        return CompileResult._rebuild(target_context, *pickle.loads(payload))
 
     def save_overload(self, sig: Any, data: Any) -> None:
         if not self._enabled or data.library.has_dynamic_globals:
             return
-        path = self._path(sig, data.codegen if hasattr(data, "codegen") else data.library.codegen)
+        path = self._path(sig, data.library.codegen)
+        payload = dumps(data._reduce())
         # A cache folder that cannot be written costs time, never a result.
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(dumps(data._reduce()))
-                os.replace(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            write_whole(path, hashlib.sha256(payload).digest() + payload)
 
     def enable(self) -> None:
         self._enabled = True
@@ -111,7 +126,7 @@ class _KernelCache(_Cache):  # type: ignore[misc]
 
     def flush(self) -> None:
         with contextlib.suppress(OSError):
-            for path in cache_folder().glob(f"{self._name}-*.nbc"):
+            for path in self._folder.glob(f"{self._name}-*.nbc"):
                 path.unlink()
 
 
@@ -120,8 +135,9 @@ def kernel(name: str) -> Callable[[Callable[..., Any]], Any]:
 
     def compile_as_kernel(function: Callable[..., Any]) -> Any:
         dispatcher = njit(nogil=True, error_model="numpy")(function)
-        if hasattr(dispatcher, "_cache"):  # not when jitting is switched off
-            dispatcher._cache = _KernelCache(name)
+        folder = cache_folder()
+        if isinstance(dispatcher, Dispatcher) and folder is not None:
+            setattr(dispatcher, "_cache", _KernelCache(name, folder))  # noqa: B010  (untyped there)
         return dispatcher
 
     return compile_as_kernel

@@ -1,5 +1,7 @@
 """What a cell is: its gates, its states, and two functions of one unit."""
 
+import hashlib
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,12 +43,26 @@ class Cell:
     reads_h: bool = True  # whether forward uses h of its own unit; if not, h may be projected
 
     def __post_init__(self) -> None:
+        if self.late and (len(self.states) > 1 or set(self.late) == set(self.gates)):
+            raise ValueError(f"cell {self.name}: late gates want one state and an early gate")
         if self.apart and self.late:
             raise ValueError(f"cell {self.name}: gates may be apart or late, not both")
         if set(self.apart + self.late) - set(self.gates):
             raise ValueError(f"cell {self.name}: apart and late name gates, {self.gates}")
         if bool(self.late) != bool(self.inner and self.late_backward):
             raise ValueError(f"cell {self.name}: late gates, inner and late_backward go together")
+
+    @cached_property
+    def key(self) -> str:
+        """Its name and a hash of its equations, under which compiled kernels are kept."""
+        digest = hashlib.sha256(repr((self.gates, self.states, self.saved)).encode())
+        digest.update(repr((self.apart, self.late)).encode())
+        for function in (self.forward, self.backward, self.inner, self.late_backward):
+            if function is not None:
+                code = getattr(function, "py_func", function).__code__
+                constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
+                digest.update(code.co_code + repr((code.co_names, constants)).encode())
+        return f"{self.name}-{digest.hexdigest()[:12]}"
 
     @cached_property
     def x_gates(self) -> tuple[str, ...]:

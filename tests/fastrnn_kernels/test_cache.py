@@ -15,8 +15,9 @@ import numpy as np
 from numba.core import event
 with event.install_recorder("numba:compile") as recorder:
     import fastrnn
-    layer = fastrnn.RNN(3, 4, seed=0)
-    y, _ = layer(np.ones((5, 2, 3), np.float32))
+    layer = fastrnn.LSTM(3, 4, seed=0)
+    y, _, tape = layer.forward(np.ones((5, 2, 3), np.float32))
+    layer.backward(tape, y)
 print(sum(e.is_start for _, e in recorder.buffer), float(y[-1, -1, -1]).hex())
 """
 
@@ -49,16 +50,34 @@ def test_a_second_process_compiles_nothing(warm):
     assert run(folder) == (0, value)
 
 
-def test_a_damaged_file_is_compiled_again(warm):
+def cut_short(data: bytes) -> bytes:
+    return data[:100]
+
+
+def bit_flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut_short, bit_flipped])
+def test_a_damaged_file_is_compiled_again(damage, warm):
     folder, value = warm
     files = list(folder.rglob("*.nbc"))
     assert files
     for file in files:
-        file.write_bytes(file.read_bytes()[:100])
+        file.write_bytes(damage(file.read_bytes()))
     compiled, again = run(folder)
     assert compiled > 0
     assert again == value
     assert run(folder) == (0, value), "the damaged file was not replaced"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permissions of this kind")
+def test_other_users_may_read_the_files(warm):
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in warm[0].rglob("*.nbc"):
+        assert file.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_a_folder_that_cannot_be_made_costs_time_only(warm, tmp_path):
@@ -80,5 +99,24 @@ def test_the_folder_follows_sources_and_setting(monkeypatch, tmp_path):
         Path, "read_bytes", lambda p: read(p) + (b" " if p.name == "lstm.py" else b"")
     )
     assert cache.cache_folder() != first, "changed equations would be served from the old cache"
+    monkeypatch.undo()
+    cache.cache_folder.cache_clear()
+    plain = cache.cache_folder()
+    monkeypatch.setattr(cache.config, "BOUNDSCHECK", 1)
+    cache.cache_folder.cache_clear()
+    assert cache.cache_folder() != plain, "kernels compiled with other settings would be served"
+    monkeypatch.undo()
+
+
+def test_no_home_folder_means_no_cache(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("FASTRNN_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    cache.cache_folder.cache_clear()
+    assert cache.cache_folder() is None
+    assert cache.kernel("test")(lambda x: x + 1)(1) == 2
     monkeypatch.undo()
     cache.cache_folder.cache_clear()

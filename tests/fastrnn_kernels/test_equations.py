@@ -97,4 +97,20 @@ def test_a_cell_that_contradicts_itself_is_refused():
     with pytest.raises(ValueError, match="name gates"):
         Cell("x", ("a",), ("h",), (), None, None, apart=("b",))
     with pytest.raises(ValueError, match="go together"):
+        Cell("x", ("a", "b"), ("h",), (), None, None, late=("a",))
+    with pytest.raises(ValueError, match="one state and an early gate"):
         Cell("x", ("a",), ("h",), (), None, None, late=("a",))
+    with pytest.raises(ValueError, match="one state and an early gate"):
+        Cell("x", ("a", "b"), ("h", "c"), (), None, None, late=("a",))
+
+
+def test_the_key_follows_the_equations():
+    def other(sums, states):
+        return states, ()
+
+    keys = {cell.key for cell in CELLS}
+    assert len(keys) == len(CELLS)
+    changed = Cell(LSTM.name, LSTM.gates, LSTM.states, LSTM.saved, other, LSTM.backward)
+    assert changed.key not in keys
+    same = Cell(LSTM.name, LSTM.gates, LSTM.states, LSTM.saved, LSTM.forward, LSTM.backward)
+    assert same.key == LSTM.key

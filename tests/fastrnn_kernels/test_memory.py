@@ -103,3 +103,19 @@ def test_impossible_sizes_raise_and_nothing_breaks():
     with pytest.raises(MemoryError):
         memory.empty((1 << 60,), FLOAT)
     memory.empty(LARGE, FLOAT)[:] = 1
+
+
+def test_release_gives_all_back():
+    array = memory.empty(LARGE, FLOAT)
+    assert memory.release() == 0, "given back while in use"
+    del array
+    waiting = memory.waiting_bytes()
+    assert memory.release() == waiting > 0
+    assert memory.waiting_bytes() == 0
+
+
+def test_an_array_may_end_while_the_store_is_busy():
+    array = memory.empty(LARGE, FLOAT)
+    with memory._store._lock:  # as when a collection of garbage runs inside of take
+        del array
+    assert memory.release() > 0

@@ -1,5 +1,6 @@
 """The pool: all tasks run, errors arrive, and no two callers or a fork can hang it."""
 
+import os
 import threading
 
 import pytest
@@ -80,3 +81,26 @@ def test_the_pool_grows_and_serves_fewer_threads():
         seen = []
         threads.run([lambda: seen.append(1)] * 6, ENOUGH)  # noqa: B023
         assert len(seen) == 6
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="wants two CPUs and a system that ties threads to them",
+)
+def test_helpers_follow_the_callers_cpus():
+    def helper_cpus():
+        threads.run([lambda: None] * 2, ENOUGH)
+        (helper, *_) = threads._pool._helpers
+        return os.sched_getaffinity(helper._thread.native_id)
+
+    before = os.sched_getaffinity(0)
+    first, second, *_ = sorted(before)
+    try:
+        os.sched_setaffinity(0, {first})
+        assert helper_cpus() == {first}, "off the CPUs that the caller may use"
+        os.sched_setaffinity(0, {first, second})
+        assert len(helper_cpus()) == 1, "on the caller's own CPU"
+        os.sched_setaffinity(0, {second})
+        assert helper_cpus() == {second}
+    finally:
+        os.sched_setaffinity(0, before)

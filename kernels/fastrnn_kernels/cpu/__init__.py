@@ -2,6 +2,7 @@
 
 import fastrnn_kernels.cpu.scalar  # noqa: F401  (registers the CPU's forms of the functions)
 from fastrnn_kernels.cpu.gradients import Gradients
+from fastrnn_kernels.cpu.memory import release as release_memory
 from fastrnn_kernels.cpu.memory import waiting_bytes
 from fastrnn_kernels.cpu.rows import Rows
 from fastrnn_kernels.cpu.sequence import Backward, Forward, start_backward, start_forward
@@ -23,6 +24,7 @@ __all__ = [
     "Weights",
     "available_cpus",
     "get_num_threads",
+    "release_memory",
     "run",
     "set_num_threads",
     "start_backward",

@@ -11,7 +11,7 @@ from typing import Any
 from fastrnn_kernels.cache import kernel
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.simd import gather, lanes, scatter
-from fastrnn_kernels.cpu.tile import VECTORS, copy, inlined, multiply, next_rows, rows_for
+from fastrnn_kernels.cpu.tile import VECTORS, copy, inlined, multiply, next_rows, rows_for, time_of
 
 
 @cache
@@ -25,6 +25,9 @@ def backward_kernel(cell: Cell) -> Any:
         late_panels (N, L H, 4 vectors); p_panels (N, P, 4 vectors) of the projection
         d_final_h, d_start_h (B, P); d_final_rest, d_start_rest (states but h, B, H)
         dh_tape (T, B, P): gradient of the projected h, for the projection's own gradient
+        scratch for n rows: dh (n, P), d_full and d_inner (n, H), rows padded to whole
+        vectors, d_rest (states but h, n, H), work (3 states + K + 1 + S, a vector), row_at
+        and dh_at (n,)
     """
     G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
     A, L, N = len(cell.apart), len(cell.late), len(cell.states)
@@ -35,7 +38,7 @@ def backward_kernel(cell: Cell) -> Any:
     load_states, load_saved, load_one = gather(N), gather(K), gather(1)
     store_states, store_sums, store_late = scatter(N), scatter(S - L), scatter(max(1, L))
 
-    @kernel(f"{cell.name}_backward")
+    @kernel(f"{cell.key}-backward")
     def run(  # type: ignore[no-untyped-def]
         dy, d_sums, reset, order, lengths, valid,
         h_panels, late_panels, p_panels,
@@ -66,7 +69,7 @@ def backward_kernel(cell: Cell) -> Any:
         for s in range(longest - 1, -1, -1):
             active = min(rows, valid[s] - first)
             for p in range(active):
-                t = lengths[first + p] - 1 - s if reverse else s
+                t = time_of(lengths[first + p], s, reverse)
                 at = t * B + order[first + p]
                 row_at[p] = (at * S + A) * H
                 gradient = dh[p * P4 : p * P4 + P]
@@ -92,7 +95,7 @@ def backward_kernel(cell: Cell) -> Any:
 
             if L > 0:
                 for p in range(active):
-                    t = lengths[first + p] - 1 - s if reverse else s
+                    t = time_of(lengths[first + p], s, reverse)
                     at = t * B + order[first + p]
                     for n in range(blocks):
                         here = min(U, H - n * U)
@@ -125,7 +128,7 @@ def backward_kernel(cell: Cell) -> Any:
                         q += m
 
             for p in range(active):
-                t = lengths[first + p] - 1 - s if reverse else s
+                t = time_of(lengths[first + p], s, reverse)
                 at = t * B + order[first + p]
                 for n in range(blocks):
                     here = min(U, H - n * U)
@@ -190,7 +193,7 @@ def backward_kernel(cell: Cell) -> Any:
 
             for p in range(active):
                 b = order[first + p]
-                t = lengths[first + p] - 1 - s if reverse else s
+                t = time_of(lengths[first + p], s, reverse)
                 restarted = resetting and s > 0 and reset[(t + 1 if reverse else t) * B + b]
                 if s == 0 or restarted:
                     for u in range(P):

@@ -17,6 +17,7 @@ from fastrnn_kernels.cpu.tile import (
     multiply,
     next_rows,
     rows_for,
+    time_of,
     vectors_per_gate,
 )
 
@@ -36,6 +37,9 @@ def forward_kernel(cell: Cell) -> Any:
         start_h, final_h (B, P); start_rest, final_rest (states but h, B, H)
         tape, where `taping`: saved (T, B, K, H), old_h (T, B, P), old_rest (., T, B, H),
         inner (T, B, H) of a cell with late gates, full_h (T, B, H) before a projection
+        scratch for n rows and q = n * steps_per_block: state_h (2, n, P), state_rest (states
+        but h, n, H), full_h and inner (n, H), sums (N, q, S, U), work (a tile's rows, old
+        states + S + new states + K, U), x_at (q,), h_at and u_at (n,)
     """
     G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
     A, L, N = len(cell.apart), len(cell.late), len(cell.states)
@@ -43,14 +47,14 @@ def forward_kernel(cell: Cell) -> Any:
     units = vectors_per_gate(cell)
     x_product, h_product = multiply(G * units), multiply(E * units)
     late_product, plain_product = multiply(max(1, L) * units), multiply(VECTORS)
-    x_rows, h_rows = rows_for(G * units), rows_for(G * units)
+    largest = rows_for(G * units)
     plain_rows = rows_for(VECTORS)
     forward = inlined(cell.forward)
     inner_value = inlined(cell.inner) if cell.inner else forward
     load_states, load_sums, load_early = gather(N), gather(S), gather(max(1, E))
     store_states, store_saved, store_one = scatter(N), scatter(K), scatter(1)
 
-    @kernel(f"{cell.name}_forward")
+    @kernel(f"{cell.key}-forward")
     def run(  # type: ignore[no-untyped-def]
         x, y, reset, order, lengths, valid,
         x_panels, bias, h_panels, h_bias, late_panels, p_panels,
@@ -90,13 +94,13 @@ def forward_kernel(cell: Cell) -> Any:
             count = 0
             for s in range(block_start, block_end):
                 for p in range(min(rows, valid[s] - first)):
-                    t = lengths[first + p] - 1 - s if reverse else s
+                    t = time_of(lengths[first + p], s, reverse)
                     x_at[count] = (t * B + order[first + p]) * I
                     count += 1
             for n in range(blocks):
                 q = 0
                 while q < count:
-                    m = next_rows(count - q, x_rows)
+                    m = next_rows(count - q, largest)
                     x_product(
                         m, sums, (n * count + q) * S * U, S * U, bias, n * G * U, 0,
                         x, x_at, q, 1, x_panels, n * I * G * U, G * U, I,
@@ -111,7 +115,7 @@ def forward_kernel(cell: Cell) -> Any:
                 active = min(rows, valid[s] - first)
                 for p in range(active):
                     b = order[first + p]
-                    t = lengths[first + p] - 1 - s if reverse else s
+                    t = time_of(lengths[first + p], s, reverse)
                     h_at[p] = current + p * P4
                     # A boundary lies before step t; the reverse direction crosses it after t.
                     if resetting and s > 0 and reset[(t + 1 if reverse else t) * B + b]:
@@ -130,7 +134,7 @@ def forward_kernel(cell: Cell) -> Any:
                         here = min(U, H - n * U)
                         q = 0
                         while q < active:
-                            m = next_rows(active - q, h_rows)
+                            m = next_rows(active - q, largest)
                             at = (n * count + step_at + q) * S * U
                             h_product(
                                 m, sums, at, S * U, sums, at, S * U,
@@ -151,14 +155,14 @@ def forward_kernel(cell: Cell) -> Any:
                             q += m
                     if taping:
                         for p in range(active):
-                            t = lengths[first + p] - 1 - s if reverse else s
+                            t = time_of(lengths[first + p], s, reverse)
                             copy(inner_tape, (t * B + order[first + p]) * H, inner, p * H, H)
 
                 for n in range(blocks):
                     here = min(U, H - n * U)
                     q = 0
                     while q < active:
-                        m = next_rows(active - q, h_rows)
+                        m = next_rows(active - q, largest)
                         at = (n * count + step_at + q) * S * U
                         if L > 0:
                             for r in range(m):
@@ -195,7 +199,7 @@ def forward_kernel(cell: Cell) -> Any:
                         for r in range(m):
                             base = r * width
                             p = q + r
-                            t = lengths[first + p] - 1 - s if reverse else s
+                            t = time_of(lengths[first + p], s, reverse)
                             at = t * B + order[first + p]
                             if projected:
                                 copy(full_h, p * H + n * U, work, base + new_at, here)
@@ -230,7 +234,7 @@ def forward_kernel(cell: Cell) -> Any:
                             )  # fmt: skip
                             q += m
                     for p in range(active):
-                        t = lengths[first + p] - 1 - s if reverse else s
+                        t = time_of(lengths[first + p], s, reverse)
                         at = t * B + order[first + p]
                         copy(y, at * Y + y_at, state_h, following + p * P4, P)
                         if taping:

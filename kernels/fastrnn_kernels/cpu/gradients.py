@@ -16,7 +16,7 @@ from fastrnn_kernels.cpu.weights import lanes_of
 INPUT_GRADIENT_ROWS = MAX_ROWS * 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gradients:
     """Gradients of one direction; of the weights in the cell's gate order."""
 
@@ -44,9 +44,9 @@ def gradients(
     dx = (memory.zeros if rows.ragged else memory.empty)(tape.x.shape, dtype)
     d_bias = np.zeros(S * H, dtype)
     tasks: list[threads.Task] = [
-        lambda: products.bias_gradient(flat(d_sums), S * H, running, d_bias)
+        lambda: products.bias_gradient(flat(d_sums), S * H, running, d_bias, np.empty_like(d_bias))
     ]
-    tasks += _input_tasks(d_sums, S * H, G * H, weights.backward.x, running, dx)
+    tasks += _input_tasks(d_sums, S * H, G * H, weights.backward().x, running, dx)
     d_x_rows, more = _weight_tasks(d_sums, S * H, 0, G * H, tape.x, running)
     tasks += more
     d_h_rows, more = _weight_tasks(d_sums, S * H, A * H, E * H, tape.old_h, running)

@@ -8,7 +8,7 @@ size gets it. At most LIMIT bytes wait; what is beyond goes back to the system.
 
 import os
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,33 +47,55 @@ class _Store:
 
     def forget(self) -> None:
         """Start anew: after a fork, another thread may have held the lock."""
-        # Reentrant, as collecting garbage within may end an array and so give memory back.
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        # An array may end anywhere, also while this thread holds the lock and collects
+        # garbage; what comes back is only put here, and taken up by whoever gets the lock.
+        self._returned: deque[Array] = deque()
         self._waiting: dict[int, list[Array]] = defaultdict(list)
         self.bytes = 0
 
     def take(self, size: int) -> Array:
         with self._lock:
+            self._take_up()
             waiting = self._waiting[size]
             if waiting:
-                block = waiting.pop()
                 self.bytes -= size
-                return block
-        return np.empty(size + CACHE_LINE, np.uint8)
+                return waiting.pop()
+        try:
+            return np.empty(size + CACHE_LINE, np.uint8)
+        except MemoryError:
+            self.release()
+            return np.empty(size + CACHE_LINE, np.uint8)
 
     def give(self, block: Array) -> None:
-        size = block.size - CACHE_LINE
-        if size > LIMIT:
-            return
+        self._returned.append(block)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take_up()
+            finally:
+                self._lock.release()
+
+    def release(self) -> int:
+        """Give all that waits back to the system; how many bytes that was."""
         with self._lock:
+            self._take_up()
+            size, self.bytes = self.bytes, 0
+            self._waiting.clear()
+        return size
+
+    def _take_up(self) -> None:
+        """Keep what has come back, and let go of what is too much. The lock is held."""
+        while self._returned:
+            block = self._returned.popleft()
+            size = block.size - CACHE_LINE
+            if size > LIMIT:
+                continue
             for oldest in list(self._waiting):  # the sizes in use longest ago come first
-                waiting = self._waiting[oldest]
-                while waiting and self.bytes + size > LIMIT:
-                    waiting.pop()
+                blocks = self._waiting[oldest]
+                while blocks and self.bytes + size > LIMIT:
+                    blocks.pop()
                     self.bytes -= oldest
-            blocks = self._waiting.pop(size, [])
-            blocks.append(block)
-            self._waiting[size] = blocks
+            self._waiting[size] = [*self._waiting.pop(size, []), block]
             self.bytes += size
 
 
@@ -85,6 +107,11 @@ if hasattr(os, "register_at_fork"):
 def waiting_bytes() -> int:
     """Bytes that are kept for their next use."""
     return _store.bytes
+
+
+def release() -> int:
+    """Give the memory that is kept for its next use back; how many bytes that was."""
+    return _store.release()
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

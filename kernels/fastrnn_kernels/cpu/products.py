@@ -7,14 +7,14 @@ over the rows in their order, whatever the number of threads.
 from typing import Any
 
 from fastrnn_kernels.cache import kernel
-from fastrnn_kernels.cpu.simd import lanes
+from fastrnn_kernels.cpu.simd import CHUNK, lanes
 from fastrnn_kernels.cpu.tile import VECTORS, copy, multiply, next_rows, rows_for
 
 _product = multiply(VECTORS)
 _LARGEST = rows_for(VECTORS)
 #: Rows taken at a time, and columns of d_sums: what is copied of them stays in the second
 #: cache, each copied row a cache line longer, so that they do not fall on the same sets.
-DEPTH, SPAN, PADDING = 128, 512, 16
+DEPTH, SPAN, PADDING = CHUNK, 512, 16
 
 
 @kernel("weight_gradient")
@@ -93,9 +93,14 @@ def input_gradient(  # type: ignore[no-untyped-def]
 
 
 @kernel("bias_gradient")
-def bias_gradient(d_sums, width, rows, out):  # type: ignore[no-untyped-def]
-    """out[m] += Σ_k d_sums[rows[k], m]; out (width,), zeros at first."""
-    for k in range(rows.size):
-        row: Any = d_sums[rows[k] * width : rows[k] * width + width]
+def bias_gradient(d_sums, width, rows, out, part):  # type: ignore[no-untyped-def]
+    """out[m] += Σ_k d_sums[rows[k], m]; out (width,), zeros at first; scratch part (width,)."""
+    for start in range(0, rows.size, DEPTH):
         for m in range(width):
-            out[m] += row[m]
+            part[m] = 0
+        for k in range(start, min(start + DEPTH, rows.size)):
+            row: Any = d_sums[rows[k] * width : rows[k] * width + width]
+            for m in range(width):
+                part[m] += row[m]
+        for m in range(width):
+            out[m] += part[m]

@@ -1,6 +1,6 @@
 """The rows of a batch, in the order in which kernels take them."""
 
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -27,9 +27,9 @@ class Rows:
         self.steps = int(lengths.sum())
         self._given = lengths
 
-    @cached_property
+    @property
     def running(self) -> Indices:
-        """Positions t * B + b of all steps that are not padding."""
+        """Positions t * B + b of all steps that are not padding; made anew, not kept."""
         if not self.ragged:
             return np.arange(self.T * self.B, dtype=np.int64)
         return np.flatnonzero(np.arange(self.T)[:, None] < self._given).astype(np.int64)

@@ -26,7 +26,7 @@ from fastrnn_kernels.cpu.weights import Weights, lanes_of
 SUMS_BYTES = 1 << 18
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Forward:
     """A forward pass: tasks to run, and its results, there once they have run."""
 
@@ -57,6 +57,8 @@ def start_forward(
     columns of y from y_at on. start_h (B, P), start_rest (states but h, B, H).
     """
     cell, dtype = weights.cell, weights.dtype
+    if cell.reads_h and weights.w_hr is not None:
+        raise ValueError(f"cell {cell.name} reads h of its own unit, which a projection has not")
     T, B, I, H, P = rows.T, rows.B, weights.input_size, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
     G, S, K, N = len(cell.gates), len(cell.sums), len(cell.saved), len(cell.states)
@@ -81,7 +83,7 @@ def start_forward(
     kept = (
         (tape.saved, tape.old_h, tape.old_rest, tape.inner, tape.full_h) if tape else (nothing,) * 5
     )
-    panels = weights.forward
+    panels = weights.forward()
     run = forward_kernel(cell)
     no_mask = np.empty(0, np.bool_)
 
@@ -123,7 +125,7 @@ def start_forward(
     return Forward(tasks, total, final_h, final_rest, tape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Backward:
     """A backward pass through time: tasks to run, then `finish` for the gradients."""
 
@@ -147,7 +149,7 @@ def start_backward(
     d_sums = memory.empty((T, B, S, H), dtype)
     d_start_h, d_start_rest = np.zeros((B, P), dtype), np.zeros((N - 1, B, H), dtype)
     dh_tape = memory.empty((T, B, P) if projected else (0,), dtype)
-    panels = weights.backward
+    panels = weights.backward()
     run = backward_kernel(cell)
     reset = np.empty(0, np.bool_) if tape.reset is None else tape.reset
 

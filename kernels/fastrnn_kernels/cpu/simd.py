@@ -154,7 +154,7 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
             rows_at = _data(context, builder, kinds[7], rows_at)
             panel = _data(context, builder, kinds[10], panel)
             item = _ITEM_BYTES[kinds[6].dtype]
-            scalar = a.type.pointee
+            scalar = ir.FloatType() if item == 4 else ir.DoubleType()
             vector = ir.VectorType(scalar, width)
 
             def vector_at(base: Any, at: Any) -> Any:

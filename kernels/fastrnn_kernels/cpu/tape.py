@@ -10,7 +10,7 @@ from fastrnn_kernels.cpu.rows import Rows
 from fastrnn_kernels.cpu.weights import Weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tape:
     """What the backward pass of one direction reads."""
 

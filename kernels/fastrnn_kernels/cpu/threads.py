@@ -21,11 +21,17 @@ _Results = SimpleQueue[BaseException | None]
 MIN_WORK = 4_000_000
 
 
-def available_cpus() -> int:
-    """CPUs that this process may run on."""
+def _allowed() -> frozenset[int]:
+    """The CPUs that the calling thread may run on; empty where the system does not say."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        with contextlib.suppress(OSError):
+            return frozenset(os.sched_getaffinity(0))
+    return frozenset()
+
+
+def available_cpus() -> int:
+    """How many CPUs this process may run on."""
+    return len(_allowed()) or os.cpu_count() or 1
 
 
 def _current_cpu() -> Callable[[], int]:
@@ -60,7 +66,7 @@ class _Helper:
 
     def __init__(self, number: int) -> None:
         self._inbox: SimpleQueue[tuple[deque[Task], _Results]] = SimpleQueue()
-        self._avoided = -1
+        self._cpus: frozenset[int] = frozenset()
         self._thread = threading.Thread(target=self._serve, name=f"fastrnn-{number}", daemon=True)
         self._thread.start()
 
@@ -68,19 +74,23 @@ class _Helper:
         while True:
             _work_through(*self._inbox.get())
 
-    def send(self, waiting: deque[Task], results: _Results, cpu: int) -> None:
-        """Hand over tasks; the helper keeps off the caller's CPU.
-
-        Left to itself, the scheduler of a virtual machine wakes a helper on the CPU of the
-        thread that woke it, where it waits until that one is done (seen: twice the time).
-        """
-        if cpu != self._avoided:
-            others = os.sched_getaffinity(0) - {cpu}
-            if others and self._thread.native_id is not None:
-                with contextlib.suppress(OSError):  # forbidden here: slower, not wrong
-                    os.sched_setaffinity(self._thread.native_id, others)
-            self._avoided = cpu
+    def send(self, waiting: deque[Task], results: _Results, cpus: frozenset[int]) -> None:
+        """Hand over tasks, to be done on one of these CPUs if the system can be told."""
+        if cpus and cpus != self._cpus and self._thread.native_id is not None:
+            with contextlib.suppress(OSError):  # forbidden here: slower, not wrong
+                os.sched_setaffinity(self._thread.native_id, cpus)
+            self._cpus = cpus
         self._inbox.put((waiting, results))
+
+
+def _cpus_for_helpers() -> frozenset[int]:
+    """The caller's CPUs but the one it runs on.
+
+    Left to itself, the scheduler of a virtual machine wakes a helper on the CPU of the
+    thread that woke it, where it waits until that one is done (seen: twice the time).
+    """
+    allowed = _allowed()
+    return allowed - {_cpu_of_caller()} or allowed
 
 
 class _Pool:
@@ -108,9 +118,9 @@ class _Pool:
         try:
             self._grow(wanted)
             waiting, results = deque(tasks), _Results()
-            cpu = _cpu_of_caller()
+            cpus = _cpus_for_helpers()
             for helper in self._helpers[:wanted]:
-                helper.send(waiting, results, cpu)
+                helper.send(waiting, results, cpus)
             _work_through(waiting, results)
             errors = [results.get() for _ in tasks]
         finally:

@@ -53,6 +53,12 @@ def copy(target: Any, target_at: int, source: Any, source_at: int, count: int) -
 
 
 @njit(forceinline=True)
+def time_of(length: int, step: int, reverse: bool) -> int:
+    """The time of a sequence's step: the reverse direction begins at its own end."""
+    return length - 1 - step if reverse else step
+
+
+@njit(forceinline=True)
 def next_rows(left: int, largest: int) -> int:
     """Rows of the next tile, so that the last two are of like size."""
     if left <= largest:

@@ -1,8 +1,8 @@
 """The weights of one direction of one layer, and the panels packed from them."""
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from fastrnn_kernels.cpu import memory
 from fastrnn_kernels.cpu.host import VECTOR_BYTES
 from fastrnn_kernels.cpu.memory import Array
 from fastrnn_kernels.cpu.tile import VECTORS, vectors_per_gate
+
+_Panels = TypeVar("_Panels")
 
 
 def lanes_of(dtype: np.dtype[Any]) -> int:
@@ -47,7 +49,7 @@ def _plain_panels(matrix: Array) -> Array:
     return panels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ForwardPanels:
     """What the forward kernel reads; shapes stand there."""
 
@@ -59,7 +61,7 @@ class ForwardPanels:
     projection: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BackwardPanels:
     """What the backward kernels read: `x` for the gradient of x, the others for that of h."""
 
@@ -69,7 +71,7 @@ class BackwardPanels:
     projection: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """One direction of one layer, never changed; packed when first used.
 
@@ -82,6 +84,7 @@ class Weights:
     b_ih: Array | None = None
     b_hh: Array | None = None
     w_hr: Array | None = None
+    _packed: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -112,9 +115,23 @@ class Weights:
         H = self.hidden_size
         return np.concatenate([matrix[g * H : (g + 1) * H] for g in self.rows_of(gates)])
 
-    @cached_property
     def forward(self) -> ForwardPanels:
-        """Packed for the forward kernel."""
+        """Packed for the forward kernel, when first asked for."""
+        return self._kept("forward", self._pack_forward)
+
+    def backward(self) -> BackwardPanels:
+        """Packed for the backward kernels, when first asked for."""
+        return self._kept("backward", self._pack_backward)
+
+    def _kept(self, name: str, pack: Callable[[], _Panels]) -> _Panels:
+        # No lock, which a forked child could inherit locked: two threads that come first
+        # both pack, and get the same.
+        if name not in self._packed:
+            self._packed[name] = pack()
+        panels: _Panels = self._packed[name]
+        return panels
+
+    def _pack_forward(self) -> ForwardPanels:
         cell, H, dtype = self.cell, self.hidden_size, self.dtype
         U = vectors_per_gate(cell) * lanes_of(dtype)
         nothing = np.empty(0, dtype)
@@ -136,9 +153,7 @@ class Weights:
             projection=nothing if self.w_hr is None else _plain_panels(self.w_hr.T),
         )
 
-    @cached_property
-    def backward(self) -> BackwardPanels:
-        """Packed for the backward kernels."""
+    def _pack_backward(self) -> BackwardPanels:
         cell = self.cell
         early = cell.h_gates[: len(cell.gates) - len(cell.late)]
         nothing = np.empty(0, self.dtype)
