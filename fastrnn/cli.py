@@ -1,11 +1,12 @@
 """The command line: `fastrnn bench`, `fastrnn info`.
 
-Commands import what they need when they run, so that help and errors come at once.
+Commands import what they need when they run, so that help and errors do not wait for it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from pathlib import Path
@@ -46,15 +47,27 @@ def _shapes(
 
 
 @main.command()
-@click.option("--suite", type=click.Choice(list(SUITES)), default="quick", show_default=True)
-@click.option("--cell", "cells", type=click.Choice(CELLS), multiple=True, help="Only this cell.")
+@click.option(
+    "--suite",
+    type=click.Choice(list(SUITES)),
+    default="quick",
+    show_default=True,
+    help="Which shapes, and what a call is.",
+)
+@click.option(
+    "--cell",
+    "cells",
+    type=click.Choice(CELLS),
+    multiple=True,
+    help="Only this cell; may be repeated.",
+)
 @click.option(
     "--shape",
     "shapes",
     metavar="T,B,I,H",
     callback=_shapes,
     multiple=True,
-    help="Instead of the suite's shapes.",
+    help="Instead of the suite's shapes; may be repeated.",
 )
 @click.option(
     "--pass",
@@ -65,7 +78,11 @@ def _shapes(
 )
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option(
-    "--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True
+    "--device",
+    type=click.Choice(("auto", "cpu", "cuda")),
+    default="auto",
+    show_default=True,
+    help="Where fastrnn runs; auto takes all there is.",
 )
 @click.option(
     "--peers",
@@ -76,7 +93,7 @@ def _shapes(
 @click.option("--threads", type=click.IntRange(min=1), help="Of each contender.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, min_open=True, max=86_400),
     default=300.0,
     show_default=True,
     help="Seconds after which a contender's answer is no longer waited for.",
@@ -104,6 +121,8 @@ def bench(
     Exit code 1 if a contender's numbers are wrong or it gives none, 2 if the options cannot be
     met.
     """
+    if math.isnan(timeout):
+        raise click.BadParameter("nan is no number of seconds", param_hint="--timeout")
     try:
         planned = plan(suite, cells or CELLS, shapes, passes, dtype)
     except ValueError as error:
@@ -117,7 +136,12 @@ def bench(
     import fastrnn
     from fastrnn.bench import command, report
     from fastrnn.bench.process import WorkerError
+    from fastrnn_kernels.cpu import available_cpus
 
+    if threads is not None and threads > available_cpus():
+        raise click.BadParameter(
+            f"{threads} is more than the {available_cpus()} CPUs there are", param_hint="--threads"
+        )
     try:
         contenders = command.field(device, peers, planned)
     except command.DeviceUnavailableError as error:
@@ -139,7 +163,7 @@ def bench(
 
 @main.command()
 def info() -> None:
-    """Show versions, the processor, threads, the kernel cache and the GPU, or why there is none."""
+    """Show what this machine has and what fastrnn uses of it."""
     from rich.console import Console
     from rich.table import Table
 
@@ -153,7 +177,7 @@ def info() -> None:
         "fastrnn": fastrnn.__version__,
         **machine.versions(),
         "platform": platform.platform(),
-        "kernel cache": str(cache_folder()),
+        "kernel cache": str(cache_folder() or "none: this user has no home folder"),
     }
     for device in fastrnn.devices():
         name = device.name.upper()

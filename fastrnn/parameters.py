@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -95,14 +96,15 @@ class Recurrent(ABC):
         except (TypeError, ValueError) as error:
             raise type(error)(f"seed is {seed!r}, which NumPy refuses: {error}") from None
         bound = 1 / np.sqrt(self.hidden_size)
-        count = sum(math.prod(shape) for shape in self._shapes.values())
+        size = sum(map(math.prod, self._shapes.values())) * self.dtype.itemsize
         try:
+            if size > sys.maxsize:
+                raise MemoryError
             values = {
                 name: generator.uniform(-bound, bound, shape).astype(self.dtype)
                 for name, shape in self._shapes.items()
             }
         except (ValueError, MemoryError):
-            size = count * self.dtype.itemsize
             raise MemoryError(
                 f"input_size={self.input_size}, hidden_size={self.hidden_size} make parameters "
                 f"of {size:,} bytes, more than there is room for"

@@ -1,7 +1,7 @@
 """What is measured: suites, shapes, and the floating-point operations a case takes.
 
-Nothing but the standard library is imported, so the command line can offer the suites' names
-without waiting for anything.
+Nothing but the standard library is imported, so that the command line can offer the suites'
+names without importing contenders.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ DTYPES = ("float32", "float64")
 ITEM_BYTES = {"float32": 4, "float64": 8}
 
 
+#: Numbers in the largest array of a case: 4 GiB of float32.
+LARGEST = 2**30
+
+
 class Shape(NamedTuple):
     """T time steps, B sequences in the batch, I values in, H hidden units."""
 
@@ -30,7 +34,7 @@ class Shape(NamedTuple):
         """Read `T,B,I,H`.
 
         Raises:
-            ValueError: unless there are four positive integers.
+            ValueError: unless there are four positive integers, not beyond reason.
         """
         parts = text.split(",")
         if len(parts) != 4:
@@ -41,6 +45,9 @@ class Shape(NamedTuple):
             raise ValueError(f"shape T,B,I,H takes four integers, got {text!r}") from None
         if min(shape) < 1:
             raise ValueError(f"shape T,B,I,H takes positive integers, got {text!r}")
+        T, B, I, H = shape
+        if max(4 * T * B * max(I, H), 4 * H * (I + H)) > LARGEST:
+            raise ValueError(f"shape T,B,I,H = {text} needs arrays of over {LARGEST:,} numbers")
         return shape
 
     def __str__(self) -> str:

@@ -54,7 +54,7 @@ def ratio(own: Row | None, peers: Sequence[Row]) -> float | None:
 
 def table(rows: Sequence[Row], peers: Sequence[Contender]) -> Table:
     """One line to a case."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     for title in ("cell", "T,B,I,H", "pass"):
         made.add_column(title, no_wrap=True)
     titles = ["fastrnn\nCPU", "\np99", "fastrnn\nCUDA", "GFLOP/s", "% of\npeak", "% of\nroof"]

@@ -3,13 +3,16 @@
 import copy
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
 
+import fastrnn
 from cases import CELLS, as_state, assert_same_bits, make, make_cell, problem, run, states
 
 THREADS = 8
@@ -228,3 +231,32 @@ def test_a_copy_of_a_cell(cell, how):
     one.update({name: 0 * a for name, a in one.state_dict().items()})
     for mine, its in zip(states(other(x)), wanted, strict=True):
         assert np.array_equal(mine, its)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_fork_while_another_thread_holds_the_layers_lock():
+    """The child must not wait for a thread that it has not got."""
+    layer = fastrnn.LSTM(3, 4, num_layers=2, dropout=0.5, seed=0)
+    x = np.ones((4, 2, 3), np.float32)
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with layer._lock:
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the point
+        child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # a child that hangs dies of it
+        layer.forward(x)
+        layer.update(layer.state_dict())
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    holder.join()
+    assert status == 0
