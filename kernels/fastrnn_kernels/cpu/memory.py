@@ -6,6 +6,7 @@ its time. So a piece comes back here when its last view is gone, and the next ca
 size gets it. At most LIMIT bytes wait; what is beyond goes back to the system.
 """
 
+import math
 import os
 import threading
 from collections import defaultdict, deque
@@ -116,11 +117,11 @@ def release() -> int:
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array that begins on a cache line, as vector loads like it; not initialised."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     if size < LEAST:
         memory = np.empty(size + CACHE_LINE, np.uint8)
         skip = -memory.__array_interface__["data"][0] % CACHE_LINE
-        return memory[skip : skip + size].view(dtype).reshape(shape)
+        return np.ndarray(shape, dtype, memory, skip)
     block = _store.take(_size_class(size))
     address = block.__array_interface__["data"][0]
     interface = {
