@@ -224,8 +224,8 @@ class Layer(Recurrent, Generic[State]):
         mask = check.reset(reset, shape, axes.replace(", I", "") if batched else "(T,)")
         if mask is not None:
             mask = np.array(self._time_first(mask, batched, self.batch_first), order="C")
-        kinds = self._kernels.Rows
-        rows = kinds.whole(T, B) if steps is None else kinds(T, B, steps)
+        Rows = self._kernels.Rows
+        rows = Rows.whole(T, B) if steps is None else Rows(T, B, steps)
         states = self._states("state", state, B, batched)
         return Call(x, states, rows, mask, batched, self.batch_first)
 

@@ -94,7 +94,8 @@ def test_plain_python_form_agrees_and_keeps_the_type(name, dtype):
     x = np.array([-3.5, -0.25, 0.0, 1e-3, 2.0], dtype)
     plain = [getattr(scalar, name)(value) for value in x]
     assert all(type(value) is dtype for value in plain)
-    np.testing.assert_allclose(over(name, x), plain, rtol=4 * np.finfo(dtype).eps)
+    # The compiled form may be 2.5 units off (see BOUND), the plain one another half.
+    np.testing.assert_allclose(over(name, x), plain, rtol=3 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("name", sorted(TRUTH))
