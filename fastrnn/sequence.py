@@ -68,7 +68,7 @@ def run_forward(
     passes: list[Pass] = []
     masks: list[Array | None] = []
     x = call.x
-    if dropout > 0 and rng is None:
+    if dropout > 0 and layer.num_layers > 1 and rng is None:
         rng = layer._dropout_generator()
     for k in range(layer.num_layers):
         mask = None

@@ -3,8 +3,7 @@
 import hashlib
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -41,6 +40,15 @@ class Cell:
     inner: Callable[..., Any] | None = None
     late_backward: Callable[..., Any] | None = None
     reads_h: bool = True  # whether forward uses h of its own unit; if not, h may be projected
+    #: gates in the order of the x-parts, the first of the sums
+    x_gates: tuple[str, ...] = field(init=False)
+    #: gates in the order of the h-parts, the last of the sums
+    h_gates: tuple[str, ...] = field(init=False)
+    #: x-parts that stand apart, whole sums, h-parts that stand apart: so one product of either
+    #: kind writes or reads one run of columns
+    sums: tuple[str, ...] = field(init=False)
+    #: its name and a hash of its equations, under which compiled kernels are kept
+    key: str = field(init=False)
 
     def __post_init__(self) -> None:
         if self.late and (len(self.states) > 1 or set(self.late) == set(self.gates)):
@@ -52,9 +60,18 @@ class Cell:
         if bool(self.late) != bool(self.inner and self.late_backward):
             raise ValueError(f"cell {self.name}: late gates, inner and late_backward go together")
 
-    @cached_property
-    def key(self) -> str:
-        """Its name and a hash of its equations, under which compiled kernels are kept."""
+        whole = tuple(g for g in self.gates if g not in self.apart + self.late) + self.late
+        apart_x, apart_h = (tuple(f"{g}_{part}" for g in self.apart) for part in "xh")
+        found = {
+            "x_gates": self.apart + whole,
+            "h_gates": whole + self.apart,
+            "sums": apart_x + whole + apart_h,
+            "key": f"{self.name}-{self._digest()}",
+        }
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
+
+    def _digest(self) -> str:
         digest = hashlib.sha256(repr((self.gates, self.states, self.saved)).encode())
         digest.update(repr((self.apart, self.late)).encode())
         for function in (self.forward, self.backward, self.inner, self.late_backward):
@@ -62,26 +79,4 @@ class Cell:
                 code = getattr(function, "py_func", function).__code__
                 constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
                 digest.update(code.co_code + repr((code.co_names, constants)).encode())
-        return f"{self.name}-{digest.hexdigest()[:12]}"
-
-    @cached_property
-    def x_gates(self) -> tuple[str, ...]:
-        """Gates in the order of the x-parts: the first of the sums."""
-        return (
-            self.apart + tuple(g for g in self.gates if g not in self.apart + self.late) + self.late
-        )
-
-    @cached_property
-    def h_gates(self) -> tuple[str, ...]:
-        """Gates in the order of the h-parts: the last of the sums."""
-        return tuple(g for g in self.x_gates if g not in self.apart) + self.apart
-
-    @cached_property
-    def sums(self) -> tuple[str, ...]:
-        """Names of the sums: x-parts that stand apart, whole sums, h-parts that stand apart.
-
-        So the x-parts of all gates are the first G of them, and the h-parts the last G,
-        and one product of either kind writes or reads one run of columns.
-        """
-        whole = tuple(g for g in self.x_gates if g not in self.apart)
-        return tuple(f"{g}_x" for g in self.apart) + whole + tuple(f"{g}_h" for g in self.apart)
+        return digest.hexdigest()[:12]

@@ -22,7 +22,7 @@ from fastrnn_kernels.cpu.threads import parts_of
 from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS, vectors_per_gate
 from fastrnn_kernels.cpu.weights import Weights, lanes_of
 
-#: Bytes of the sums of a block of time steps: half of a usual second-level cache.
+#: Bytes of the sums of a block of time steps: they leave most of a second-level cache to R.
 SUMS_BYTES = 1 << 18
 
 
