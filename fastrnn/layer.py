@@ -262,12 +262,13 @@ class Layer(Recurrent, Generic[State]):
 
     def _gates(self, one: Pass, batched: bool) -> dict[str, Array]:
         """The values of the gates of one pass, by name."""
-        T, B, K, H = one.saved.shape
+        T, B, K, padded = one.saved.shape
         running = one.rows.running
         gates = {}
         for name in self._cell.gates:
-            values = np.zeros((T * B, H), self.dtype)
+            values = np.zeros((T * B, self.hidden_size), self.dtype)
             position = self._cell.saved.index(name)
-            values[running] = one.saved.reshape(T * B, K, H)[running, position]
-            gates[name] = values.reshape(T, B, H) if batched else values
+            whole = one.saved.reshape(T * B, K, padded)[running, position]
+            values[running] = whole[:, : self.hidden_size]
+            gates[name] = values.reshape(T, B, self.hidden_size) if batched else values
         return gates

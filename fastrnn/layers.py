@@ -133,9 +133,8 @@ class LSTM(Layer[tuple[Array, Array]]):
     def _gates(self, one: Pass, batched: bool) -> dict[str, Array]:
         gates = super()._gates(one, batched)
         c_old = np.zeros_like(gates["i"])
-        T, B, _, H = one.saved.shape
-        running = one.rows.running
-        c_old.reshape(T * B, H)[running] = one.old_rest.reshape(T * B, H)[running]
+        H, running = self.hidden_size, one.rows.running
+        c_old.reshape(-1, H)[running] = one.old_rest.reshape(-1, one.old_rest.shape[3])[running, :H]
         gates["c"] = gates["f"] * c_old + gates["i"] * gates["g"]
         return gates
 

@@ -8,7 +8,7 @@ from typing import Any
 from numba import njit
 
 from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.scalar import one, relu, tanh, zero
+from fastrnn_kernels.scalar import one, relu, tanh, where_at_most, zero
 
 
 @njit
@@ -38,7 +38,7 @@ def _relu_backward(d_states: Any, saved: Any, states: Any) -> Any:
     (dh,) = d_states
     (h,) = saved
     nothing = zero(dh)
-    da = nothing if h <= nothing else dh  # NaN passes, as in torch
+    da = where_at_most(h, nothing, nothing, dh)  # NaN passes, as in torch
     return (da,), (nothing,)
 
 

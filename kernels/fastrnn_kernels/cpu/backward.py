@@ -8,26 +8,39 @@ and come afterwards (`products.py`), from d_sums.
 from functools import cache
 from typing import Any
 
+from numba import njit
+
 from fastrnn_kernels.cache import kernel
 from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cpu.simd import gather, lanes, scatter
+from fastrnn_kernels.cpu.barrier import meet
+from fastrnn_kernels.cpu.simd import lanes
 from fastrnn_kernels.cpu.tile import VECTORS, copy, inlined, multiply, next_rows, rows_for, time_of
+from fastrnn_kernels.cpu.vector import load, load_from_two, load_part, store, store_part
+
+_load, _store = load(1), store(1)
+
+
+@njit(forceinline=True)
+def add_part(target, at, source, source_at, many):  # type: ignore[no-untyped-def]
+    """Add the first `many` values of `source` to a vector of `target`."""
+    (old,) = _load(target, at, 0)
+    _store(target, at, 0, (old + load_part(source, source_at, many),))
 
 
 @cache
 def backward_kernel(cell: Cell) -> Any:
     """The compiled backward pass of a cell.
 
-    Arrays and the order of rows as in the forward pass; beside them
+    Arrays, their padding and the order of rows as in the forward pass; beside them
 
         dy (T, B, Y), read from column y_at; d_sums (T, B, S, H), written where a row runs
         h_panels (N, (G - L) H, 4 vectors) of R, gates in the order of the sums
         late_panels (N, L H, 4 vectors); p_panels (N, P, 4 vectors) of the projection
         d_final_h, d_start_h (B, P); d_final_rest, d_start_rest (states but h, B, H)
         dh_tape (T, B, P): gradient of the projected h, for the projection's own gradient
-        scratch for n rows: dh (n, P), d_full and d_inner (n, H), rows padded to whole
-        vectors, d_rest (states but h, n, H), work (3 states + K + 1 + S, a vector), row_at
-        and dh_at (n,)
+        scratch of a team for n rows, PU and HU padded to 4 vectors: dh (n, PU), d_full and
+        d_inner (n, HU), d_rest (states but h, n, HU), sync
+        scratch of a member: row_at, dh_at and t_at (n,)
     """
     G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
     A, L, N = len(cell.apart), len(cell.late), len(cell.states)
@@ -35,8 +48,9 @@ def backward_kernel(cell: Cell) -> Any:
     product, largest = multiply(VECTORS), rows_for(VECTORS)
     backward = inlined(cell.backward)
     late_backward = inlined(cell.late_backward) if cell.late_backward else backward
-    load_states, load_saved, load_one = gather(N), gather(K), gather(1)
-    store_states, store_sums, store_late = scatter(N), scatter(S - L), scatter(max(1, L))
+    load_states, load_saved, load_one = load_from_two(1, N - 1), load(K), load(1)
+    store_one, store_rest = store(1), store(N - 1)
+    store_sums, store_late = store_part(S - L), store_part(max(1, L))
 
     @kernel(f"{cell.key}-backward")
     def run(  # type: ignore[no-untyped-def]
@@ -44,149 +58,128 @@ def backward_kernel(cell: Cell) -> Any:
         h_panels, late_panels, p_panels,
         d_final_h, d_final_rest, d_start_h, d_start_rest,
         saved, old_h, old_rest, dh_tape,
-        dh, d_rest, d_full, d_inner, work, row_at, dh_at,
-        T, B, H, P, Y, y_at, first, last, reverse, resetting, projected,
+        dh, d_rest, d_full, d_inner, sync, row_at, dh_at, t_at,
+        T, B, H, P, Y, y_at, first, last, member, members, reverse, resetting, projected,
     ):  # fmt: skip
-        U = lanes(dy)
-        W4 = lanes(dy) * VECTORS
-        blocks = (H + U - 1) // U
-        p_blocks = (P + W4 - 1) // W4
-        P4 = p_blocks * W4  # rows of dh are whole vectors
-        H4 = (H + W4 - 1) // W4 * W4
+        W = lanes(dy)
+        W4 = W * VECTORS
+        blocks, p_blocks = (H + W4 - 1) // W4, (P + W4 - 1) // W4
+        HL, PL = (H + W - 1) // W * W, (P + W - 1) // W * W
+        HU, PU = blocks * W4, p_blocks * W4
         rows = last - first
         longest = lengths[first] if rows > 0 else 0
-        # A row of work: d_states, old states, saved, gradient of inner, d_sums, d_old_states.
-        old_at, saved_at, inner_at = N * U, 2 * N * U, (2 * N + K) * U
-        sums_at, d_old_at = inner_at + U, inner_at + U + S * U
+        phase = 0
+        # A member's own blocks of units and of columns of h.
+        n_first, n_last = blocks * member // members, blocks * (member + 1) // members
+        p_first, p_last = p_blocks * member // members, p_blocks * (member + 1) // members
+        u_first, u_last = n_first * W4, min(H, n_last * W4)
+        c_first, c_last = p_first * W4, min(P, p_last * W4)
+        u_many, c_many = u_last - u_first, c_last - c_first
 
         for p in range(rows):
             b = order[first + p]
-            copy(dh, p * P4, d_final_h, b * P, P)
+            copy(dh, p * PU + c_first, d_final_h, b * P + c_first, c_many)
             for j in range(N - 1):
-                copy(d_rest, (j * rows + p) * H, d_final_rest, (j * B + b) * H, H)
-            dh_at[p] = p * P4
+                at = (j * B + b) * H + u_first
+                copy(d_rest, (j * rows + p) * HU + u_first, d_final_rest, at, u_many)
+            dh_at[p] = p * PU
+        phase = meet(sync, members, phase)
 
         for s in range(longest - 1, -1, -1):
             active = min(rows, valid[s] - first)
             for p in range(active):
-                t = time_of(lengths[first + p], s, reverse)
-                at = t * B + order[first + p]
-                row_at[p] = (at * S + A) * H
-                gradient = dh[p * P4 : p * P4 + P]
-                above = dy[at * Y + y_at : at * Y + y_at + P]
-                for u in range(P):
-                    gradient[u] += above[u]
-                if projected:
-                    copy(dh_tape, at * P, dh, p * P4, P)
-                    for u in range(H4):
-                        d_full[p * H4 + u] = 0
+                t_at[p] = time_of(lengths[first + p], s, reverse) * B + order[first + p]
+                if projected or L > 0:
+                    for u in range(c_first, c_last, W):
+                        add_part(dh, p * PU + u, dy, t_at[p] * Y + y_at + u, P - u)
 
             if projected:
-                for n in range(H4 // W4):
+                for p in range(active):
+                    at = p * PU + c_first
+                    copy(dh_tape, t_at[p] * P + c_first, dh, at, c_many)
+                phase = meet(sync, members, phase)
+                for n in range(n_first, n_last):
                     q = 0
                     while q < active:
                         m = next_rows(active - q, largest)
-                        at = q * H4 + n * W4
+                        at = q * HU + n * W4
+                        for r in range(m):
+                            for u in range(W4):
+                                d_full[at + r * HU + u] = 0
                         product(
-                            m, d_full, at, H4, d_full, at, H4,
+                            m, d_full, at, HU, d_full, at, HU,
                             dh, dh_at, q, 1, p_panels, n * P * W4, W4, P,
                         )  # fmt: skip
                         q += m
+                # Nobody may clear dh before all have read it.
+                phase = meet(sync, members, phase)
 
             if L > 0:
                 for p in range(active):
-                    t = time_of(lengths[first + p], s, reverse)
-                    at = t * B + order[first + p]
-                    for n in range(blocks):
-                        here = min(U, H - n * U)
-                        copy(work, 0, dh, p * P4 + n * U, here)
-                        copy(work, old_at, old_h, at * P + n * U, here)
-                        for j in range(K):
-                            copy(work, saved_at + j * U, saved, (at * K + j) * H + n * U, here)
-                        for u in range(U):
-                            late = late_backward(
-                                load_states(work, u, U),
-                                load_saved(work, saved_at + u, U),
-                                load_states(work, old_at + u, U),
-                            )
-                            store_late(work, sums_at + u, U, late)
-                        for j in range(L):
-                            to = (at * S + E + j) * H + n * U
-                            copy(d_sums, to, work, sums_at + j * U, here)
-                    row_at[p] = (at * S + E) * H
-                    for u in range(H4):
-                        d_inner[p * H4 + u] = 0
-                for n in range(H4 // W4):
+                    for u in range(u_first, u_last, W):
+                        # One state: the same array stands where the others' would.
+                        late = late_backward(
+                            load_one(dh, p * PU + u, 0),
+                            load_saved(saved, t_at[p] * K * HL + u, HL),
+                            load_one(old_h, t_at[p] * PL + u, 0),
+                        )
+                        at = (t_at[p] * S + E) * H + u
+                        store_late(d_sums, at, H, H - u, late)
+                    row_at[p] = (t_at[p] * S + E) * H
+                phase = meet(sync, members, phase)
+                for n in range(n_first, n_last):
                     q = 0
                     while q < active:
                         m = next_rows(active - q, largest)
-                        at = q * H4 + n * W4
+                        at = q * HU + n * W4
+                        for r in range(m):
+                            for u in range(W4):
+                                d_inner[at + r * HU + u] = 0
                         product(
-                            m, d_inner, at, H4, d_inner, at, H4,
+                            m, d_inner, at, HU, d_inner, at, HU,
                             d_sums, row_at, q, 1, late_panels, n * L * H * W4, W4, L * H,
                         )  # fmt: skip
                         q += m
 
             for p in range(active):
-                t = time_of(lengths[first + p], s, reverse)
-                at = t * B + order[first + p]
-                for n in range(blocks):
-                    here = min(U, H - n * U)
+                for u in range(u_first, u_last, W):
+                    d_at, old_at = p * PU + u, t_at[p] * PL + u
                     if projected:
-                        copy(work, 0, d_full, p * H4 + n * U, here)
-                    else:
-                        copy(work, 0, dh, p * P4 + n * U, here)
-                        copy(work, old_at, old_h, at * P + n * U, here)
-                    for j in range(N - 1):
-                        copy(work, (1 + j) * U, d_rest, (j * rows + p) * H + n * U, here)
-                        copy(
-                            work, old_at + (1 + j) * U,
-                            old_rest, (j * T * B + at) * H + n * U, here,
-                        )  # fmt: skip
-                    for j in range(K):
-                        copy(work, saved_at + j * U, saved, (at * K + j) * H + n * U, here)
+                        d_at, old_at = 0, 0
+                    rest_at = p * HU + u
+                    old_rest_at = t_at[p] * HL + u
+                    kept = load_saved(saved, t_at[p] * K * HL + u, HL)
+                    old = load_states(old_h, old_at, 0, old_rest, old_rest_at, T * B * HL)
                     if L > 0:
-                        copy(work, inner_at, d_inner, p * H4 + n * U, here)
-                        for u in range(U):
-                            (from_inner,) = load_one(work, inner_at + u, U)
-                            new_sums, d_old = backward(
-                                load_states(work, u, U),
-                                load_saved(work, saved_at + u, U),
-                                load_states(work, old_at + u, U),
-                                from_inner,
-                            )
-                            store_sums(work, sums_at + u, U, new_sums)
-                            store_states(work, d_old_at + u, U, d_old)
+                        new_sums, d_old = backward(
+                            load_one(dh, d_at, 0), kept, old, load_one(d_inner, rest_at, 0)[0]
+                        )
                     else:
-                        for u in range(U):
-                            new_sums, d_old = backward(
-                                load_states(work, u, U),
-                                load_saved(work, saved_at + u, U),
-                                load_states(work, old_at + u, U),
+                        if projected:
+                            d_states = load_states(
+                                d_full, rest_at, 0, d_rest, rest_at, rows * HU
                             )
-                            store_sums(work, sums_at + u, U, new_sums)
-                            store_states(work, d_old_at + u, U, d_old)
-                    for j in range(S - L):
-                        copy(d_sums, (at * S + j) * H + n * U, work, sums_at + j * U, here)
+                        else:
+                            add_part(dh, d_at, dy, t_at[p] * Y + y_at + u, H - u)
+                            d_states = load_states(dh, d_at, 0, d_rest, rest_at, rows * HU)
+                        new_sums, d_old = backward(d_states, kept, old)
+                    store_sums(d_sums, t_at[p] * S * H + u, H, H - u, new_sums)
+                    store_rest(d_rest, rest_at, rows * HU, d_old[1:])
                     if not projected:
-                        copy(dh, p * P4 + n * U, work, d_old_at, here)
-                    for j in range(N - 1):
-                        copy(
-                            d_rest, (j * rows + p) * H + n * U,
-                            work, d_old_at + (1 + j) * U, here,
-                        )  # fmt: skip
-                row_at[p] = (at * S + A) * H
+                        store_one(dh, d_at, 0, d_old[:1])
+                row_at[p] = (t_at[p] * S + A) * H
                 if projected:  # its cell reads no h: the products alone give the gradient
-                    for u in range(P4):
-                        dh[p * P4 + u] = 0
+                    for u in range(c_first, p_last * W4):
+                        dh[p * PU + u] = 0
+            phase = meet(sync, members, phase)
 
-            for n in range(p_blocks):
+            for n in range(p_first, p_last):
                 q = 0
                 while q < active:
                     m = next_rows(active - q, largest)
-                    at = q * P4 + n * W4
+                    at = q * PU + n * W4
                     product(
-                        m, dh, at, P4, dh, at, P4,
+                        m, dh, at, PU, dh, at, PU,
                         d_sums, row_at, q, 1, h_panels, n * E * H * W4, W4, E * H,
                     )  # fmt: skip
                     q += m
@@ -196,19 +189,20 @@ def backward_kernel(cell: Cell) -> Any:
                 t = time_of(lengths[first + p], s, reverse)
                 restarted = resetting and s > 0 and reset[(t + 1 if reverse else t) * B + b]
                 if s == 0 or restarted:
-                    for u in range(P):
-                        d_start_h[b * P + u] += dh[p * P4 + u]
-                        dh[p * P4 + u] = 0
+                    for u in range(c_first, c_last):
+                        d_start_h[b * P + u] += dh[p * PU + u]
+                        dh[p * PU + u] = 0
                     for j in range(N - 1):
-                        for u in range(H):
-                            d_start_rest[(j * B + b) * H + u] += d_rest[(j * rows + p) * H + u]
-                            d_rest[(j * rows + p) * H + u] = 0
+                        for u in range(u_first, u_last):
+                            d_start_rest[(j * B + b) * H + u] += d_rest[(j * rows + p) * HU + u]
+                            d_rest[(j * rows + p) * HU + u] = 0
 
         for p in range(rows):
             if lengths[first + p] == 0:
                 b = order[first + p]
-                copy(d_start_h, b * P, d_final_h, b * P, P)
+                copy(d_start_h, b * P + c_first, d_final_h, b * P + c_first, c_many)
                 for j in range(N - 1):
-                    copy(d_start_rest, (j * B + b) * H, d_final_rest, (j * B + b) * H, H)
+                    at = (j * B + b) * H + u_first
+                    copy(d_start_rest, at, d_final_rest, at, u_many)
 
     return run

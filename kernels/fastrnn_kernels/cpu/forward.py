@@ -2,6 +2,9 @@
 
 A block of time steps at a time: first the x-parts of all its steps as one product, then
 step by step the h-part and, tile by tile, the gates. Nothing is allocated inside.
+
+Threads either take rows of their own, or, as members of a team, the same rows and units of
+their own; members wait for each other once a step, when h is whole.
 """
 
 from functools import cache
@@ -9,7 +12,8 @@ from typing import Any
 
 from fastrnn_kernels.cache import kernel
 from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cpu.simd import gather, lanes, scatter
+from fastrnn_kernels.cpu.barrier import meet
+from fastrnn_kernels.cpu.simd import lanes
 from fastrnn_kernels.cpu.tile import (
     VECTORS,
     copy,
@@ -20,6 +24,7 @@ from fastrnn_kernels.cpu.tile import (
     time_of,
     vectors_per_gate,
 )
+from fastrnn_kernels.cpu.vector import load, load_from_two, store, store_part
 
 
 @cache
@@ -28,22 +33,25 @@ def forward_kernel(cell: Cell) -> Any:
 
     All arrays are C-contiguous and passed as one row of values. Rows of the batch are
     taken in `order`, longest first, positions `first` to `last` of it; their lengths are
-    `lengths[position]`, and `valid` counts the rows that still run at each step.
+    `lengths[position]`, and `valid` counts the rows that still run at each step. Of H and
+    P, HL and PL are padded to whole vectors, HU to whole panels, PU to those of h.
 
         x (T, B, I); y (T, B, Y), written from column y_at; reset (T, B) or empty
         x_panels (N, I, G, U), bias (N, G, U), h_bias (N, A, U) of the A gates apart
         h_panels (N, P, G - L, U), late_panels (N, H, L, U) of the L late gates
         p_panels (N', H, 4 vectors): the projection's, or empty
         start_h, final_h (B, P); start_rest, final_rest (states but h, B, H)
-        tape, where `taping`: saved (T, B, K, H), old_h (T, B, P), old_rest (., T, B, H),
-        inner (T, B, H) of a cell with late gates, full_h (T, B, H) before a projection
-        scratch for n rows and q = n * steps_per_block: state_h (2, n, P), state_rest (states
-        but h, n, H), full_h and inner (n, H), sums (N, q, S, U), work (a tile's rows, old
-        states + S + new states + K, U), x_at (q,), h_at and u_at (n,)
+        tape, where `taping`: saved (T, B, K, HL), old_h (T, B, PL), old_rest (., T, B, HL),
+        inner (T, B, HL) of a cell with late gates, full_h (T, B, HL) before a projection
+        scratch of a team for n rows: state_h (2, n, PU), state_rest (states but h, n, HU),
+        full_h and inner (n, HU), sync
+        scratch of a member for q = n * steps_per_block: sums (its N, q, S, U), work (a tile's
+        rows, S, U), x_at (q,), h_at, u_at and t_at (n,)
     """
     G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
     A, L, N = len(cell.apart), len(cell.late), len(cell.states)
     E = G - L
+    F = E if L else A  # sums that the last product of a step leaves as they are
     units = vectors_per_gate(cell)
     x_product, h_product = multiply(G * units), multiply(E * units)
     late_product, plain_product = multiply(max(1, L) * units), multiply(VECTORS)
@@ -51,8 +59,9 @@ def forward_kernel(cell: Cell) -> Any:
     plain_rows = rows_for(VECTORS)
     forward = inlined(cell.forward)
     inner_value = inlined(cell.inner) if cell.inner else forward
-    load_states, load_sums, load_early = gather(N), gather(S), gather(max(1, E))
-    store_states, store_saved, store_one = scatter(N), scatter(K), scatter(1)
+    load_sums, load_early, load_states = load_from_two(F, S - F), load(max(1, E)), load_from_two(1, N - 1)
+    load_one, store_one, store_rest, store_saved = load(1), store(1), store(N - 1), store(K)
+    store_y = store_part(1)
 
     @kernel(f"{cell.key}-forward")
     def run(  # type: ignore[no-untyped-def]
@@ -60,31 +69,42 @@ def forward_kernel(cell: Cell) -> Any:
         x_panels, bias, h_panels, h_bias, late_panels, p_panels,
         start_h, start_rest, final_h, final_rest,
         saved, old_h, old_rest, inner_tape, full_tape,
-        state_h, state_rest, full_h, inner, sums, work, x_at, h_at, u_at,
-        T, B, I, H, P, Y, y_at, first, last, steps_per_block,
+        state_h, state_rest, full_h, inner, sync,
+        sums, work, x_at, h_at, u_at, t_at,
+        T, B, I, H, P, Y, y_at, first, last, steps_per_block, member, members,
         reverse, resetting, projected, taping,
     ):  # fmt: skip
-        U = lanes(x) * units
-        W4 = lanes(x) * VECTORS
-        blocks = (H + U - 1) // U
-        p_blocks = (P + W4 - 1) // W4
-        width = (2 * N + S + K) * U  # of a row of work: old states, sums, new states, saved
-        sums_at, new_at, saved_at = N * U, (N + S) * U, (2 * N + S) * U
+        W = lanes(x)
+        U, W4 = W * units, W * VECTORS
+        blocks, p_blocks = (H + U - 1) // U, (P + W4 - 1) // W4
+        HL, PL = (H + W - 1) // W * W, (P + W - 1) // W * W
+        HU = blocks * U
+        PU = p_blocks * W4 if projected else HU
         rows = last - first
-        P4 = p_blocks * W4 if projected else P  # the projection writes whole vectors
         longest = lengths[first] if rows > 0 else 0
+        phase = 0
+        # A member's own unit blocks, units, blocks of the projection, and columns of h.
+        n_first, n_last = blocks * member // members, blocks * (member + 1) // members
+        u_first, u_many = n_first * U, min(H, n_last * U) - n_first * U
+        p_first, p_last = p_blocks * member // members, p_blocks * (member + 1) // members
+        c_first, c_many = u_first, u_many
+        if projected:
+            c_first, c_many = p_first * W4, min(P, p_last * W4) - p_first * W4
 
         for p in range(rows):
             b = order[first + p]
-            copy(state_h, p * P4, start_h, b * P, P)
+            copy(state_h, p * PU + c_first, start_h, b * P + c_first, c_many)
             for j in range(N - 1):
-                copy(state_rest, (j * rows + p) * H, start_rest, (j * B + b) * H, H)
+                at = (j * B + b) * H + u_first
+                copy(state_rest, (j * rows + p) * HU + u_first, start_rest, at, u_many)
             if lengths[first + p] == 0:
-                copy(final_h, b * P, start_h, b * P, P)
+                copy(final_h, b * P + c_first, start_h, b * P + c_first, c_many)
                 for j in range(N - 1):
-                    copy(final_rest, (j * B + b) * H, start_rest, (j * B + b) * H, H)
-            u_at[p] = p * H
-        current, following = 0, rows * P4
+                    at = (j * B + b) * H + u_first
+                    copy(final_rest, at, start_rest, at, u_many)
+            u_at[p] = p * HU
+        current, following = 0, rows * PU
+        phase = meet(sync, members, phase)
 
         block_start = 0
         while block_start < longest:
@@ -97,157 +117,148 @@ def forward_kernel(cell: Cell) -> Any:
                     t = time_of(lengths[first + p], s, reverse)
                     x_at[count] = (t * B + order[first + p]) * I
                     count += 1
-            for n in range(blocks):
+            for n in range(n_first, n_last):
                 q = 0
                 while q < count:
                     m = next_rows(count - q, largest)
+                    at = ((n - n_first) * count + q) * S * U
                     x_product(
-                        m, sums, (n * count + q) * S * U, S * U, bias, n * G * U, 0,
+                        m, sums, at, S * U, bias, n * G * U, 0,
                         x, x_at, q, 1, x_panels, n * I * G * U, G * U, I,
                     )  # fmt: skip
-                    for r in range(A * m):
-                        at = (n * count + q + r // max(1, A)) * S + G + r % max(1, A)
-                        copy(sums, at * U, h_bias, (n * A + r % max(1, A)) * U, U)
+                    for j in range(A * units):
+                        h_part = load_one(h_bias, n * A * U + j * W, 0)
+                        for r in range(m):
+                            store_one(sums, at + (r * S + G) * U + j * W, 0, h_part)
                     q += m
 
             step_at = 0  # of the step's first row among the block's
             for s in range(block_start, block_end):
                 active = min(rows, valid[s] - first)
                 for p in range(active):
-                    b = order[first + p]
-                    t = time_of(lengths[first + p], s, reverse)
-                    h_at[p] = current + p * P4
-                    # A boundary lies before step t; the reverse direction crosses it after t.
-                    if resetting and s > 0 and reset[(t + 1 if reverse else t) * B + b]:
-                        copy(state_h, current + p * P4, start_h, b * P, P)
-                        for j in range(N - 1):
-                            copy(state_rest, (j * rows + p) * H, start_rest, (j * B + b) * H, H)
-                    if taping:
-                        at = t * B + b
-                        copy(old_h, at * P, state_h, current + p * P4, P)
-                        for j in range(N - 1):
-                            copy(old_rest, (j * T * B + at) * H, state_rest, (j * rows + p) * H, H)
+                    h_at[p] = current + p * PU
+                    t_at[p] = time_of(lengths[first + p], s, reverse) * B + order[first + p]
+                    if taping and projected:
+                        at = current + p * PU + c_first
+                        copy(old_h, t_at[p] * PL + c_first, state_h, at, c_many)
 
                 if L > 0:
                     # The early gates' sums, and the value that the late gates multiply.
-                    for n in range(blocks):
-                        here = min(U, H - n * U)
+                    for n in range(n_first, n_last):
                         q = 0
                         while q < active:
                             m = next_rows(active - q, largest)
-                            at = (n * count + step_at + q) * S * U
+                            at = ((n - n_first) * count + step_at + q) * S * U
                             h_product(
                                 m, sums, at, S * U, sums, at, S * U,
                                 state_h, h_at, q, 1, h_panels, n * P * E * U, E * U, P,
                             )  # fmt: skip
                             for r in range(m):
-                                base = r * width
                                 p = q + r
-                                copy(work, base, state_h, current + p * P4 + n * U, here)
-                                copy(work, base + sums_at, sums, at + r * S * U, E * U)
-                                for u in range(U):
+                                for v in range(units):
+                                    u = n * U + v * W
                                     value = inner_value(
-                                        load_early(work, base + sums_at + u, U),
-                                        load_states(work, base + u, U),
-                                    )
-                                    store_one(work, base + new_at + u, U, (value,))
-                                copy(inner, p * H + n * U, work, base + new_at, here)
+                                        load_early(sums, at + r * S * U + v * W, U),
+                                        load_states(
+                                            state_h, current + p * PU + u, 0,
+                                            state_rest, p * HU + u, rows * HU,
+                                        ),
+                                    )  # fmt: skip
+                                    store_one(inner, p * HU + u, 0, (value,))
+                                    if taping and u < H:
+                                        store_one(inner_tape, t_at[p] * HL + u, 0, (value,))
                             q += m
-                    if taping:
-                        for p in range(active):
-                            t = time_of(lengths[first + p], s, reverse)
-                            copy(inner_tape, (t * B + order[first + p]) * H, inner, p * H, H)
+                    phase = meet(sync, members, phase)
 
-                for n in range(blocks):
-                    here = min(U, H - n * U)
+                for n in range(n_first, n_last):
                     q = 0
                     while q < active:
                         m = next_rows(active - q, largest)
-                        at = (n * count + step_at + q) * S * U
+                        at = ((n - n_first) * count + step_at + q) * S * U
                         if L > 0:
-                            for r in range(m):
-                                copy(work, r * width + sums_at, sums, at + r * S * U, E * U)
                             late_product(
-                                m, work, sums_at + E * U, width, sums, at + E * U, S * U,
+                                m, work, E * U, S * U, sums, at + E * U, S * U,
                                 inner, u_at, q, 1, late_panels, n * H * L * U, L * U, H,
                             )  # fmt: skip
                         else:
-                            if A > 0:
-                                for r in range(m):
-                                    copy(work, r * width + sums_at, sums, at + r * S * U, A * U)
                             h_product(
-                                m, work, sums_at + A * U, width, sums, at + A * U, S * U,
+                                m, work, A * U, S * U, sums, at + A * U, S * U,
                                 state_h, h_at, q, 1, h_panels, n * P * G * U, G * U, P,
                             )  # fmt: skip
                         for r in range(m):
-                            base = r * width
                             p = q + r
-                            if not projected:
-                                copy(work, base, state_h, current + p * P4 + n * U, here)
-                            for j in range(N - 1):
-                                copy(
-                                    work, base + (1 + j) * U,
-                                    state_rest, (j * rows + p) * H + n * U, here,
+                            for v in range(units):
+                                u = n * U + v * W
+                                if u >= H:
+                                    break
+                                # Of a projected state no value belongs to the unit, and its
+                                # cell reads none.
+                                states = load_states(
+                                    state_h, 0 if projected else current + p * PU + u, 0,
+                                    state_rest, p * HU + u, rows * HU,
                                 )  # fmt: skip
-                            for u in range(U):
+                                at_r = r * S * U + v * W
                                 new, kept = forward(
-                                    load_sums(work, base + sums_at + u, U),
-                                    load_states(work, base + u, U),
+                                    load_sums(sums, at + at_r, U, work, F * U + at_r, U), states
                                 )
-                                store_states(work, base + new_at + u, U, new)
-                                store_saved(work, base + saved_at + u, U, kept)
-                        for r in range(m):
-                            base = r * width
-                            p = q + r
-                            t = time_of(lengths[first + p], s, reverse)
-                            at = t * B + order[first + p]
-                            if projected:
-                                copy(full_h, p * H + n * U, work, base + new_at, here)
-                            else:
-                                copy(state_h, following + p * P4 + n * U, work, base + new_at, here)
-                                copy(y, at * Y + y_at + n * U, work, base + new_at, here)
-                            for j in range(N - 1):
-                                copy(
-                                    state_rest, (j * rows + p) * H + n * U,
-                                    work, base + new_at + (1 + j) * U, here,
-                                )  # fmt: skip
-                            if taping:
-                                for j in range(K):
-                                    copy(
-                                        saved, (at * K + j) * H + n * U,
-                                        work, base + saved_at + j * U, here,
-                                    )  # fmt: skip
+                                if taping:
+                                    store_saved(saved, t_at[p] * K * HL + u, HL, kept)
+                                    store_rest(
+                                        old_rest, t_at[p] * HL + u, T * B * HL, states[1:]
+                                    )
+                                    if not projected:
+                                        store_one(old_h, t_at[p] * PL + u, 0, states[:1])
+                                store_rest(state_rest, p * HU + u, rows * HU, new[1:])
+                                if projected:
+                                    store_one(full_h, p * HU + u, 0, new[:1])
+                                    if taping:
+                                        store_one(full_tape, t_at[p] * HL + u, 0, new[:1])
+                                else:
+                                    store_one(state_h, following + p * PU + u, 0, new[:1])
+                                    store_y(y, t_at[p] * Y + y_at + u, 0, H - u, new[:1])
                         q += m
 
                 if projected:
-                    for n in range(p_blocks):
+                    phase = meet(sync, members, phase)
+                    for n in range(p_first, p_last):
                         q = 0
                         while q < active:
                             m = next_rows(active - q, plain_rows)
-                            at = following + q * P4 + n * W4
+                            at = following + q * PU + n * W4
                             for r in range(m):
                                 for u in range(W4):
-                                    state_h[at + r * P4 + u] = 0
+                                    state_h[at + r * PU + u] = 0
                             plain_product(
-                                m, state_h, at, P4, state_h, at, P4,
+                                m, state_h, at, PU, state_h, at, PU,
                                 full_h, u_at, q, 1, p_panels, n * H * W4, W4, H,
                             )  # fmt: skip
                             q += m
                     for p in range(active):
-                        t = time_of(lengths[first + p], s, reverse)
-                        at = t * B + order[first + p]
-                        copy(y, at * Y + y_at, state_h, following + p * P4, P)
-                        if taping:
-                            copy(full_tape, at * H, full_h, p * H, H)
+                        at = following + p * PU + c_first
+                        copy(y, t_at[p] * Y + y_at + c_first, state_h, at, c_many)
 
                 for p in range(active):
-                    if lengths[first + p] == s + 1:
-                        b = order[first + p]
-                        copy(final_h, b * P, state_h, following + p * P4, P)
+                    b = order[first + p]
+                    length = lengths[first + p]
+                    h_of_row = following + p * PU + c_first
+                    if length == s + 1:
+                        copy(final_h, b * P + c_first, state_h, h_of_row, c_many)
                         for j in range(N - 1):
-                            copy(final_rest, (j * B + b) * H, state_rest, (j * rows + p) * H, H)
+                            at = (j * rows + p) * HU + u_first
+                            copy(final_rest, (j * B + b) * H + u_first, state_rest, at, u_many)
+                    elif resetting:
+                        # A boundary lies before the next step's t; the reverse direction
+                        # crosses it after t.
+                        t = time_of(length, s + 1, reverse)
+                        if reset[(t + 1 if reverse else t) * B + b]:
+                            copy(state_h, h_of_row, start_h, b * P + c_first, c_many)
+                            for j in range(N - 1):
+                                at = (j * rows + p) * HU + u_first
+                                start = (j * B + b) * H + u_first
+                                copy(state_rest, at, start_rest, start, u_many)
                 current, following = following, current
                 step_at += active
+                phase = meet(sync, members, phase)
             block_start = block_end
 
     return run

@@ -47,17 +47,17 @@ def gradients(
         lambda: products.bias_gradient(flat(d_sums), S * H, running, d_bias, np.empty_like(d_bias))
     ]
     tasks += _input_tasks(d_sums, S * H, G * H, weights.backward().x, running, dx)
-    d_x_rows, more = _weight_tasks(d_sums, S * H, 0, G * H, tape.x, running)
+    d_x_rows, more = _weight_tasks(d_sums, S * H, 0, G * H, tape.x, I, running)
     tasks += more
-    d_h_rows, more = _weight_tasks(d_sums, S * H, A * H, E * H, tape.old_h, running)
+    d_h_rows, more = _weight_tasks(d_sums, S * H, A * H, E * H, tape.old_h, P, running)
     tasks += more
     d_late_rows = np.empty((0, P), dtype)
     if L:
-        d_late_rows, more = _weight_tasks(d_sums, S * H, E * H, L * H, tape.inner, running)
+        d_late_rows, more = _weight_tasks(d_sums, S * H, E * H, L * H, tape.inner, H, running)
         tasks += more
     d_projection = None
     if weights.w_hr is not None:
-        d_projection, more = _weight_tasks(dh_tape, P, 0, P, tape.full_h, running)
+        d_projection, more = _weight_tasks(dh_tape, P, 0, P, tape.full_h, H, running)
         tasks += more
     threads.run(tasks, float(running.size) * G * H * (2 * I + P))
 
@@ -88,10 +88,10 @@ def _ranges(count: int, work: float) -> list[tuple[int, int]]:
 
 
 def _weight_tasks(
-    d_sums: Array, width: int, at: int, M: int, b: Array, running: Indices
+    d_sums: Array, width: int, at: int, M: int, b: Array, N: int, running: Indices
 ) -> tuple[Array, list[threads.Task]]:
-    """The (M, N) gradient of a weight that multiplied b (T, B, N), and what computes it."""
-    dtype, N = b.dtype, b.shape[2]
+    """The (M, N) gradient of a weight that multiplied b (T, B, N or more), and its tasks."""
+    dtype = b.dtype
     panel = VECTORS * lanes_of(dtype)
     padded = -(-N // panel) * panel
     out = memory.zeros((M * padded,), dtype)
@@ -99,7 +99,7 @@ def _weight_tasks(
     def task(first: int, last: int) -> threads.Task:
         def work() -> None:
             products.weight_gradient(
-                flat(d_sums), at, width, flat(b), N, N, running, first, last, out,
+                flat(d_sums), at, width, flat(b), b.shape[2], N, running, first, last, out,
                 memory.empty((products.DEPTH * (products.SPAN + products.PADDING),), dtype),
                 memory.empty((products.DEPTH * padded,), dtype),
                 np.empty(MAX_ROWS, np.int64),

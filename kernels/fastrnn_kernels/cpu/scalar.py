@@ -1,7 +1,7 @@
 """The functions of `scalar` for the CPU.
 
-They are branch-free, so that a loop over units becomes vector code, and of basic
-operations only, so that every lane rounds alike.
+They take a number or a register of them (`vector.py`); branch-free and of basic operations
+only, they round alike in every lane, in a vector of any width and alone.
 
 e^x - 1 = 2^n (e^r - 1) + (2^n - 1) with n = round(x / ln 2) and |r| <= ln(2) / 2, where
 e^r - 1 = r + r² q(r); q is a minimax polynomial (Remez) for the relative error of
@@ -13,12 +13,20 @@ tanh(x) = t / (t + 2) with t = e^2x - 1.
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from fastrnn_kernels import scalar
-from fastrnn_kernels.cpu.simd import fma
+from fastrnn_kernels.cpu.vector import (
+    absolute,
+    copysign,
+    dtype_of,
+    fma,
+    like,
+    power_of_two,
+    times_power_of_two,
+    where_at_most,
+)
 
 _INLINED = {"forceinline": True, "error_model": "numpy"}
 _inlined = njit(**_INLINED)
@@ -53,38 +61,16 @@ _FORMATS = {
 }  # fmt: skip
 
 
-@intrinsic
-def _powers_of_two(typingctx, rounded, round_to_integer):  # type: ignore[no-untyped-def]
-    """2^a and 2^b with a + b = n and both in range, from n + round_to_integer.
-
-    The sum's lowest bits are those of n, so n comes without a conversion.
-    """
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        bits, mantissa, bias = (
-            (32, 23, 127) if signature.args[0] == types.float32 else (64, 52, 1023)
-        )
-        integer = ir.IntType(bits)
-        n = builder.sub(builder.bitcast(args[0], integer), builder.bitcast(args[1], integer))
-        half = builder.ashr(n, integer(1))
-        powers = [
-            builder.bitcast(
-                builder.shl(builder.add(part, integer(bias)), integer(mantissa)), args[0].type
-            )
-            for part in (half, builder.sub(n, half))
-        ]
-        return context.make_tuple(builder, signature.return_type, powers)
-
-    return types.UniTuple(rounded, 2)(rounded, rounded), codegen
+def _format_of(x: types.Type) -> _Format | None:
+    return _FORMATS.get(dtype_of(x))
 
 
-def _reduced(kind: types.Type) -> Any:
-    """x -> (e^r - 1, 2^a, 2^b) with x = r + (a + b) ln 2."""
-    f = _FORMATS[kind]
+def _reduced(f: _Format) -> Any:
+    """x -> (e^r - 1, n, n + round_to_integer) with x = r + n ln 2."""
     number = f.number
     log2_e, shift = number(f.log2_e), number(f.round_to_integer)
     minus_high, minus_low = number(-f.ln2_high), number(-f.ln2_low)
-    if kind == types.float32:
+    if number is np.float32:
         q0, q1, q2, q3, q4 = map(number, f.q)
 
         def q(r: Any) -> Any:
@@ -99,82 +85,94 @@ def _reduced(kind: types.Type) -> Any:
     q = _inlined(q)
 
     def reduced(x):  # type: ignore[no-untyped-def]
-        rounded = x * log2_e + shift
-        n = rounded - shift
+        shifted = fma(x, log2_e, shift)
+        n = shifted - shift
         r = fma(n, minus_low, fma(n, minus_high, x))
-        a, b = _powers_of_two(rounded, shift)
-        return fma(r * r, q(r), r), a, b
+        return fma(r * r, q(r), r), n, shifted
 
     return _inlined(reduced)
 
 
 @overload(scalar.exp, jit_options=_INLINED)
 def _exp(x):  # type: ignore[no-untyped-def]
-    if x not in _FORMATS:
+    f = _format_of(x)
+    if f is None:
         return None
-    f, reduced = _FORMATS[x], _reduced(x)
+    reduced, shift = _reduced(f), f.number(f.round_to_integer)
     low, high, one = f.number(f.exp_low), f.number(f.exp_high), f.number(1)
 
     def exp(x):  # type: ignore[no-untyped-def]
-        x = low if x < low else x  # comparisons are false at NaN, which so passes through
-        x = high if x > high else x
-        e, a, b = reduced(x)
-        return (one + e) * a * b
+        x = where_at_most(x, low, low, x)  # a comparison with NaN is false: it passes through
+        x = where_at_most(high, x, high, x)
+        e, n, shifted = reduced(x)
+        return times_power_of_two(e + one, n, shifted, shift)
 
     return exp
 
 
 @overload(scalar.sigmoid, jit_options=_INLINED)
 def _sigmoid(x):  # type: ignore[no-untyped-def]
-    if x not in _FORMATS:
+    f = _format_of(x)
+    if f is None:
         return None
-    one, zero = _FORMATS[x].number(1), _FORMATS[x].number(0)
+    reduced, shift = _reduced(f), f.number(f.round_to_integer)
+    low, one, zero = f.number(f.exp_low), f.number(1), f.number(0)
 
     def sigmoid(x):  # type: ignore[no-untyped-def]
-        e = scalar.exp(-abs(x))  # at most 1, so neither tail overflows or is cut off
-        return (e if x < zero else one) / (one + e)
+        down = -absolute(x)  # e^down is at most 1, so neither tail overflows or is cut off
+        e, n, shifted = reduced(where_at_most(down, low, low, down))
+        e = times_power_of_two(e + one, n, shifted, shift)
+        return where_at_most(x, zero, e, one) / (e + one)
 
     return sigmoid
 
 
 @overload(scalar.tanh, jit_options=_INLINED)
 def _tanh(x):  # type: ignore[no-untyped-def]
-    if x not in _FORMATS:
+    f = _format_of(x)
+    if f is None:
         return None
-    f, reduced = _FORMATS[x], _reduced(x)
-    high, one, two, zero = f.number(f.tanh_high), f.number(1), f.number(2), f.number(0)
+    reduced, shift = _reduced(f), f.number(f.round_to_integer)
+    high, one, two = f.number(f.tanh_high), f.number(1), f.number(2)
 
     def tanh(x):  # type: ignore[no-untyped-def]
-        size = abs(x)
-        size = high if size > high else size
-        e, a, b = reduced(two * size)
-        power = a * b
+        size = absolute(x)
+        size = where_at_most(high, size, high, size)
+        e, _, shifted = reduced(size + size)
+        power = power_of_two(shifted, shift)
         t = fma(power, e, power - one)
-        y = t / (t + two)
-        return x if x == zero else (-y if x < zero else y)  # keeps the sign of -0
+        return copysign(t / (t + two), x)
 
     return tanh
 
 
 @overload(scalar.relu, jit_options=_INLINED)
 def _relu(x):  # type: ignore[no-untyped-def]
-    if x not in _FORMATS:
+    f = _format_of(x)
+    if f is None:
         return None
-    zero = _FORMATS[x].number(0)
-    return lambda x: zero if x < zero else x
+    zero = f.number(0)
+    return lambda x: where_at_most(x, zero, zero, x)
+
+
+@overload(scalar.where_at_most, jit_options=_INLINED)
+def _where_at_most(a, b, then, otherwise):  # type: ignore[no-untyped-def]
+    return lambda a, b, then, otherwise: where_at_most(a, b, then, otherwise)
 
 
 @overload(scalar.one, jit_options=_INLINED)
 def _one(x):  # type: ignore[no-untyped-def]
-    if x not in _FORMATS:
+    f = _format_of(x)
+    if f is None:
         return None
-    one = _FORMATS[x].number(1)
-    return lambda x: one
+    one = f.number(1)
+    return lambda x: like(x, one)
 
 
 @overload(scalar.zero, jit_options=_INLINED)
 def _zero(x):  # type: ignore[no-untyped-def]
-    if x not in _FORMATS:
+    f = _format_of(x)
+    if f is None:
         return None
-    zero = _FORMATS[x].number(0)
-    return lambda x: zero
+    zero = f.number(0)
+    return lambda x: like(x, zero)

@@ -5,6 +5,7 @@ tasks; a caller may gather the tasks of both directions and run them together
 (`threads.run`), then read the results.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from fastrnn_kernels.cpu.backward import backward_kernel
 from fastrnn_kernels.cpu.forward import forward_kernel
 from fastrnn_kernels.cpu.gradients import Gradients, gradients
 from fastrnn_kernels.cpu.memory import Array, flat
-from fastrnn_kernels.cpu.rows import Rows
+from fastrnn_kernels.cpu.rows import Indices, Rows
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import parts_of
 from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS, vectors_per_gate
@@ -26,11 +27,29 @@ from fastrnn_kernels.cpu.weights import Weights, lanes_of
 SUMS_BYTES = 1 << 18
 
 
+def _padded(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _multiply_adds(rows: Rows, weights: Weights, columns: int) -> float:
+    """Of a product of all steps with so many columns of the weights."""
+    return float(rows.steps) * len(weights.cell.gates) * weights.hidden_size * columns
+
+
+def _split(rows: Rows, weights: Weights, columns: int, share: int) -> list[tuple[int, int, int]]:
+    """Runs of rows (first, last), each with the members of the team that takes it."""
+    work = _multiply_adds(rows, weights, columns)
+    parts = parts_of(work, share)
+    if parts > 1 and os.environ.get("TEAM") == "1":
+        return [(0, rows.B, parts)]
+    return [(first, last, 1) for first, last in rows.split(parts)]
+
+
 @dataclass(frozen=True, eq=False)
 class Forward:
     """A forward pass: tasks to run, and its results, there once they have run."""
 
-    tasks: list[threads.Task]
+    tasks: list[threads.Task | threads.Team]
     work: float  # multiply-adds
     final_h: Array  # (B, P)
     final_rest: Array  # (states but h, B, H)
@@ -61,9 +80,11 @@ def start_forward(
         raise ValueError(f"cell {cell.name} reads h of its own unit, which a projection has not")
     T, B, I, H, P = rows.T, rows.B, weights.input_size, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
-    G, S, K, N = len(cell.gates), len(cell.sums), len(cell.saved), len(cell.states)
-    U = vectors_per_gate(cell) * lanes_of(dtype)
-    blocks = -(-H // U)
+    S, K, N = len(cell.sums), len(cell.saved), len(cell.states)
+    lanes = lanes_of(dtype)
+    U = vectors_per_gate(cell) * lanes
+    HL, PL, HU = _padded(H, lanes), _padded(P, lanes), _padded(H, U)
+    PU = _padded(P, VECTORS * lanes) if projected else HU
     final_h, final_rest = np.empty((B, P), dtype), np.empty((N - 1, B, H), dtype)
     nothing = np.empty(0, dtype)
     tape = None
@@ -74,11 +95,11 @@ def start_forward(
             x,
             reverse,
             reset,
-            saved=memory.empty((T, B, K, H), dtype),
-            old_h=memory.empty((T, B, P), dtype),
-            old_rest=memory.empty((N - 1, T, B, H), dtype),
-            inner=memory.empty((T, B, H), dtype) if cell.late else nothing,
-            full_h=memory.empty((T, B, H), dtype) if projected else nothing,
+            saved=memory.empty((T, B, K, HL), dtype),
+            old_h=memory.empty((T, B, PL), dtype),
+            old_rest=memory.empty((N - 1, T, B, HL), dtype),
+            inner=memory.empty((T, B, HL), dtype) if cell.late else nothing,
+            full_h=memory.empty((T, B, HL), dtype) if projected else nothing,
         )
     kept = (
         (tape.saved, tape.old_h, tape.old_rest, tape.inner, tape.full_h) if tape else (nothing,) * 5
@@ -87,49 +108,46 @@ def start_forward(
     run = forward_kernel(cell)
     no_mask = np.empty(0, np.bool_)
 
-    def task(first: int, last: int) -> threads.Task:
+    def task(first: int, last: int, largest: int = 1) -> threads.Team:
         many = last - first
-        step_bytes = max(1, many * blocks * S * U * dtype.itemsize)
-        steps = max(1, min(T, SUMS_BYTES // step_bytes))
-        width = VECTORS * lanes_of(dtype)
-        P4 = -(-P // width) * width if projected else P
-        parts = memory.scratch(
+        step_bytes = many * HU * S * dtype.itemsize
+        steps = max(1, min(T, SUMS_BYTES * largest // max(1, step_bytes)))
+        shared = memory.scratch(
             [
-                2 * many * P4,
-                (N - 1) * many * H,
-                many * H if projected else 0,
-                many * H if cell.late else 0,
-                steps * many * blocks * S * U,
-                MAX_ROWS * (2 * N + S + K) * U,
+                2 * many * PU,
+                (N - 1) * many * HU,
+                many * HU if projected else 0,
+                many * HU if cell.late else 0,
             ],
             dtype,
         )
-        positions = np.empty((steps + 2) * many, np.int64)
-        x_at, h_at, u_at = positions[: -2 * many], positions[-2 * many : -many], positions[-many:]
 
-        def work() -> None:
+        def work(member: int, members: int, sync: Indices) -> None:
+            units = -(-HU // (U * members)) * U
+            own = memory.scratch([steps * many * units * S, MAX_ROWS * S * U], dtype)
+            positions = np.empty((steps + 3) * many, np.int64)
+            at = np.split(positions, [steps * many, (steps + 1) * many, (steps + 2) * many])
             run(
                 flat(x), flat(y), no_mask if reset is None else flat(reset),
                 rows.order, rows.lengths, rows.valid,
                 panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection,
                 flat(start_h), flat(start_rest), flat(final_h), flat(final_rest),
-                *map(flat, kept), *parts, x_at, h_at, u_at,
-                T, B, I, H, P, y.shape[2], y_at, first, last, steps,
+                *map(flat, kept), *shared, sync, *own, *at,
+                T, B, I, H, P, y.shape[2], y_at, first, last, steps, member, members,
                 reverse, reset is not None, projected, taping,
             )  # fmt: skip
 
-        return work
+        return threads.Team(largest, work)
 
-    total = float(rows.steps) * G * H * (I + P)
-    tasks = [task(first, last) for first, last in rows.split(parts_of(total, share))]
-    return Forward(tasks, total, final_h, final_rest, tape)
+    tasks = [task(*piece) for piece in _split(rows, weights, I + P, share)]
+    return Forward(tasks, _multiply_adds(rows, weights, I + P), final_h, final_rest, tape)
 
 
 @dataclass(frozen=True, eq=False)
 class Backward:
     """A backward pass through time: tasks to run, then `finish` for the gradients."""
 
-    tasks: list[threads.Task]
+    tasks: list[threads.Task | threads.Team]
     work: float  # multiply-adds
     finish: Callable[[], Gradients]
 
@@ -142,10 +160,9 @@ def start_backward(
     cell, dtype = weights.cell, weights.dtype
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
-    G, S, K, N = len(cell.gates), len(cell.sums), len(cell.saved), len(cell.states)
-    lanes = lanes_of(dtype)
-    width = VECTORS * lanes
-    P4, H4 = (-(-size // width) * width for size in (P, H))
+    S, N = len(cell.sums), len(cell.states)
+    width = VECTORS * lanes_of(dtype)
+    HU, PU = _padded(H, width), _padded(P, width)
     d_sums = memory.empty((T, B, S, H), dtype)
     d_start_h, d_start_rest = np.zeros((B, P), dtype), np.zeros((N - 1, B, H), dtype)
     dh_tape = memory.empty((T, B, P) if projected else (0,), dtype)
@@ -153,37 +170,35 @@ def start_backward(
     run = backward_kernel(cell)
     reset = np.empty(0, np.bool_) if tape.reset is None else tape.reset
 
-    def task(first: int, last: int) -> threads.Task:
+    def task(first: int, last: int, largest: int = 1) -> threads.Team:
         many = last - first
-        parts = memory.scratch(
+        shared = memory.scratch(
             [
-                many * P4,
-                (N - 1) * many * H,
-                many * H4 if projected else 0,
-                many * H4 if cell.late else 0,
-                (3 * N + K + 1 + S) * lanes,
+                many * PU,
+                (N - 1) * many * HU,
+                many * HU if projected else 0,
+                many * HU if cell.late else 0,
             ],
             dtype,
         )
-        row_at, dh_at = np.empty(many, np.int64), np.empty(many, np.int64)
 
-        def work() -> None:
+        def work(member: int, members: int, sync: Indices) -> None:
+            row_at, dh_at, t_at = np.empty((3, many), np.int64)
             run(
                 flat(dy), flat(d_sums), flat(reset), rows.order, rows.lengths, rows.valid,
                 panels.h, panels.late, panels.projection,
                 flat(d_final_h), flat(d_final_rest), flat(d_start_h), flat(d_start_rest),
                 flat(tape.saved), flat(tape.old_h), flat(tape.old_rest), flat(dh_tape),
-                *parts, row_at, dh_at,
-                T, B, H, P, dy.shape[2], y_at, first, last,
+                *shared, sync, row_at, dh_at, t_at,
+                T, B, H, P, dy.shape[2], y_at, first, last, member, members,
                 tape.reverse, tape.reset is not None, projected,
             )  # fmt: skip
 
-        return work
+        return threads.Team(largest, work)
 
-    total = float(rows.steps) * G * H * P
-    tasks = [task(first, last) for first, last in rows.split(parts_of(total, share))]
+    tasks = [task(*piece) for piece in _split(rows, weights, P, share)]
 
     def finish() -> Gradients:
         return gradients(tape, d_sums, dh_tape, d_start_h, d_start_rest)
 
-    return Backward(tasks, total, finish)
+    return Backward(tasks, _multiply_adds(rows, weights, P), finish)

@@ -1,4 +1,4 @@
-"""Register blocks and lane access, as LLVM vectors of whatever width the host has.
+"""Register blocks, as LLVM vectors of whatever width the host has.
 
 A block computes, for R rows and V vectors of columns,
 
@@ -37,11 +37,19 @@ def lanes_of(dtype: types.Type) -> int:
     return VECTOR_BYTES // _ITEM_BYTES[dtype]
 
 
-def _data(context: Any, builder: Any, array_type: types.Array, array: Any) -> Any:
+def data_of(context: Any, builder: Any, array_type: types.Array, array: Any) -> Any:
+    """The pointer to an array's values."""
     return context.make_array(array_type)(context, builder, value=array).data
 
 
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+def suffix_of(kind: Any) -> str:
+    """What LLVM's names of functions of floats end in: f32, v8f64."""
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    suffix = "f32" if isinstance(element, ir.FloatType) else "f64"
+    return f"v{kind.count}{suffix}" if isinstance(kind, ir.VectorType) else suffix
+
+
+def fused_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """Multiply and add, rounded once where the host can.
 
     Where it cannot, the library's emulation would cost a hundred times the two roundings.
@@ -49,12 +57,8 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     if not HAS_FMA:
         return builder.fadd(builder.fmul(a, b), c)
     kind = a.type
-    element = kind.element if isinstance(kind, ir.VectorType) else kind
-    suffix = "f32" if isinstance(element, ir.FloatType) else "f64"
-    if isinstance(kind, ir.VectorType):
-        suffix = f"v{kind.count}{suffix}"
     function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(kind, (kind, kind, kind)), f"llvm.fma.{suffix}"
+        builder.module, ir.FunctionType(kind, (kind, kind, kind)), f"llvm.fma.{suffix_of(kind)}"
     )
     return builder.call(function, (a, b, c))
 
@@ -78,16 +82,6 @@ def _unroll(builder: Any, branch: Any) -> None:
 
 
 @intrinsic
-def fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
-    """a * b + c for scalars of one float type."""
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return _fma(builder, *args)
-
-    return a(a, a, a), codegen
-
-
-@intrinsic
 def lanes(typingctx, array):  # type: ignore[no-untyped-def]
     """Lanes of a vector register for the array's type, a constant once compiled."""
 
@@ -95,52 +89,6 @@ def lanes(typingctx, array):  # type: ignore[no-untyped-def]
         return _INDEX(lanes_of(signature.args[0].dtype))
 
     return types.int64(array), codegen
-
-
-def gather(count: int) -> Callable[..., Any]:
-    """A function `(array, at, step)` that loads `count` values, `step` apart, as a tuple.
-
-    It takes the array's memory as one row and its offsets as they are: Numba's own
-    indexing tests for negative indices, and that keeps loops from becoming vector code.
-    """
-
-    @intrinsic
-    def load(typingctx, array, at, step):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            data = _data(context, builder, signature.args[0], args[0])
-            values = [
-                builder.load(
-                    builder.gep(data, [builder.add(args[1], builder.mul(args[2], _INDEX(k)))])
-                )
-                for k in range(count)
-            ]
-            return context.make_tuple(builder, signature.return_type, values)
-
-        return types.UniTuple(array.dtype, count)(array, types.int64, types.int64), codegen
-
-    return load  # type: ignore[no-any-return]
-
-
-def scatter(count: int) -> Callable[..., Any]:
-    """A function `(array, at, step, values)` that stores a tuple, its values `step` apart."""
-
-    @intrinsic
-    def store(typingctx, array, at, step, values):  # type: ignore[no-untyped-def]
-        kind = types.UniTuple(array.dtype, count)
-
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            data = _data(context, builder, signature.args[0], args[0])
-            for k in range(count):
-                at_k = builder.add(args[1], builder.mul(args[2], _INDEX(k)))
-                builder.store(
-                    builder.extract_value(args[3], k),
-                    builder.gep(data, [at_k]),
-                )
-            return context.get_dummy_value()
-
-        return types.void(array, types.int64, types.int64, kind), codegen
-
-    return store  # type: ignore[no-any-return]
 
 
 def block(rows: int, vectors: int) -> Callable[..., Any]:
@@ -171,11 +119,11 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
             (out, out_at, out_step, init, init_at, init_step,
              a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count) = args  # fmt: skip
             kinds = signature.args
-            out = _data(context, builder, kinds[0], out)
-            init = _data(context, builder, kinds[3], init)
-            a = _data(context, builder, kinds[6], a)
-            rows_at = _data(context, builder, kinds[7], rows_at)
-            panel = _data(context, builder, kinds[10], panel)
+            out = data_of(context, builder, kinds[0], out)
+            init = data_of(context, builder, kinds[3], init)
+            a = data_of(context, builder, kinds[6], a)
+            rows_at = data_of(context, builder, kinds[7], rows_at)
+            panel = data_of(context, builder, kinds[10], panel)
             item = _ITEM_BYTES[kinds[6].dtype]
             scalar = ir.FloatType() if item == 4 else ir.DoubleType()
             vector = ir.VectorType(scalar, width)
@@ -226,7 +174,7 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
                 column = builder.load(pointer, align=item)
                 for r in range(rows):
                     at = r * vectors + v
-                    new[at] = _fma(builder, splats[r], column, sums[at])
+                    new[at] = fused_multiply_add(builder, splats[r], column, sums[at])
             following = builder.add(k, _INDEX(1))
             k.add_incoming(following, builder.block)
             for phi, value in zip(sums, new, strict=True):

@@ -19,8 +19,9 @@ class Tape:
     x: Array  # (T, B, I)
     reverse: bool
     reset: NDArray[np.bool_] | None  # (T, B)
-    saved: Array  # (T, B, K, H)
-    old_h: Array  # (T, B, P)
-    old_rest: Array  # (states but h, T, B, H)
-    inner: Array  # (T, B, H) or empty
-    full_h: Array  # (T, B, H) or empty
+    # HL and PL: H and P padded to whole vectors
+    saved: Array  # (T, B, K, HL)
+    old_h: Array  # (T, B, PL)
+    old_rest: Array  # (states but h, T, B, HL)
+    inner: Array  # (T, B, HL) or empty
+    full_h: Array  # (T, B, HL) or empty

@@ -12,9 +12,28 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from queue import SimpleQueue
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn_kernels.cpu import barrier
+
 Task = Callable[[], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Team:
+    """Work for several threads that wait for each other on their way.
+
+    `task(member, members, sync)` does one member's part; all of them run at the same time.
+    """
+
+    largest: int  # members worth having
+    task: Callable[[int, int, NDArray[np.int64]], None]
+
+
 _Results = SimpleQueue[BaseException | None]
 
 #: Multiply-adds below which handing work to another thread costs more than it saves.
@@ -109,20 +128,29 @@ class _Pool:
             while len(self._helpers) < wanted:
                 self._helpers.append(_Helper(len(self._helpers) + 1))
 
-    def run(self, tasks: Sequence[Task], work: float) -> None:
-        wanted = min(self.threads, len(tasks)) - 1
-        if wanted < 1 or work < MIN_WORK or not self._busy.acquire(blocking=False):
-            for task in tasks:
+    def run(self, tasks: Sequence[Task | Team], work: float) -> None:
+        wanted = sum(task.largest if isinstance(task, Team) else 1 for task in tasks)
+        helpers = min(self.threads, wanted) - 1
+        if helpers < 1 or work < MIN_WORK or not self._busy.acquire(blocking=False):
+            for task in _split(tasks, 1)[0]:
                 task()
             return
         try:
-            self._grow(wanted)
-            waiting, results = deque(tasks), _Results()
+            self._grow(helpers)
+            chosen = self._helpers[:helpers]
+            pieces, barriers = _split(tasks, len(chosen) + 1)
+            waiting, results = deque(pieces), _Results()
             cpus = _cpus_for_helpers()
-            for helper in self._helpers[:wanted]:
-                helper.send(waiting, results, cpus)
-            _work_through(waiting, results)
-            errors = [results.get() for _ in tasks]
+            try:
+                for helper in chosen:
+                    helper.send(waiting, results, cpus)
+                _work_through(waiting, results)
+                errors = [results.get() for _ in pieces]
+            except BaseException:  # an interrupt: this thread's part may never be done
+                waiting.clear()
+                for sync in barriers:
+                    barrier.give_up(sync)
+                raise
         finally:
             self._busy.release()
         for error in errors:
@@ -130,12 +158,42 @@ class _Pool:
                 raise error
 
 
+def _split(
+    tasks: Sequence[Task | Team], threads: int
+) -> tuple[list[Task], list[NDArray[np.int64]]]:
+    """Tasks for so many threads, and the barriers that members of teams meet at.
+
+    Members come first and are no more than the threads, so that each finds a thread that is
+    free while the others wait for it.
+    """
+    teams = [task for task in tasks if isinstance(task, Team)]
+    each = max(1, threads // max(1, len(teams)))
+    members: list[Task] = []
+    barriers = []
+    for team in teams:
+        many = min(team.largest, each)
+        barriers.append(barrier.new())
+        members += [_member(team, member, many, barriers[-1]) for member in range(many)]
+    return members + [task for task in tasks if not isinstance(task, Team)], barriers
+
+
+def _member(team: Team, member: int, members: int, sync: NDArray[np.int64]) -> Task:
+    def work() -> None:
+        try:
+            team.task(member, members, sync)
+        except BaseException:
+            barrier.give_up(sync)
+            raise
+
+    return work
+
+
 _pool = _Pool()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.forget)
 
 
-def run(tasks: Sequence[Task], work: float) -> None:
+def run(tasks: Sequence[Task | Team], work: float) -> None:
     """Run all tasks, `work` multiply-adds together, and come back when they are done."""
     _pool.run(tasks, work)
 

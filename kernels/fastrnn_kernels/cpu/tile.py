@@ -35,11 +35,7 @@ def rows_for(vectors: int) -> int:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """A cell's function for the CPU, its code put into the loop over units.
-
-    Only so does the loop become vector code; LLVM would call a function as long as the
-    LSTM's.
-    """
+    """A cell's function for the CPU, its code put into the loop over units."""
     return njit(forceinline=True, error_model="numpy")(getattr(function, "py_func", function))
 
 
