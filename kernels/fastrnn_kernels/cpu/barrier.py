@@ -15,10 +15,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from fastrnn_kernels.cpu.host import FEATURES
 from fastrnn_kernels.cpu.simd import data_of
 
-#: Looks at the others before a nap: about 50 µs.
-LOOKS = 5_000
+#: Looks at the others before a nap: 100 µs and more. That has to be longer than a nap, or one
+#: member's nap would send the next to sleep, and so on for all steps.
+LOOKS = 10_000
 #: Arrivals that no number of steps reaches: set by who gives up, it lets all others pass.
 _GIVEN_UP = 1 << 60
 
@@ -60,6 +62,25 @@ def _arrivals(typingctx, sync):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def _pause(typingctx):  # type: ignore[no-untyped-def]
+    """Leave the core's units to others for a moment, where there is an instruction for it."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        nothing, number = ir.VoidType(), ir.IntType(32)
+        if "sse2" in FEATURES:
+            kind, name, values = ir.FunctionType(nothing, []), "llvm.x86.sse2.pause", []
+        elif "neon" in FEATURES:
+            kind, name = ir.FunctionType(nothing, [number]), "llvm.aarch64.hint"
+            values = [number(1)]
+        else:
+            return context.get_dummy_value()
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def _nap(typingctx):  # type: ignore[no-untyped-def]
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         number = ir.IntType(32)
@@ -89,6 +110,7 @@ def _wait(sync, wanted):  # type: ignore[no-untyped-def]
     looks = 0
     while _arrivals(sync) < wanted:
         looks += 1
+        _pause()
         if looks > LOOKS:
             _nap()
 

@@ -135,7 +135,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def flat(array: Array) -> Array:
     """A C-contiguous array as one row of values, as kernels take it."""
-    return array.reshape(-1)
+    return array if array.ndim == 1 else array.reshape(-1)
 
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

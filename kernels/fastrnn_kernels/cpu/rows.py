@@ -42,7 +42,9 @@ class Rows:
 
     def split(self, parts: int) -> list[tuple[int, int]]:
         """Runs of positions with about the same number of steps each."""
-        parts = max(1, min(parts, self.B))
+        parts = min(parts, self.B)
+        if parts <= 1:
+            return [(0, self.B)]
         ends = np.cumsum(self.lengths)
         total = int(ends[-1]) if self.B else 0
         cuts = [int(np.searchsorted(ends, total * k / parts, "left")) + 1 for k in range(1, parts)]

@@ -5,7 +5,6 @@ tasks; a caller may gather the tasks of both directions and run them together
 (`threads.run`), then read the results.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +24,10 @@ from fastrnn_kernels.cpu.weights import Weights, lanes_of
 
 #: Bytes of the sums of a block of time steps: they leave most of a second-level cache to R.
 SUMS_BYTES = 1 << 18
+#: A team splits the units in place of the rows where a thread would get fewer rows than make
+#: use of its multipliers, or R is so large that each had better keep its own part of it near;
+#: but not where a step has less multiply-adds than waiting for each other costs (measured).
+FEW_ROWS, LARGE_WEIGHTS, MIN_STEP_WORK = 4, 1 << 20, 40_000
 
 
 def _padded(size: int, multiple: int) -> int:
@@ -38,9 +41,10 @@ def _multiply_adds(rows: Rows, weights: Weights, columns: int) -> float:
 
 def _split(rows: Rows, weights: Weights, columns: int, share: int) -> list[tuple[int, int, int]]:
     """Runs of rows (first, last), each with the members of the team that takes it."""
-    work = _multiply_adds(rows, weights, columns)
-    parts = parts_of(work, share)
-    if parts > 1 and os.environ.get("TEAM") == "1":
+    parts = parts_of(_multiply_adds(rows, weights, columns), share)
+    step_work = rows.B * weights.w_hh.size
+    few_rows = rows.B < FEW_ROWS * parts or weights.w_hh.nbytes >= LARGE_WEIGHTS
+    if parts > 1 and few_rows and step_work >= MIN_STEP_WORK:
         return [(0, rows.B, parts)]
     return [(first, last, 1) for first, last in rows.split(parts)]
 
@@ -125,8 +129,7 @@ def start_forward(
         def work(member: int, members: int, sync: Indices) -> None:
             units = -(-HU // (U * members)) * U
             own = memory.scratch([steps * many * units * S, MAX_ROWS * S * U], dtype)
-            positions = np.empty((steps + 3) * many, np.int64)
-            at = np.split(positions, [steps * many, (steps + 1) * many, (steps + 2) * many])
+            at = np.empty(steps * many, np.int64), *np.empty((3, many), np.int64)
             run(
                 flat(x), flat(y), no_mask if reset is None else flat(reset),
                 rows.order, rows.lengths, rows.valid,

@@ -37,8 +37,10 @@ def lanes_of(dtype: types.Type) -> int:
     return VECTOR_BYTES // _ITEM_BYTES[dtype]
 
 
-def data_of(context: Any, builder: Any, array_type: types.Array, array: Any) -> Any:
-    """The pointer to an array's values."""
+def data_of(context: Any, builder: Any, array_type: types.Type, array: Any) -> Any:
+    """The pointer to an array's values, or the one that `pointer` gave."""
+    if isinstance(array_type, types.CPointer):
+        return array
     return context.make_array(array_type)(context, builder, value=array).data
 
 
@@ -82,6 +84,16 @@ def _unroll(builder: Any, branch: Any) -> None:
 
 
 @intrinsic
+def pointer(typingctx, array):  # type: ignore[no-untyped-def]
+    """Where an array's values begin. A call takes one in place of the array's seven fields."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return data_of(context, builder, signature.args[0], args[0])
+
+    return types.CPointer(array.dtype)(array), codegen
+
+
+@intrinsic
 def lanes(typingctx, array):  # type: ignore[no-untyped-def]
     """Lanes of a vector register for the array's type, a constant once compiled."""
 
@@ -100,7 +112,7 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
     Row r of `a` begins at `a[rows_at[rows_first + r]]` and goes on in steps of `a_step`;
     row k of the panel begins at `panel_at + k * panel_step`; row r of `init` and of `out`
     at `init_at + r * init_step` and `out_at + r * out_step`. All in elements, `count`
-    products to a sum. `out` may be `init`.
+    products to a sum. `out` may be `init`. Arrays come as such or as their `pointer`.
     """
 
     @intrinsic

@@ -112,6 +112,10 @@ def _cpus_for_helpers() -> frozenset[int]:
     return allowed - {_cpu_of_caller()} or allowed
 
 
+#: The barrier of a team of one, which nobody waits at.
+_ALONE = barrier.new()
+
+
 class _Pool:
     def __init__(self) -> None:
         self.threads = available_cpus()
@@ -132,8 +136,11 @@ class _Pool:
         wanted = sum(task.largest if isinstance(task, Team) else 1 for task in tasks)
         helpers = min(self.threads, wanted) - 1
         if helpers < 1 or work < MIN_WORK or not self._busy.acquire(blocking=False):
-            for task in _split(tasks, 1)[0]:
-                task()
+            for task in tasks:
+                if isinstance(task, Team):
+                    task.task(0, 1, _ALONE)
+                else:
+                    task()
             return
         try:
             self._grow(helpers)

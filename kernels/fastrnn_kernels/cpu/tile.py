@@ -15,7 +15,7 @@ from numba import njit
 
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.host import REGISTERS
-from fastrnn_kernels.cpu.simd import block
+from fastrnn_kernels.cpu.simd import block, pointer
 
 #: Vectors of columns in a panel that belongs to no cell: four feed the multipliers of
 #: every host with as many rows as its registers hold.
@@ -71,7 +71,7 @@ def multiply(vectors: int) -> Callable[..., Any]:
     largest = rows_for(vectors)
 
     @njit(error_model="numpy")
-    def product(  # type: ignore[no-untyped-def]
+    def choose(  # type: ignore[no-untyped-def]
         rows, out, out_at, out_step, init, init_at, init_step,
         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
     ):  # fmt: skip
@@ -93,5 +93,14 @@ def multiply(vectors: int) -> Callable[..., Any]:
         else:
             one(out, out_at, out_step, init, init_at, init_step,
                 a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
+
+    @njit(forceinline=True, error_model="numpy")
+    def product(  # type: ignore[no-untyped-def]
+        rows, out, out_at, out_step, init, init_at, init_step,
+        a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
+    ):  # fmt: skip
+        choose(rows, pointer(out), out_at, out_step, pointer(init), init_at, init_step,
+               pointer(a), pointer(rows_at), rows_first, a_step,
+               pointer(panel), panel_at, panel_step, count)  # fmt: skip
 
     return product  # type: ignore[no-any-return]
