@@ -76,7 +76,7 @@ def run_forward(
             mask = _mask(layer, x.shape, dropout, rng)
             x = x * mask
         masks.append(mask)
-        y = (np.zeros if call.rows.ragged else np.empty)((T, B, D * P), layer.dtype)
+        y = kernels.empty((T, B, D * P), layer.dtype)
         runs = []
         for d in range(D):
             h, rest = _start(call.states, k * D + d)

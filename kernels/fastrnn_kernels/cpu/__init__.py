@@ -2,8 +2,8 @@
 
 import fastrnn_kernels.cpu.scalar  # noqa: F401  (registers the CPU's forms of the functions)
 from fastrnn_kernels.cpu.gradients import Gradients
+from fastrnn_kernels.cpu.memory import empty, waiting_bytes
 from fastrnn_kernels.cpu.memory import release as release_memory
-from fastrnn_kernels.cpu.memory import waiting_bytes
 from fastrnn_kernels.cpu.rows import Rows
 from fastrnn_kernels.cpu.sequence import Backward, Forward, start_backward, start_forward
 from fastrnn_kernels.cpu.tape import Tape
@@ -23,6 +23,7 @@ __all__ = [
     "Tape",
     "Weights",
     "available_cpus",
+    "empty",
     "get_num_threads",
     "release_memory",
     "run",

@@ -36,7 +36,7 @@ def forward_kernel(cell: Cell) -> Any:
     `lengths[position]`, and `valid` counts the rows that still run at each step. Of H and
     P, HL and PL are padded to whole vectors, HU to whole panels, PU to those of h.
 
-        x (T, B, I); y (T, B, Y), written from column y_at; reset (T, B) or empty
+        x (T, B, I); y (T, B, Y), written from column y_at, 0 where a row has ended; reset (T, B) or empty
         x_panels (N, I, G, U), bias (N, G, U), h_bias (N, A, U) of the A gates apart
         h_panels (N, P, G - L, U), late_panels (N, H, L, U) of the L late gates
         p_panels (N', H, 4 vectors): the projection's, or empty
@@ -102,6 +102,9 @@ def forward_kernel(cell: Cell) -> Any:
                 for j in range(N - 1):
                     at = (j * B + b) * H + u_first
                     copy(final_rest, at, start_rest, at, u_many)
+            for t in range(lengths[first + p], T):
+                at = (t * B + b) * Y + y_at + c_first
+                y[at : at + c_many] = 0
             u_at[p] = p * HU
         current, following = 0, rows * PU
         phase = meet(sync, members, phase)

@@ -41,7 +41,8 @@ def gradients(
     G = len(cell.gates)
     E = G - L
     running = rows.running
-    dx = (memory.zeros if rows.ragged else memory.empty)(tape.x.shape, dtype)
+    dx = memory.empty(tape.x.shape, dtype)
+    rows.clear_padding(dx)
     d_bias = np.zeros(S * H, dtype)
     tasks: list[threads.Task] = [
         lambda: products.bias_gradient(flat(d_sums), S * H, running, d_bias, np.empty_like(d_bias))

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,12 @@ class Rows:
         if not self.ragged:
             return np.arange(self.T * self.B, dtype=np.int64)
         return np.flatnonzero(np.arange(self.T)[:, None] < self._given).astype(np.int64)
+
+    def clear_padding(self, array: NDArray[Any]) -> None:
+        """Zeros into an array (T, B, ...) where a row has ended."""
+        if self.ragged:
+            for b, length in enumerate(self._given):
+                array[length:, b] = 0
 
     @staticmethod
     @lru_cache(maxsize=64)

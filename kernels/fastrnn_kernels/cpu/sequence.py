@@ -76,8 +76,8 @@ def start_forward(
 ) -> Forward:
     """Prepare a forward pass.
 
-    x (T, B, I) and y (T, B, Y) C-contiguous, y zeros where a row is padding; h goes to the
-    columns of y from y_at on. start_h (B, P), start_rest (states but h, B, H).
+    x (T, B, I) and y (T, B, Y) C-contiguous; h goes to the columns of y from y_at on, zeros
+    where a row is padding. start_h (B, P), start_rest (states but h, B, H).
     """
     cell, dtype = weights.cell, weights.dtype
     if cell.reads_h and weights.w_hr is not None:
