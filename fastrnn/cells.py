@@ -36,7 +36,8 @@ class RecurrentCell(Recurrent, Generic[State]):
 
     def _make_weights(self, values: Mapping[str, Array]) -> tuple[Weights, ...]:
         biases = values.get("bias_ih"), values.get("bias_hh")
-        return (Weights(self._cell, values["weight_ih"], values["weight_hh"], *biases),)
+        weights = values["weight_ih"], values["weight_hh"]
+        return (Weights(self._cell, *weights, *biases, products=self.products),)
 
     def config(self) -> dict[str, Any]:
         """The arguments that make another cell of the same kind and size."""
@@ -45,7 +46,7 @@ class RecurrentCell(Recurrent, Generic[State]):
             "hidden_size": self.hidden_size,
             "bias": self.bias,
             "device": self.device,
-            "dtype": str(self.dtype),
+            "dtype": self.products,
         }
 
     def __call__(self, x: Any, state: State | None = None) -> State:
@@ -60,6 +61,7 @@ class RecurrentCell(Recurrent, Generic[State]):
 
     def forward(self, x: Any, state: State | None = None) -> tuple[State, Tape]:
         """One step, and the tape that `backward` needs. Arguments as those of a plain call."""
+        self._refuse_tape()
         new, one, batched = self._step(x, state, taping=True)
         shape = (one.rows.B, self.hidden_size) if batched else (self.hidden_size,)
         return new, Tape(self, shape, batched, False, (one,), (None,))

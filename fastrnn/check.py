@@ -79,15 +79,18 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
-def float_type(name: str, value: Any) -> np.dtype[Any]:
-    """float32 or float64."""
+def products_type(name: str, value: Any) -> str:
+    """float32, float64 or bfloat16: the type that products are computed in."""
+    wanted = "'float32', 'float64' or 'bfloat16'"
+    if isinstance(value, str) and value == "bfloat16":  # NumPy does not know it
+        return value
     try:
         dtype: np.dtype[Any] = np.dtype(value)
     except Exception:  # NumPy parses strings, and raises whatever that gives
-        raise TypeError(f"{name} is {value!r}, wanted 'float32' or 'float64'") from None
+        raise TypeError(f"{name} is {value!r}, wanted {wanted}") from None
     if value is None or dtype not in _DTYPES:
-        raise ValueError(f"{name} is {value!r}, wanted 'float32' or 'float64'")
-    return dtype
+        raise ValueError(f"{name} is {value!r}, wanted {wanted}")
+    return str(dtype)
 
 
 def array(name: str, value: Any) -> Array:

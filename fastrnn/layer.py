@@ -92,6 +92,7 @@ class Layer(Recurrent, Generic[State]):
                 values.get(f"bias_ih{suffix}"),
                 values.get(f"bias_hh{suffix}"),
                 values.get(f"weight_hr{suffix}"),
+                self.products,
             )
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)
@@ -108,7 +109,7 @@ class Layer(Recurrent, Generic[State]):
             "dropout": self.dropout,
             "bidirectional": self.bidirectional,
             "device": self.device,
-            "dtype": str(self.dtype),
+            "dtype": self.products,
         }
 
     def __call__(
@@ -154,6 +155,7 @@ class Layer(Recurrent, Generic[State]):
 
         Returns y, the final state and the tape.
         """
+        self._refuse_tape()
         check.flag("training", training)
         check.flag("return_gates", return_gates)
         if rng is not None and not isinstance(rng, np.random.Generator):

@@ -62,7 +62,7 @@ class Recurrent(ABC):
     #: What the parameters' shapes follow from; kernels rely on it.
     _FIXED = frozenset(
         {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"}
-        | {"dtype", "device", "nonlinearity", "reset_after"}
+        | {"dtype", "products", "device", "nonlinearity", "reset_after"}
     )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -79,10 +79,21 @@ class Recurrent(ABC):
 
     def _set_up(self, device: str, dtype: Any) -> None:
         """Fix the float type and the device."""
-        self.dtype: np.dtype[Any] = check.float_type("dtype", dtype)
+        #: the type that products are computed in: "float32", "float64" or "bfloat16"
+        self.products = check.products_type("dtype", dtype)
+        #: the type of all arrays: inputs, outputs, states, parameters
+        self.dtype: np.dtype[Any] = np.dtype("float64" if self.products == "float64" else "float32")
         self._kernels = kernels_for(device)
         self.device = device
         self._renew_lock()
+
+    def _refuse_tape(self) -> None:
+        """Raise where a tape is asked for that no backward pass could use."""
+        if self.products == "bfloat16":
+            raise ValueError(
+                f"{self._owner} has dtype 'bfloat16', which is for inference: call it, or train "
+                "in 'float32' and load the parameters here"
+            )
 
     def _renew_lock(self) -> None:
         # Reentrant, for a signal's handler that pickles the layer while it is in use.

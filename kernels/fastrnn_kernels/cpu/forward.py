@@ -13,6 +13,7 @@ from typing import Any
 from fastrnn_kernels.cache import kernel
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.barrier import meet
+from fastrnn_kernels.cpu.operands import keeper, row_keeper
 from fastrnn_kernels.cpu.simd import lanes
 from fastrnn_kernels.cpu.tile import (
     VECTORS,
@@ -28,8 +29,8 @@ from fastrnn_kernels.cpu.vector import load, load_from_two, store, store_part
 
 
 @cache
-def forward_kernel(cell: Cell) -> Any:
-    """The compiled forward pass of a cell.
+def forward_kernel(cell: Cell, values: int = 1) -> Any:
+    """The compiled forward pass of a cell, with `values` to an element of the products' rows.
 
     All arrays are C-contiguous and passed as one row of values. Rows of the batch are
     taken in `order`, longest first, positions `first` to `last` of it; their lengths are
@@ -43,10 +44,13 @@ def forward_kernel(cell: Cell) -> Any:
         start_h, final_h (B, P); start_rest, final_rest (states but h, B, H)
         tape, where `taping`: saved (T, B, K, HL), old_h (T, B, PL), old_rest (., T, B, HL),
         inner (T, B, HL) of a cell with late gates, full_h (T, B, HL) before a projection
-        scratch of a team for n rows: state_h (2, n, PU), state_rest (states but h, n, HU),
-        full_h and inner (n, HU), sync
+        scratch of a team for n rows: state_h (2, n, PU), state_rest (states but h, n, HU), sync
+        and, as rows of products, h_rows (2, n, PU), full_h and inner (n, HU)
         scratch of a member for q = n * steps_per_block: sums (its N, q, S, U), work (a tile's
-        rows, S, U), x_at (q,), h_at, u_at and t_at (n,)
+        rows, S, U), x_at (q,), h_at, u_at and t_at (n,), x_rows (q, I padded to whole vectors)
+
+    Panels and rows of products hold pairs where `values` is 2 (`operands.py`); where it is 1,
+    h_rows is state_h, and x_rows is x.
     """
     G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
     A, L, N = len(cell.apart), len(cell.late), len(cell.states)
@@ -62,15 +66,17 @@ def forward_kernel(cell: Cell) -> Any:
     load_sums, load_early, load_states = load_from_two(F, S - F), load(max(1, E)), load_from_two(1, N - 1)
     load_one, store_one, store_rest, store_saved = load(1), store(1), store(N - 1), store(K)
     store_y = store_part(1)
+    keep, keep_row = keeper(values), row_keeper(values)
+    paired = values == 2
 
-    @kernel(f"{cell.key}-forward")
+    @kernel(f"{cell.key}-forward{'-pairs' if paired else ''}")
     def run(  # type: ignore[no-untyped-def]
         x, y, reset, order, lengths, valid,
         x_panels, bias, h_panels, h_bias, late_panels, p_panels,
         start_h, start_rest, final_h, final_rest,
         saved, old_h, old_rest, inner_tape, full_tape,
-        state_h, state_rest, full_h, inner, sync,
-        sums, work, x_at, h_at, u_at, t_at,
+        state_h, state_rest, h_rows, full_h, inner, sync,
+        sums, work, x_rows, x_at, h_at, u_at, t_at,
         T, B, I, H, P, Y, y_at, first, last, steps_per_block, member, members,
         reverse, resetting, projected, taping,
     ):  # fmt: skip
@@ -80,6 +86,9 @@ def forward_kernel(cell: Cell) -> Any:
         HL, PL = (H + W - 1) // W * W, (P + W - 1) // W * W
         HU = blocks * U
         PU = p_blocks * W4 if projected else HU
+        # Products to a sum, and elements to a row of x.
+        KI, KH, KP = (I + values - 1) // values, (H + values - 1) // values, (P + values - 1) // values
+        XW = (I + W - 1) // W * W // values
         rows = last - first
         longest = lengths[first] if rows > 0 else 0
         phase = 0
@@ -94,6 +103,8 @@ def forward_kernel(cell: Cell) -> Any:
         for p in range(rows):
             b = order[first + p]
             copy(state_h, p * PU + c_first, start_h, b * P + c_first, c_many)
+            if paired:
+                keep_row(h_rows, p * PU + c_first, start_h, b * P + c_first, c_many, W)
             for j in range(N - 1):
                 at = (j * B + b) * H + u_first
                 copy(state_rest, (j * rows + p) * HU + u_first, start_rest, at, u_many)
@@ -105,7 +116,7 @@ def forward_kernel(cell: Cell) -> Any:
             for t in range(lengths[first + p], T):
                 at = (t * B + b) * Y + y_at + c_first
                 y[at : at + c_many] = 0
-            u_at[p] = p * HU
+            u_at[p] = p * HU // values
         current, following = 0, rows * PU
         phase = meet(sync, members, phase)
 
@@ -119,6 +130,9 @@ def forward_kernel(cell: Cell) -> Any:
                 for p in range(min(rows, valid[s] - first)):
                     t = time_of(lengths[first + p], s, reverse)
                     x_at[count] = (t * B + order[first + p]) * I
+                    if paired:
+                        keep_row(x_rows, count * XW * values, x, x_at[count], I, W)
+                        x_at[count] = count * XW
                     count += 1
             for n in range(n_first, n_last):
                 q = 0
@@ -127,7 +141,7 @@ def forward_kernel(cell: Cell) -> Any:
                     at = ((n - n_first) * count + q) * S * U
                     x_product(
                         m, sums, at, S * U, bias, n * G * U, 0,
-                        x, x_at, q, 1, x_panels, n * I * G * U, G * U, I,
+                        x_rows, x_at, q, 1, x_panels, n * KI * G * U, G * U, KI,
                     )  # fmt: skip
                     for j in range(A * units):
                         h_part = load_one(h_bias, n * A * U + j * W, 0)
@@ -139,7 +153,7 @@ def forward_kernel(cell: Cell) -> Any:
             for s in range(block_start, block_end):
                 active = min(rows, valid[s] - first)
                 for p in range(active):
-                    h_at[p] = current + p * PU
+                    h_at[p] = (current + p * PU) // values
                     t_at[p] = time_of(lengths[first + p], s, reverse) * B + order[first + p]
                     if taping and projected:
                         at = current + p * PU + c_first
@@ -154,7 +168,7 @@ def forward_kernel(cell: Cell) -> Any:
                             at = ((n - n_first) * count + step_at + q) * S * U
                             h_product(
                                 m, sums, at, S * U, sums, at, S * U,
-                                state_h, h_at, q, 1, h_panels, n * P * E * U, E * U, P,
+                                h_rows, h_at, q, 1, h_panels, n * KP * E * U, E * U, KP,
                             )  # fmt: skip
                             for r in range(m):
                                 p = q + r
@@ -167,7 +181,7 @@ def forward_kernel(cell: Cell) -> Any:
                                             state_rest, p * HU + u, rows * HU,
                                         ),
                                     )  # fmt: skip
-                                    store_one(inner, p * HU + u, 0, (value,))
+                                    keep(inner, p * HU + u, H - u, value)
                                     if taping and u < H:
                                         store_one(inner_tape, t_at[p] * HL + u, 0, (value,))
                             q += m
@@ -181,12 +195,12 @@ def forward_kernel(cell: Cell) -> Any:
                         if L > 0:
                             late_product(
                                 m, work, E * U, S * U, sums, at + E * U, S * U,
-                                inner, u_at, q, 1, late_panels, n * H * L * U, L * U, H,
+                                inner, u_at, q, 1, late_panels, n * KH * L * U, L * U, KH,
                             )  # fmt: skip
                         else:
                             h_product(
                                 m, work, A * U, S * U, sums, at + A * U, S * U,
-                                state_h, h_at, q, 1, h_panels, n * P * G * U, G * U, P,
+                                h_rows, h_at, q, 1, h_panels, n * KP * G * U, G * U, KP,
                             )  # fmt: skip
                         for r in range(m):
                             p = q + r
@@ -213,11 +227,13 @@ def forward_kernel(cell: Cell) -> Any:
                                         store_one(old_h, t_at[p] * PL + u, 0, states[:1])
                                 store_rest(state_rest, p * HU + u, rows * HU, new[1:])
                                 if projected:
-                                    store_one(full_h, p * HU + u, 0, new[:1])
+                                    keep(full_h, p * HU + u, H - u, new[0])
                                     if taping:
                                         store_one(full_tape, t_at[p] * HL + u, 0, new[:1])
                                 else:
                                     store_one(state_h, following + p * PU + u, 0, new[:1])
+                                    if paired:
+                                        keep(h_rows, following + p * PU + u, H - u, new[0])
                                     store_y(y, t_at[p] * Y + y_at + u, 0, H - u, new[:1])
                         q += m
 
@@ -233,12 +249,14 @@ def forward_kernel(cell: Cell) -> Any:
                                     state_h[at + r * PU + u] = 0
                             plain_product(
                                 m, state_h, at, PU, state_h, at, PU,
-                                full_h, u_at, q, 1, p_panels, n * H * W4, W4, H,
+                                full_h, u_at, q, 1, p_panels, n * KH * W4, W4, KH,
                             )  # fmt: skip
                             q += m
                     for p in range(active):
                         at = following + p * PU + c_first
                         copy(y, t_at[p] * Y + y_at + c_first, state_h, at, c_many)
+                        if paired:
+                            keep_row(h_rows, at, state_h, at, c_many, W)
 
                 for p in range(active):
                     b = order[first + p]
@@ -255,6 +273,8 @@ def forward_kernel(cell: Cell) -> Any:
                         t = time_of(length, s + 1, reverse)
                         if reset[(t + 1 if reverse else t) * B + b]:
                             copy(state_h, h_of_row, start_h, b * P + c_first, c_many)
+                            if paired:
+                                keep_row(h_rows, h_of_row, start_h, b * P + c_first, c_many, W)
                             for j in range(N - 1):
                                 at = (j * rows + p) * HU + u_first
                                 start = (j * B + b) * H + u_first

@@ -19,5 +19,7 @@ def _features() -> frozenset[str]:
 FEATURES = _features()
 HAS_FMA = bool({"fma", "neon"} & FEATURES)
 VECTOR_BYTES = 64 if "avx512f" in FEATURES else 32 if "avx2" in FEATURES else 16
+#: Whether pairs of bfloat16 are multiplied by one instruction.
+HAS_BFLOAT16 = VECTOR_BYTES == 64 and "avx512bf16" in FEATURES
 #: Vector registers that a block may fill.
 REGISTERS = 32 if {"avx512f", "neon"} & FEATURES else 16

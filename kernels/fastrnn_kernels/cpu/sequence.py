@@ -16,6 +16,7 @@ from fastrnn_kernels.cpu.backward import backward_kernel
 from fastrnn_kernels.cpu.forward import forward_kernel
 from fastrnn_kernels.cpu.gradients import Gradients, gradients
 from fastrnn_kernels.cpu.memory import Array, flat
+from fastrnn_kernels.cpu.operands import VALUES
 from fastrnn_kernels.cpu.rows import Indices, Rows
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import parts_of
@@ -109,33 +110,43 @@ def start_forward(
         (tape.saved, tape.old_h, tape.old_rest, tape.inner, tape.full_h) if tape else (nothing,) * 5
     )
     panels = weights.forward()
-    run = forward_kernel(cell)
+    values = VALUES[weights.products]
+    run = forward_kernel(cell, values)
+    operand = weights.operand_dtype
+    if taping and values > 1:
+        raise ValueError(f"products in {weights.products} are for inference: they keep no tape")
     no_mask = np.empty(0, np.bool_)
 
     def task(first: int, last: int, largest: int = 1) -> threads.Team:
         many = last - first
         step_bytes = many * HU * S * dtype.itemsize
         steps = max(1, min(T, SUMS_BYTES * largest // max(1, step_bytes)))
-        shared = memory.scratch(
+        state_h, state_rest = memory.scratch([2 * many * PU, (N - 1) * many * HU], dtype)
+        elements = many * HU // values
+        h_rows, full_h, inner = memory.scratch(
             [
-                2 * many * PU,
-                (N - 1) * many * HU,
-                many * HU if projected else 0,
-                many * HU if cell.late else 0,
+                many * PU if values > 1 else 0,
+                elements if projected else 0,
+                elements if cell.late else 0,
             ],
-            dtype,
+            operand,
         )
 
         def work(member: int, members: int, sync: Indices) -> None:
             units = -(-HU // (U * members)) * U
             own = memory.scratch([steps * many * units * S, MAX_ROWS * S * U], dtype)
+            x_rows = flat(x)
+            if values > 1:
+                x_rows = memory.empty((steps * many * _padded(I, lanes) // values,), operand)
             at = np.empty(steps * many, np.int64), *np.empty((3, many), np.int64)
             run(
                 flat(x), flat(y), no_mask if reset is None else flat(reset),
                 rows.order, rows.lengths, rows.valid,
                 panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection,
                 flat(start_h), flat(start_rest), flat(final_h), flat(final_rest),
-                *map(flat, kept), *shared, sync, *own, *at,
+                *map(flat, kept),
+                state_h, state_rest, h_rows if values > 1 else state_h, full_h, inner, sync,
+                *own, x_rows, *at,
                 T, B, I, H, P, y.shape[2], y_at, first, last, steps, member, members,
                 reverse, reset is not None, projected, taping,
             )  # fmt: skip

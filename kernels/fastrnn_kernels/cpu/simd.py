@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn_kernels.cpu.host import HAS_FMA, VECTOR_BYTES
+from fastrnn_kernels.cpu.host import HAS_BFLOAT16, HAS_FMA, VECTOR_BYTES
 
 #: Products to a chain. One chain over K = 512 costs three times the error of chains of 128.
 CHUNK = 128
@@ -63,6 +63,42 @@ def fused_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
         builder.module, ir.FunctionType(kind, (kind, kind, kind)), f"llvm.fma.{suffix_of(kind)}"
     )
     return builder.call(function, (a, b, c))
+
+
+class _Bfloat16(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat, which llvmlite does not name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Bfloat16)
+
+    def __hash__(self) -> int:
+        return hash(_Bfloat16)
+
+
+def _pairs_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """c + a₁ b₁ + a₀ b₀ for vectors of pairs of bfloat16."""
+    if HAS_BFLOAT16:
+        pairs = ir.VectorType(_Bfloat16(), 2 * c.type.count)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(c.type, (c.type, pairs, pairs)),
+            f"llvm.x86.avx512bf16.dpbf16ps.{8 * VECTOR_BYTES}",
+        )
+        return builder.call(function, (c, builder.bitcast(a, pairs), builder.bitcast(b, pairs)))
+    # A bfloat16 is the upper half of a float32.
+    upper = ir.Constant(a.type, [-(1 << 16)] * a.type.count)
+    sixteen = ir.Constant(a.type, [16] * a.type.count)
+    for part in (
+        lambda x: builder.and_(x, upper),
+        lambda x: builder.shl(x, sixteen),
+    ):
+        c = fused_multiply_add(
+            builder, *(builder.bitcast(part(x), c.type) for x in (a, b)), c
+        )
+    return c
 
 
 def _fetch(builder: Any, pointer: Any) -> None:
@@ -112,7 +148,8 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
     Row r of `a` begins at `a[rows_at[rows_first + r]]` and goes on in steps of `a_step`;
     row k of the panel begins at `panel_at + k * panel_step`; row r of `init` and of `out`
     at `init_at + r * init_step` and `out_at + r * out_step`. All in elements, `count`
-    products to a sum. `out` may be `init`. Arrays come as such or as their `pointer`.
+    products to a sum. `out` may be `init`. Where `a` and the panel are of int32, each element
+    is a pair of bfloat16 (`operands.py`), and so is each product of the count. Arrays come as such or as their `pointer`.
     """
 
     @intrinsic
@@ -120,7 +157,7 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
         typingctx, out, out_at, out_step, init, init_at, init_step,
         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
     ):  # fmt: skip
-        width = lanes_of(a.dtype)
+        width = lanes_of(out.dtype)
         number = types.int64
         signature = types.void(
             out, number, number, init, number, number,
@@ -136,12 +173,16 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
             a = data_of(context, builder, kinds[6], a)
             rows_at = data_of(context, builder, kinds[7], rows_at)
             panel = data_of(context, builder, kinds[10], panel)
-            item = _ITEM_BYTES[kinds[6].dtype]
+            item = _ITEM_BYTES[kinds[0].dtype]
             scalar = ir.FloatType() if item == 4 else ir.DoubleType()
             vector = ir.VectorType(scalar, width)
+            pairs = kinds[6].dtype == types.int32
+            factors = ir.VectorType(ir.IntType(32), width) if pairs else vector
+            chain = CHUNK // 2 if pairs else CHUNK
+            multiply_add = _pairs_multiply_add if pairs else fused_multiply_add
 
-            def vector_at(base: Any, at: Any) -> Any:
-                return builder.bitcast(builder.gep(base, [at]), vector.as_pointer())
+            def vector_at(base: Any, at: Any, kind: Any = vector) -> Any:
+                return builder.bitcast(builder.gep(base, [at]), kind.as_pointer())
 
             row = [
                 builder.gep(
@@ -160,7 +201,7 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
             builder.position_at_end(chunk_loop)
             start = builder.phi(_INDEX)
             start.add_incoming(_INDEX(0), entry)
-            end = builder.add(start, _INDEX(CHUNK))
+            end = builder.add(start, _INDEX(chain))
             end = builder.select(builder.icmp_signed("<", end, count), end, count)
             builder.cbranch(builder.icmp_signed("<", start, end), product_loop, add_up)
 
@@ -175,18 +216,18 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
             splats = []
             for r in range(rows):
                 value = builder.load(builder.gep(row[r], [a_at]))
-                one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _INDEX(0))
+                one = builder.insert_element(ir.Constant(factors, ir.Undefined), value, _INDEX(0))
                 zeros = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
                 splats.append(builder.shuffle_vector(one, one, zeros))
             new = list(sums)
             for v in range(vectors):
-                pointer = vector_at(panel, builder.add(p_at, _INDEX(v * width)))
+                pointer = vector_at(panel, builder.add(p_at, _INDEX(v * width)), factors)
                 if rows <= AHEAD_ROWS:
                     _fetch(builder, builder.gep(pointer, [_INDEX(AHEAD // VECTOR_BYTES)]))
                 column = builder.load(pointer, align=item)
                 for r in range(rows):
                     at = r * vectors + v
-                    new[at] = fused_multiply_add(builder, splats[r], column, sums[at])
+                    new[at] = multiply_add(builder, splats[r], column, sums[at])
             following = builder.add(k, _INDEX(1))
             k.add_incoming(following, builder.block)
             for phi, value in zip(sums, new, strict=True):

@@ -218,11 +218,11 @@ def _pointer(builder: Any, data: Any, at: Any, kind: ir.VectorType) -> Any:
     return builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
 
 
-def _mask(builder: Any, kind: ir.VectorType, many: Any) -> Any:
-    """Lanes below `many`."""
+def first_lanes(builder: Any, count: int, many: Any) -> Any:
+    """A mask of the first `many` of `count` lanes."""
     number = ir.IntType(32)
-    numbers = ir.VectorType(number, kind.count)
-    lane = ir.Constant(numbers, list(range(kind.count)))
+    numbers = ir.VectorType(number, count)
+    lane = ir.Constant(numbers, list(range(count)))
     return builder.icmp_signed("<", lane, _splat(builder, builder.trunc(many, number), numbers))
 
 
@@ -304,7 +304,7 @@ def load_part(typingctx, array, at, many):  # type: ignore[no-untyped-def]
             with all_lanes:
                 builder.store(builder.load(pointer, align=item), result)
             with some_lanes:
-                values = [pointer, ir.IntType(32)(item), _mask(builder, kind, args[2]), zeros]
+                values = [pointer, ir.IntType(32)(item), first_lanes(builder, kind.count, args[2]), zeros]
                 builder.store(_call(builder, name, kind, values), result)
         return builder.load(result)
 
@@ -337,7 +337,7 @@ def store_part(count: int) -> Callable[..., Any]:
                     for value, pointer in pairs:
                         builder.store(value, pointer, align=item)
                 with some_lanes:
-                    mask = _mask(builder, kind, args[3])
+                    mask = first_lanes(builder, kind.count, args[3])
                     for value, pointer in pairs:
                         values = [value, pointer, ir.IntType(32)(item), mask]
                         _call(builder, name, ir.VoidType(), values)

@@ -10,6 +10,7 @@ from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import memory
 from fastrnn_kernels.cpu.host import VECTOR_BYTES
 from fastrnn_kernels.cpu.memory import Array
+from fastrnn_kernels.cpu.operands import VALUES, paired
 from fastrnn_kernels.cpu.tile import VECTORS, vectors_per_gate
 
 _Panels = TypeVar("_Panels")
@@ -75,7 +76,8 @@ class BackwardPanels:
 class Weights:
     """One direction of one layer, never changed; packed when first used.
 
-    w_ih (G H, I), w_hh (G H, P), b_ih and b_hh (G H,) or None, w_hr (P, H) or None
+    w_ih (G H, I), w_hh (G H, P), b_ih and b_hh (G H,) or None, w_hr (P, H) or None;
+    products: the type of the products' operands, of the weights if not given.
     """
 
     cell: Cell
@@ -84,7 +86,17 @@ class Weights:
     b_ih: Array | None = None
     b_hh: Array | None = None
     w_hr: Array | None = None
+    products: str = ""  # the type that products are computed in, if not that of the weights
     _packed: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.products:
+            object.__setattr__(self, "products", str(self.dtype))
+
+    @property
+    def operand_dtype(self) -> np.dtype[Any]:
+        """Of the arrays that products read: pairs of bfloat16 are integers of 32 bits."""
+        return np.dtype(np.int32) if VALUES[self.products] > 1 else self.dtype
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -144,13 +156,26 @@ class Weights:
         early = cell.h_gates[: len(cell.gates) - len(cell.late)]
         x_gates, h_gates = self.rows_of(cell.x_gates), self.rows_of(early)
         late, apart_gates = self.rows_of(cell.late), self.rows_of(cell.apart)
+
+        def operands(panels: Array, K: int, width: int) -> Array:
+            return paired(panels, K, width) if VALUES[self.products] > 1 else panels
+
+        def of_gates(matrix: Array, gates: list[int]) -> Array:
+            panels = _gate_panels(matrix, gates, H, U)
+            return operands(panels, matrix.shape[1], len(gates) * U)
+
+        none = np.empty(0, self.operand_dtype)
+        projection = none
+        if self.w_hr is not None:
+            width = VECTORS * lanes_of(dtype)
+            projection = operands(_plain_panels(self.w_hr.T), H, width)
         return ForwardPanels(
-            x=_gate_panels(self.w_ih, x_gates, H, U),
+            x=of_gates(self.w_ih, x_gates),
             bias=_gate_panels(bias[:, None], x_gates, H, U),
-            h=_gate_panels(self.w_hh, h_gates, H, U),
+            h=of_gates(self.w_hh, h_gates),
             h_bias=_gate_panels(b_hh[:, None], apart_gates, H, U) if apart_gates else nothing,
-            late=_gate_panels(self.w_hh, late, H, U) if late else nothing,
-            projection=nothing if self.w_hr is None else _plain_panels(self.w_hr.T),
+            late=of_gates(self.w_hh, late) if late else none,
+            projection=projection,
         )
 
     def _pack_backward(self) -> BackwardPanels:
