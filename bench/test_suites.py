@@ -21,7 +21,7 @@ def test_case(benchmark, contender, case):
     inputs = [program.load(sample(case, index)) for index in range(ROTATION)]
     for index in (0, 1, 0):
         answer = program.read(program.run(inputs[index]))
-        assert difference(answer, truth(case, index), case.dtype) is None
+        assert difference(answer, truth(case, index), contender.dtype(case)) is None
 
     turn = cycle(inputs)
     benchmark(lambda: program.run(next(turn)))

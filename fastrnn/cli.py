@@ -76,7 +76,13 @@ def _shapes(
     multiple=True,
     help="Instead of the suite's passes; train is forward and backward.",
 )
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default="float32",
+    show_default=True,
+    help="bfloat16 is fastrnn's alone, for inference: its peers then compute in float32.",
+)
 @click.option(
     "--device",
     type=click.Choice(("auto", "cpu", "cuda")),
@@ -124,10 +130,9 @@ def bench(
     if math.isnan(timeout):
         raise click.BadParameter("nan is no number of seconds", param_hint="--timeout")
     try:
-        planned = plan(suite, cells or CELLS, shapes, passes, dtype)
+        plan(suite, cells or CELLS, shapes, passes, dtype)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-
     if json_file is not None and not os.access(json_file.parent, os.W_OK):
         raise click.BadParameter(f"cannot write to {json_file.parent}", param_hint="--json")
 
@@ -142,6 +147,8 @@ def bench(
         raise click.BadParameter(
             f"{threads} is more than the {available_cpus()} CPUs there are", param_hint="--threads"
         )
+    threads = threads or fastrnn.get_num_threads()
+    planned = plan(suite, cells or CELLS, shapes, passes, dtype, threads)
     try:
         contenders = command.field(device, peers, planned)
     except command.DeviceUnavailableError as error:
@@ -150,7 +157,7 @@ def bench(
         raise click.BadParameter(str(error), param_hint="--peers") from None
     try:
         results = command.measure(
-            planned, contenders, threads or fastrnn.get_num_threads(), timeout
+            planned, contenders, threads, timeout
         )
     except WorkerError as error:
         raise click.ClickException(f"the machine could not be probed: {error}") from None

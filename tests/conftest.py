@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import memory
 
 LIBRARY = ("fastrnn", "fastrnn_kernels")
@@ -24,8 +25,11 @@ def nan_filled(allocate: Callable[..., Any]) -> Callable[..., Any]:
     def filled(*args: Any, **kwargs: Any) -> Any:
         array = allocate(*args, **kwargs)
         caller = sys._getframe(1).f_globals.get("__name__", "")
-        if caller.partition(".")[0] in LIBRARY and array.dtype.kind in "fc":
-            array.fill(np.nan)
+        if caller.partition(".")[0] in LIBRARY:
+            if array.dtype.kind in "fc":
+                array.fill(np.nan)
+            elif array.dtype == np.int32:  # pairs of bfloat16
+                array.fill(-1)
         return array
 
     return filled
@@ -36,7 +40,8 @@ def unwritten_memory_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     """An element that the library never writes comes out as NaN, not as a lucky zero."""
     monkeypatch.setattr(np, "empty", nan_filled(np.empty))
     monkeypatch.setattr(np, "empty_like", nan_filled(np.empty_like))
-    monkeypatch.setattr(memory, "empty", nan_filled(memory.empty))
+    for module in (memory, cpu):
+        monkeypatch.setattr(module, "empty", nan_filled(memory.empty))
 
 
 @pytest.fixture(scope="session")

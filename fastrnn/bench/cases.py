@@ -7,14 +7,15 @@ names without importing contenders.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 CELLS = tuple(GATES)
 PASSES = ("forward", "train")
-DTYPES = ("float32", "float64")
-ITEM_BYTES = {"float32": 4, "float64": 8}
+DTYPES = ("float32", "float64", "bfloat16")
+ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2}
 
 
 #: Numbers in the largest array of a case: 4 GiB of float32.
@@ -59,20 +60,27 @@ class Suite:
     """A list of shapes and what is done with them.
 
     Attributes:
-        shapes: the shapes, each measured for every cell.
+        shapes: the shapes, each measured for every cell, or a list for each.
         passes: "forward" is inference; "train" is forward and backward, all gradients.
         stepwise: one step to a call, through the cells, not the layers.
         ragged: sequences of lengths uniform in 1..T, padded to T.
         seconds: what the timing of one case may take, all contenders together.
         total_seconds: what the whole suite may take, compilation not counted.
+        on_threads: a shape that is also measured with 1, 2, 4, ... threads, fewer than the
+            run's; None for none.
     """
 
-    shapes: tuple[Shape, ...]
+    shapes: tuple[Shape, ...] | Mapping[str, tuple[Shape, ...]]
     passes: tuple[str, ...]
     stepwise: bool = False
     ragged: bool = False
     seconds: float = 5.0
     total_seconds: float | None = None
+    on_threads: Shape | None = None
+
+    def shapes_of(self, cell: str) -> tuple[Shape, ...]:
+        """The shapes that a cell is measured with."""
+        return self.shapes[cell] if isinstance(self.shapes, Mapping) else self.shapes
 
 
 SUITES = {
@@ -125,6 +133,33 @@ SUITES = {
         PASSES,
         ragged=True,
     ),
+    # DeepBench's hidden sizes, batch 32 of its lists, I = H; its GRUs at the least T it has.
+    "deepbench": Suite(
+        {
+            "rnn": tuple(Shape(50, 32, H, H) for H in (1760, 2048, 2560)),
+            "lstm": (
+                Shape(150, 32, 256, 256),
+                Shape(25, 32, 512, 512),
+                Shape(25, 32, 1024, 1024),
+                Shape(50, 32, 1536, 1536),
+                Shape(25, 32, 2048, 2048),
+                Shape(25, 32, 4096, 4096),
+            ),
+            "gru": tuple(Shape(187, 32, H, H) for H in (512, 1024, 1536, 2048, 2560, 2816)),
+        },
+        PASSES,
+    ),
+    # One axis at a time: T, then B, then H, then threads.
+    "scaling": Suite(
+        (
+            *(Shape(T, 2, 32, 64) for T in (100, 1_000, 10_000, 100_000)),
+            *(Shape(20, B, 32, 64) for B in (1, 4, 16, 64, 256, 1_024, 4_096)),
+            *(Shape(20, 16, 128, H) for H in (64, 128, 256, 512, 1_024)),
+        ),
+        PASSES,
+        seconds=2.5,
+        on_threads=Shape(100, 16, 128, 256),
+    ),
 }
 
 
@@ -137,6 +172,12 @@ class Case:
     shape: Shape
     pass_: str
     dtype: str
+    threads: int | None = None  # where they are not the run's
+
+    @property
+    def arrays(self) -> str:
+        """The float type of all arrays; bfloat16 is what fastrnn multiplies in."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
 
     @property
     def stepwise(self) -> bool:
@@ -165,7 +206,8 @@ class Case:
         return 3 * forward if self.pass_ == "train" else forward
 
     def __str__(self) -> str:
-        return f"{self.cell.upper()} {self.shape} {self.pass_}"
+        on = "" if self.threads is None else f" on {self.threads}"
+        return f"{self.cell.upper()} {self.shape} {self.pass_}{on}"
 
 
 def plan(
@@ -174,8 +216,9 @@ def plan(
     shapes: tuple[Shape, ...] = (),
     passes: tuple[str, ...] = (),
     dtype: str = "float32",
+    threads: int = 1,
 ) -> list[Case]:
-    """The cases of a suite; `shapes` and `passes` stand in for the suite's own where given.
+    """The cases of a suite on `threads`; `shapes` and `passes` stand in for the suite's own.
 
     Raises:
         ValueError: for a pass or a shape that the suite cannot take.
@@ -187,9 +230,17 @@ def plan(
         for shape in shapes:
             if shape.T != 1:
                 raise ValueError(f"suite {suite} takes one step to a call: T=1, got {shape}")
+    if dtype == "bfloat16":
+        if "train" in passes or "forward" not in chosen.passes:
+            raise ValueError("bfloat16 is for inference: it has no pass 'train'")
+        passes = ("forward",)
+    fewer = [2**n for n in range(threads.bit_length()) if 2**n < threads]
     return [
-        Case(suite, cell, shape, pass_, dtype)
+        Case(suite, cell, shape, pass_, dtype, on)
         for cell in cells
-        for shape in shapes or chosen.shapes
+        for shape, on in (
+            *((shape, None) for shape in shapes or chosen.shapes_of(cell)),
+            *((chosen.on_threads, on) for on in (*fewer, None) if chosen.on_threads and not shapes),
+        )
         for pass_ in passes or chosen.passes
     ]

@@ -49,7 +49,7 @@ def weights(case: Case) -> dict[str, Array]:
         "bias_hh": (rows,),
     }
     return {
-        name: draw.uniform(-bound, bound, shape).astype(case.dtype)
+        name: draw.uniform(-bound, bound, shape).astype(case.arrays)
         for name, shape in shapes.items()
     }
 
@@ -60,7 +60,7 @@ def sample(case: Case, index: int) -> Sample:
     draw = np.random.default_rng((2, index))
 
     def normal(*shape: int) -> Array:
-        return draw.standard_normal(shape).astype(case.dtype)
+        return draw.standard_normal(shape).astype(case.arrays)
 
     states = 2 if case.cell == "lstm" else 1
     state = tuple(normal(B, H) for _ in range(states))

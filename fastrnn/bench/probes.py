@@ -18,6 +18,7 @@ from numba import njit
 
 from fastrnn.bench.machine import cache_bytes
 from fastrnn_kernels.cpu.host import REGISTERS, VECTOR_BYTES
+from fastrnn_kernels.cpu.operands import VALUES
 from fastrnn_kernels.cpu.simd import block
 
 #: Each run lasts about so long; the best of so many counts, as others may use the machine too.
@@ -84,16 +85,19 @@ def _together(threads: int, work: Callable[[int, int], Any], amount: float) -> f
 
 def multiply_add(threads: int, dtype: str) -> float:
     """FLOP/s of fused multiply-adds from registers and the first cache."""
-    width = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
-    a = np.full((ROWS, DEPTH), 0.5, dtype)
-    panel = np.zeros((DEPTH, width), dtype)
+    arrays = "float32" if dtype == "bfloat16" else dtype
+    width = VECTORS * VECTOR_BYTES // np.dtype(arrays).itemsize
+    a = np.full((ROWS, DEPTH), 0.5, arrays)
+    panel = np.zeros((DEPTH, width), arrays)
     rows = np.arange(ROWS, dtype=np.int64) * DEPTH
+    if dtype == "bfloat16":  # pairs, as integers of 32 bits
+        a, panel = a.view(np.int32), panel.view(np.int32)
 
     def work(thread: int, repeats: int) -> None:
-        out = np.zeros((ROWS, width), dtype)
+        out = np.zeros((ROWS, width), arrays)
         _multiply_add(out, a, rows, panel, width, DEPTH, repeats)
 
-    return _together(threads, work, 2.0 * ROWS * width * DEPTH)
+    return _together(threads, work, 2.0 * ROWS * width * DEPTH * VALUES[dtype])
 
 
 def read(threads: int, size: int) -> float:

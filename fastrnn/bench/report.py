@@ -72,7 +72,7 @@ def table(rows: Sequence[Row], peers: Sequence[Contender]) -> Table:
         made.add_row(
             case.cell.upper(),
             str(case.shape),
-            case.pass_,
+            case.pass_ if case.threads is None else f"{case.pass_}, {case.threads} threads",
             _time(on_cpu),
             duration(own.p99_s if own else None),
             _time(on_gpu),
@@ -116,7 +116,7 @@ def disturbances(machine: Mapping[str, Any]) -> list[str]:
 def faults(rows: Sequence[Row]) -> list[str]:
     """A line for every contender that was not timed, with the reason."""
     return [
-        f"{FAILED} {row.case} {row.case.dtype}, {row.contender.name} on {row.contender.device}: "
+        f"{FAILED} {row.case} {row.contender.dtype(row.case)}, {row.contender.name} on {row.contender.device}: "
         f"{row.error}"
         for row in rows
         if row.error

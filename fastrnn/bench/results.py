@@ -18,7 +18,8 @@
         {"suite": "quick", "cell": "lstm", "T": 100, "B": 16, "I": 128, "H": 256,
          "pass": "train",                 or "forward"
          "device": "cpu",                 or "cuda"
-         "dtype": "float32",              or "float64"
+         "dtype": "float32",              or "float64", "bfloat16"; a peer's own
+         "threads": 2,                    or fewer than the run's, of a suite that varies them
          "contender": "fastrnn",          or the name of a peer
          "median_s": ..., "p99_s": ...,   seconds of one call
          "gflops": ...,                   of the products, at the median
@@ -26,6 +27,7 @@
          "of_roof": ...,                  the least time the probes allow over the median
          "compile_s": ...,                the first call in a fresh process, less the median
          "samples": 87, "calls": 12,      samples taken, calls in each
+         "memory_bytes": ...,             that the first call takes of the system, or null
          "error": null}                   or why it was not timed; the numbers then are null
       ]
     }
@@ -56,6 +58,7 @@ class Row:
     of_peak: float | None = None
     samples: int = 0
     calls: int = 0
+    memory: int | None = None
     error: str | None = None
 
     @property
@@ -72,7 +75,8 @@ class Row:
             **case.shape._asdict(),
             "pass": case.pass_,
             "device": self.contender.device,
-            "dtype": case.dtype,
+            "dtype": self.contender.dtype(case),
+            "threads": case.threads,
             "contender": self.contender.name,
             "median_s": self.median_s,
             "p99_s": self.p99_s,
@@ -82,6 +86,7 @@ class Row:
             "compile_s": self.compile_s,
             "samples": self.samples,
             "calls": self.calls,
+            "memory_bytes": self.memory,
             "error": self.error,
         }
 
@@ -100,4 +105,7 @@ class Results:
 
     def as_json(self) -> dict[str, Any]:
         """The run as the module's docstring shows it."""
-        return {"machine": dict(self.machine), "rows": [row.as_json() for row in self.rows]}
+        rows = [row.as_json() for row in self.rows]
+        for row in rows:
+            row["threads"] = row["threads"] or self.machine["threads"]
+        return {"machine": dict(self.machine), "rows": rows}

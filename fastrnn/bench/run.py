@@ -65,10 +65,11 @@ class _Race:
 
     def start(self, stack: ExitStack, settings: Settings) -> None:
         """Start all processes side by side: what they import now is not timed."""
+        threads = self.case.threads or settings.threads
         for contender in self.rows:
-            worker = stack.enter_context(Worker(settings.threads, settings.timeout))
+            worker = stack.enter_context(Worker(threads, settings.timeout))
             self.workers[contender] = worker
-            worker.send("build", contender, self.case, settings.threads)
+            worker.send("build", contender, self.case, threads)
 
     def check(self) -> None:
         """Compare the first answer and, once other inputs went through, another to the same."""
@@ -81,11 +82,11 @@ class _Race:
         for contender, worker in self.each():
             try:
                 first_s, answer = worker.ask("first")
-                wrong = parity.difference(answer, want, self.case.dtype)
+                wrong = parity.difference(answer, want, contender.dtype(self.case))
                 if wrong is None:
                     median_s = worker.ask("calibrate", CALIBRATION_SECONDS)
                     answer = worker.ask("again")
-                    wrong = parity.difference(answer, want, self.case.dtype)
+                    wrong = parity.difference(answer, want, contender.dtype(self.case))
             except WorkerError as error:
                 wrong = str(error)
             if wrong is not None:
@@ -106,8 +107,12 @@ class _Race:
         samples, errors = timing.rotate(take, seconds, dropped=(WorkerError,))
         for contender, error in errors.items():
             self.out(contender, str(error))
-        roof_s = roofline.seconds(self.case, settings.probes, settings.caches, settings.threads)
-        peak_s = self.case.flops / settings.probes["fma"]
+        memory = {contender: worker.ask("memory") for contender, worker in self.each()}
+        threads = self.case.threads or settings.threads
+        # The probes are of all threads together.
+        probes = {name: rate * threads / settings.threads for name, rate in settings.probes.items()}
+        roof_s = roofline.seconds(self.case, probes, settings.caches, threads)
+        peak_s = self.case.flops / probes["fma"]
         for contender, taken in samples.items():
             median_s = timing.median(taken)
             self.rows[contender] = replace(
@@ -117,6 +122,7 @@ class _Race:
                 of_roof=roof_s / median_s,
                 of_peak=peak_s / median_s,
                 samples=len(taken),
+                memory=memory[contender],
             )
 
 

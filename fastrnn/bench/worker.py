@@ -14,12 +14,34 @@ import statistics
 import sys
 from collections.abc import Iterator
 from itertools import cycle, islice
+from pathlib import Path
 from time import perf_counter
 from typing import Any, BinaryIO
 
 from fastrnn.bench.cases import Case
 from fastrnn.bench.contenders import Contender, Program
 from fastrnn.bench.data import ROTATION, Array, sample
+
+
+def _memory(field: str) -> int | None:
+    """VmRSS, what this process holds, or VmHWM, the most it held; bytes, Linux only."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _forget_peak() -> bool:
+    """Have the system count VmHWM anew; whether it does."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 class Desk:
@@ -71,6 +93,15 @@ class Desk:
         for given in inputs:
             run(given)
         return (perf_counter() - start) / calls
+
+    def memory(self) -> int | None:
+        """Bytes that a call holds at most beyond what the process holds between calls."""
+        if not _forget_peak():
+            return None
+        before = _memory("VmRSS")
+        self.program.run(next(self.turn))
+        after = _memory("VmHWM")
+        return None if before is None or after is None else max(0, after - before)
 
     def probe(self, threads: int, dtype: str) -> dict[str, float]:
         """What the machine can do at most, as `probes.probe` has it."""

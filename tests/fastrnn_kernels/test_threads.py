@@ -4,8 +4,9 @@ import os
 import threading
 
 import pytest
+from numba import njit
 
-from fastrnn_kernels.cpu import threads
+from fastrnn_kernels.cpu import barrier, threads
 
 ENOUGH = float(threads.MIN_WORK)
 
@@ -81,6 +82,60 @@ def test_the_pool_grows_and_serves_fewer_threads():
         seen = []
         threads.run([lambda: seen.append(1)] * 6, ENOUGH)  # noqa: B023
         assert len(seen) == 6
+
+
+def test_members_of_a_team_run_at_the_same_time():
+    seen, meeting = [], threading.Barrier(2, timeout=60)
+
+    def task(member, members, sync):
+        seen.append((member, members))
+        if members > 1:
+            meeting.wait()
+
+    threads.run([threads.Team(7, task)], ENOUGH)
+    assert sorted(seen) == [(0, 2), (1, 2)]
+
+
+def test_two_teams_share_the_threads_and_plain_tasks_follow():
+    seen = []
+    teams = [
+        threads.Team(2, lambda member, members, sync, team=team: seen.append((team, members)))
+        for team in "ab"
+    ]
+    threads.run([lambda: seen.append("task"), *teams], ENOUGH)
+    assert sorted(map(str, seen)) == ["('a', 1)", "('b', 1)", "task"]
+    threads.set_num_threads(4)
+    seen.clear()
+    threads.run(teams, ENOUGH)
+    assert sorted(seen) == [("a", 2), ("a", 2), ("b", 2), ("b", 2)]
+
+
+def test_a_team_has_one_member_where_the_pool_is_taken():
+    seen = []
+
+    def inner():
+        threads.run([threads.Team(2, lambda *found: seen.append(found[:2]))], ENOUGH)
+
+    threads.run([inner, inner], ENOUGH)
+    assert seen == [(0, 1)] * 2
+
+
+def test_an_error_in_one_member_lets_the_others_pass():
+    """Without that they would wait for it for ever."""
+
+    @njit(nogil=True)
+    def wait(sync):
+        barrier.meet(sync, 2, 0)
+
+    def task(member, members, sync):
+        if member == 1:
+            raise KeyError("a member's own")
+        wait(sync)
+
+    wait.compile("(int64[::1],)")
+    with pytest.raises(KeyError, match="a member's own"):
+        threads.run([threads.Team(2, task)], ENOUGH)
+    test_members_of_a_team_run_at_the_same_time()
 
 
 @pytest.mark.skipif(

@@ -29,7 +29,7 @@ class Step:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.module = CELLS[case.cell](case.shape.I, case.shape.H, dtype=getattr(torch, case.dtype))
+        self.module = CELLS[case.cell](case.shape.I, case.shape.H, dtype=getattr(torch, case.arrays))
         self.module.load_state_dict({n: torch.from_numpy(a) for n, a in weights(case).items()})
 
     def load(self, sample: Sample) -> Any:
@@ -56,7 +56,7 @@ class Sequence:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.module = LAYERS[case.cell](
-            case.shape.I, case.shape.H, dtype=getattr(torch, case.dtype)
+            case.shape.I, case.shape.H, dtype=getattr(torch, case.arrays)
         )
         self.module.load_state_dict(
             {f"{n}_l0": torch.from_numpy(a) for n, a in weights(case).items()}
