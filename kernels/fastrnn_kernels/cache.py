@@ -26,10 +26,20 @@ from numba import njit
 from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 
 from fastrnn_kernels.files import write_whole
+
+if hasattr(os, "register_at_fork"):
+    # A child that inherited the compiler's lock from another thread could load no kernel: so a
+    # fork waits until what is being compiled is done.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 

@@ -1,9 +1,13 @@
-"""Other hosts than this one: the same kernels for narrower vectors and without fused
-multiply-add, which LLVM compiles when told to leave features of this host unused."""
+"""Other hosts than this one: the same kernels for narrower vectors, without fused multiply-add
+and without bfloat16, which LLVM compiles when told to leave features of this host unused.
+
+What runs on them are this suite's own tests of values.
+"""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,20 +26,65 @@ gradients = layer.backward(tape, np.ones_like(y))
 np.savez(sys.argv[1], y=y, x=gradients.x, bytes=host.VECTOR_BYTES, **gradients.parameters)
 """
 
-X86_64 = {"": 16, "+avx2,+fma": 32}
+TESTS = Path(__file__).parents[1]
+#: Tests whose answer depends on how a host computes.
+OF_VALUES = [
+    "fastrnn/test_bfloat16.py",
+    "fastrnn/test_cells_values.py",
+    "fastrnn/test_layers_gradients.py",
+    "fastrnn/test_layers_values.py",
+    "fastrnn_kernels/test_operands.py",
+    "fastrnn_kernels/test_scalar.py",
+    "fastrnn_kernels/test_simd.py",
+    "fastrnn_kernels/test_vector.py",
+]
+
+#: Sets of features by name, and the bytes of a vector with them.
+WIDTHS = {"portable": 16, "avx2": 32, "avx512 without bfloat16": 64}
+FEATURES = {
+    "portable": frozenset(),
+    "avx2": frozenset({"avx2", "fma"}),
+    "avx512 without bfloat16": frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}),
+}
 
 
-@pytest.mark.parametrize("features", sorted(X86_64))
-def test_narrower_vectors_give_the_same_values(features, tmp_path):
-    wanted = {name.lstrip("+") for name in features.split(",") if name}
+def environment(name):
+    """What makes Numba compile for a host with these features alone."""
     if "sse2" not in host.FEATURES:
         pytest.skip("the feature sets are those of x86-64")
-    if not wanted <= host.FEATURES:
-        pytest.skip(f"this host lacks {wanted - host.FEATURES}")
+    missing = FEATURES[name] - host.FEATURES
+    if missing:
+        pytest.skip(f"this host lacks {', '.join(sorted(missing))}")
+    wanted = FEATURES[name]
+    if name.startswith("avx512"):
+        wanted = host.FEATURES - {"avx512bf16"}
+    features = ",".join(f"+{feature}" for feature in sorted(wanted))
+    return {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features}
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_tests_of_values_pass(name):
+    files = [str(TESTS / file) for file in OF_VALUES]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *files],
+        env=environment(name),
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert " passed" in done.stdout
+    assert "failed" not in done.stdout
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_all_hosts_agree(name, tmp_path):
     file = tmp_path / "result.npz"
     subprocess.run(
         [sys.executable, "-c", PROGRAM, str(file)],
-        env={**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features},
+        env=environment(name),
         check=True,
         timeout=300,
     )
@@ -44,8 +93,8 @@ def test_narrower_vectors_give_the_same_values(features, tmp_path):
     y, _, tape = layer.forward(x, lengths=[9, 1, 0, 4, 9, 8, 2])
     gradients = layer.backward(tape, np.ones_like(y))
     other = np.load(file)
-    assert other["bytes"] == X86_64[features]
+    assert other["bytes"] == WIDTHS[name]
     # Rounding differs between hosts; the sums here have some hundred terms of order 1.
     np.testing.assert_allclose(other["y"], y, atol=1e-6)
-    for name, value in {"x": gradients.x, **gradients.parameters}.items():
-        np.testing.assert_allclose(other[name], value, atol=2e-5, err_msg=name)
+    for key, value in {"x": gradients.x, **gradients.parameters}.items():
+        np.testing.assert_allclose(other[key], value, atol=2e-5, err_msg=key)
