@@ -12,6 +12,7 @@ from fastrnn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.device import Device, devices, get_num_threads, release_memory, set_num_threads
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.tape import Gradients, Tape
+from fastrnn.warmup import warmup
 from fastrnn.weights.safetensors import load
 
 __version__ = "0.1.0"
@@ -32,4 +33,5 @@ __all__ = [
     "load",
     "release_memory",
     "set_num_threads",
+    "warmup",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `fastrnn bench`, `fastrnn info`.
+"""The command line: `fastrnn bench`, `fastrnn info`, `fastrnn warmup`.
 
 Commands import what they need when they run, so that help and errors do not wait for it.
 """
@@ -197,3 +197,50 @@ def info() -> None:
     for name, text in lines.items():
         table.add_row(name, text)
     Console().print(table, highlight=False)
+
+
+@main.command()
+@click.option(
+    "--cell",
+    "cells",
+    type=click.Choice(("rnn", "rnn-relu", "lstm", "gru", "gru-reset-before")),
+    multiple=True,
+    help="Only this cell; may be repeated.",
+)
+@click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(DTYPES),
+    multiple=True,
+    default=("float32",),
+    show_default=True,
+    help="May be repeated.",
+)
+@click.option("--inference", is_flag=True, help="Leave the backward passes out.")
+def warmup(cells: tuple[str, ...], dtypes: tuple[str, ...], inference: bool) -> None:
+    """Compile kernels ahead of their first use, and keep them on disk.
+
+    Takes some seconds for each cell, and next to nothing the second time.
+    """
+    import logging
+    from time import perf_counter
+
+    import fastrnn
+    from fastrnn_kernels.cache import cache_folder
+
+    logging.getLogger("fastrnn").setLevel(logging.ERROR)  # what is compiled is said here
+    start = perf_counter()
+
+    def done(cell: str, dtype: str) -> None:
+        nonlocal start
+        click.echo(f"{cell} {dtype}: {perf_counter() - start:.1f} s")
+        start = perf_counter()
+
+    fastrnn.warmup(cells or None, dtypes, training=not inference, done=done)
+    folder = cache_folder()
+    if folder is None or not os.access(folder, os.W_OK):
+        raise click.ClickException(
+            f"kernels could not be kept: no cache folder that can be written ({folder}); "
+            "set FASTRNN_CACHE_DIR to one"
+        )
+    click.echo(f"kept in {folder}")

@@ -30,6 +30,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 
+from fastrnn_kernels.announce import announce
 from fastrnn_kernels.files import write_whole
 
 if hasattr(os, "register_at_fork"):
@@ -145,6 +146,8 @@ def kernel(name: str) -> Callable[[Callable[..., Any]], Any]:
 
     def compile_as_kernel(function: Callable[..., Any]) -> Any:
         dispatcher = njit(nogil=True, error_model="numpy")(function)
+        if isinstance(dispatcher, Dispatcher):
+            announce(dispatcher, name)
         folder = cache_folder()
         if isinstance(dispatcher, Dispatcher) and folder is not None:
             setattr(dispatcher, "_cache", _KernelCache(name, folder))  # noqa: B010  (untyped there)

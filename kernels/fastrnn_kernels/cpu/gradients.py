@@ -123,7 +123,7 @@ def _input_tasks(
         def work() -> None:
             products.input_gradient(
                 flat(d_sums), width, depth, panels, running, first, last, flat(dx), I,
-                memory.empty((MAX_ROWS * VECTORS * lanes_of(dtype),), dtype),
+                memory.empty(((MAX_ROWS + 1) * VECTORS * lanes_of(dtype),), dtype),
                 np.empty(INPUT_GRADIENT_ROWS, np.int64),
             )  # fmt: skip
 

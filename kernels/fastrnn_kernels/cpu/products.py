@@ -8,7 +8,7 @@ from typing import Any
 
 from fastrnn_kernels.cache import kernel
 from fastrnn_kernels.cpu.simd import CHUNK, lanes
-from fastrnn_kernels.cpu.tile import VECTORS, copy, multiply, next_rows, rows_for
+from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS, copy, multiply, next_rows, rows_for
 
 _product = multiply(VECTORS)
 _LARGEST = rows_for(VECTORS)
@@ -66,10 +66,13 @@ def input_gradient(  # type: ignore[no-untyped-def]
     """out[rows[k]] = d_sums[rows[k], :depth] W for k from first to last.
 
     d_sums (., width); panels (N, depth, 4 vectors) of W; out (., columns);
-    scratch tile (MAX_ROWS, 4 vectors), a_at (MAX_ROWS * 16,)
+    scratch tile (MAX_ROWS + 1, 4 vectors), a_at (MAX_ROWS * 16,)
     """
     W4 = lanes(out) * VECTORS
     blocks = (columns + W4 - 1) // W4
+    zeros = MAX_ROWS * W4
+    for u in range(W4):
+        tile[zeros + u] = 0
     start = first
     while start < last:
         many = min(a_at.size, last - start)
@@ -80,14 +83,19 @@ def input_gradient(  # type: ignore[no-untyped-def]
             q = 0
             while q < many:
                 m = next_rows(many - q, _LARGEST)
-                for u in range(m * W4):
-                    tile[u] = 0
-                _product(
-                    m, tile, 0, W4, tile, 0, W4,
-                    d_sums, a_at, q, 1, panels, n * depth * W4, W4, depth,
-                )  # fmt: skip
-                for r in range(m):
-                    copy(out, rows[start + q + r] * columns + n * W4, tile, r * W4, here)
+                row = rows[start + q]
+                if here == W4 and rows[start + q + m - 1] - row == m - 1:
+                    _product(
+                        m, out, row * columns + n * W4, columns, tile, zeros, 0,
+                        d_sums, a_at, q, 1, panels, n * depth * W4, W4, depth,
+                    )  # fmt: skip
+                else:
+                    _product(
+                        m, tile, 0, W4, tile, zeros, 0,
+                        d_sums, a_at, q, 1, panels, n * depth * W4, W4, depth,
+                    )  # fmt: skip
+                    for r in range(m):
+                        copy(out, rows[start + q + r] * columns + n * W4, tile, r * W4, here)
                 q += m
         start += many
 
