@@ -1,7 +1,11 @@
 """Options of `pytest bench`: one contender to a run, as a second one's threads would disturb it."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+import fastrnn
 from fastrnn.bench.cases import DTYPES, SUITES, plan
 from fastrnn.bench.contenders import OWN, PEERS
 
@@ -25,3 +29,30 @@ def pytest_generate_tests(metafunc):
         contender = CONTENDERS[config.getoption("--contender")]
         cases = plan(config.getoption("--suite"), dtype=config.getoption("--dtype"))
         metafunc.parametrize("case", [case for case in cases if contender.takes(case)], ids=str)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Medians beside those of the last committed run of the suite, where it is this machine's."""
+    session = getattr(config, "_benchmarksession", None)
+    suite, dtype = config.getoption("--suite"), config.getoption("--dtype")
+    name = suite if dtype == "float32" else f"{suite}-{dtype}"
+    file = Path(__file__).parent / "results" / f"{name}.json"
+    if session is None or not session.benchmarks or not file.is_file():
+        return
+    committed = json.loads(file.read_text(encoding="utf-8"))
+    cpu = next(device for device in fastrnn.devices() if device.name == "cpu").details["model"]
+    write = terminalreporter.write_line
+    terminalreporter.section(f"beside {file.relative_to(Path(__file__).parents[1])}")
+    if committed["machine"]["cpu"] != cpu:
+        write(f"committed from {committed['machine']['cpu']}, this is {cpu}: times do not compare")
+        return
+    before = {
+        f"{row['cell'].upper()} {row['T']},{row['B']},{row['I']},{row['H']} {row['pass']}": row
+        for row in committed["rows"]
+        if row["contender"] == config.getoption("--contender") and row["error"] is None
+    }
+    for done in session.benchmarks:
+        row = before.get(done.param)
+        if row is not None:
+            was, now = row["median_s"], done.stats.median
+            write(f"{done.param:34} {was * 1e3:9.3f} ms  now {now * 1e3:9.3f} ms  {was / now:5.2f}x")

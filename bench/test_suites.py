@@ -4,6 +4,8 @@
     pytest bench --suite sequence --benchmark-compare
     pytest bench --contender torch
 
+Medians are shown beside those of the last committed run, in bench/results/.
+
 To compare contenders with one another take `fastrnn bench`, which keeps them apart.
 """
 

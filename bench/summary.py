@@ -1,0 +1,172 @@
+"""What the committed results say: the README's table, and its two pictures.
+
+    python bench/summary.py          prints the table, writes bench/results/*.png
+
+It reads all of bench/results/*.json, files of `fastrnn bench --json`.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+RESULTS = Path(__file__).parent / "results"
+CELLS = {"lstm": "#d1495b", "gru": "#2e6f95", "rnn": "#e3a72f"}
+#: Lines of the table: a name, a file, a pass, and the least batch that counts.
+LINES = (
+    ("one step, from Python", "stream", "forward", 1),
+    ("sequences, inference", "sequence", "forward", 1),
+    ("the same in bfloat16, B ≥ 4", "sequence-bfloat16", "forward", 4),
+    ("sequences, training", "train", "train", 1),
+    ("ragged, inference", "ragged", "forward", 1),
+    ("ragged, training", "ragged", "train", 1),
+    ("DeepBench, inference", "deepbench", "forward", 1),
+    ("DeepBench, training", "deepbench", "train", 1),
+)
+
+
+class Ratio(NamedTuple):
+    """Best peer / fastrnn over the shapes of a suite."""
+
+    mean: float  # geometric
+    least: float
+    most: float
+
+
+def read() -> dict[str, dict[str, Any]]:
+    """The committed results by the names of their files."""
+    files = sorted(RESULTS.glob("*.json"))
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def cases(rows: list[dict[str, Any]]) -> Iterator[dict[str, dict[str, Any]]]:
+    """The rows of each case, by contender; who failed has none."""
+    found: dict[Any, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in rows:
+        if row["error"] is None:
+            case = tuple(row[name] for name in ("cell", "T", "B", "I", "H", "pass", "threads"))
+            found[case][row["contender"]] = row
+    yield from found.values()
+
+
+def ratio(rows: list[dict[str, Any]], cell: str, pass_: str, least_batch: int) -> Ratio | None:
+    """Above 1, fastrnn is faster than the fastest of its peers."""
+    ratios = []
+    for case in cases(rows):
+        own = case.pop("fastrnn", None)
+        if own is None or (own["cell"], own["pass"]) != (cell, pass_) or own["B"] < least_batch:
+            continue
+        if case:
+            ratios.append(min(row["median_s"] for row in case.values()) / own["median_s"])
+    if not ratios:
+        return None
+    return Ratio(float(np.exp(np.mean(np.log(ratios)))), min(ratios), max(ratios))
+
+
+def table(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Ratio]]:
+    """The lines of the table for which there are results."""
+    lines: dict[str, dict[str, Ratio]] = {}
+    for name, file, pass_, least_batch in LINES:
+        for cell in CELLS:
+            found = ratio(results.get(file, {"rows": []})["rows"], cell, pass_, least_batch)
+            if found is not None:
+                lines.setdefault(name, {})[cell] = found
+    return lines
+
+
+def caption(machine: dict[str, Any]) -> str:
+    """Where it was measured."""
+    peers = ("torch", "onnxruntime", "numpy")
+    versions = ", ".join(f"{p} {machine['versions'][p]}" for p in peers)
+    return f"{machine['cpu']}, {machine['threads']} threads each · {versions}"
+
+
+def _finish(figure: Any, machine: dict[str, Any], name: str) -> None:
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.text(0.01, 0.01, caption(machine), fontsize=7)
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.savefig(RESULTS / f"{name}.png", dpi=130)
+
+
+def draw_ratio(lines: dict[str, dict[str, Ratio]], machine: dict[str, Any]) -> None:
+    """A bar to a suite and cell, from the least ratio of a shape to the largest."""
+    figure, axis = plt.subplots(figsize=(9, 4))
+    for k, (cell, colour) in enumerate(CELLS.items()):
+        at = [n + 0.26 * (k - 1) for n, line in enumerate(lines.values()) if cell in line]
+        found = [line[cell] for line in lines.values() if cell in line]
+        spread = [[r.mean - r.least for r in found], [r.most - r.mean for r in found]]
+        axis.bar(
+            at, [r.mean - 1 for r in found], 0.24, bottom=1, color=colour, label=cell.upper(),
+            yerr=spread, ecolor="#00000070", error_kw={"linewidth": 0.9},
+        )  # fmt: skip
+    axis.axhline(1, color="black", linewidth=0.8)
+    axis.set_yscale("log")
+    ticks = [0.25, 0.5, 1, 2, 4, 8, 16]
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_yticks([], minor=True)
+    axis.set_xticks(range(len(lines)), [name.replace(", ", ",\n") for name in lines], fontsize=7.5)
+    axis.set_ylabel("time of the fastest peer / fastrnn")
+    axis.set_title(
+        "Above 1, fastrnn is faster: mean over the shapes of a suite, least and most",
+        loc="left", fontsize=10,
+    )  # fmt: skip
+    axis.legend(frameon=False, ncols=3, fontsize=8)
+    _finish(figure, machine, "ratio")
+
+
+def draw_limit(scaling: dict[str, Any]) -> None:
+    """Percent of the machine's limit by batch size: fastrnn, and the fastest of its peers."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
+    titles = {"forward": "forward (inference)", "train": "forward and backward"}
+    everything = list(cases(scaling["rows"]))
+    shapes = [(c["fastrnn"]["T"], c["fastrnn"]["I"], c["fastrnn"]["H"]) for c in everything]
+    T, I, H = max(set(shapes), key=shapes.count)  # the axis of B has the most shapes
+    for axis, (pass_, title) in zip(axes, titles.items(), strict=True):
+        for cell, colour in CELLS.items():
+            points = sorted(
+                (
+                    case["fastrnn"]["B"],
+                    case["fastrnn"]["of_roof"],
+                    max(row["of_roof"] for name, row in case.items() if name != "fastrnn"),
+                )
+                for case, shape in zip(everything, shapes, strict=True)
+                if shape == (T, I, H)
+                and (case["fastrnn"]["cell"], case["fastrnn"]["pass"]) == (cell, pass_)
+            )
+            batches, own, best = zip(*points, strict=True)
+            axis.plot(batches, [100 * p for p in own], "o-", color=colour, label=cell.upper())
+            axis.plot(batches, [100 * p for p in best], "x:", color=colour, linewidth=1)
+        axis.set_xscale("log", base=2)
+        axis.set_xlabel(f"batch size B (T={T}, I={I}, H={H})")
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.set_ylim(0, 100)
+    axes[0].set_ylabel("% of the machine's limit")
+    axes[0].legend(frameon=False, fontsize=8, title="dotted: best peer", title_fontsize=8)
+    _finish(figure, scaling["machine"], "limit")
+
+
+def main() -> None:
+    """Print the table and draw the pictures."""
+    results = read()
+    lines = table(results)
+    print("| best peer / fastrnn | LSTM | GRU | RNN |\n|---|---|---|---|")
+    for name, line in lines.items():
+        shown = [
+            f"{line[cell].mean:.2f} ({line[cell].least:.2f})" if cell in line else "–"
+            for cell in CELLS
+        ]
+        print(f"| {name} | {' | '.join(shown)} |")
+    draw_ratio(lines, results["sequence"]["machine"])
+    draw_limit(results["scaling"])
+
+
+if __name__ == "__main__":
+    main()
