@@ -55,4 +55,6 @@ def pytest_terminal_summary(terminalreporter, config):
         row = before.get(done.param)
         if row is not None:
             was, now = row["median_s"], done.stats.median
-            write(f"{done.param:34} {was * 1e3:9.3f} ms  now {now * 1e3:9.3f} ms  {was / now:5.2f}x")
+            write(
+                f"{done.param:34} {was * 1e3:9.3f} ms  now {now * 1e3:9.3f} ms  {was / now:5.2f}x"
+            )

@@ -156,9 +156,7 @@ def bench(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--peers") from None
     try:
-        results = command.measure(
-            planned, contenders, threads, timeout
-        )
+        results = command.measure(planned, contenders, threads, timeout)
     except WorkerError as error:
         raise click.ClickException(f"the machine could not be probed: {error}") from None
     report.show(results, contenders.peers, contenders.notes, Console())

@@ -116,8 +116,8 @@ def disturbances(machine: Mapping[str, Any]) -> list[str]:
 def faults(rows: Sequence[Row]) -> list[str]:
     """A line for every contender that was not timed, with the reason."""
     return [
-        f"{FAILED} {row.case} {row.contender.dtype(row.case)}, {row.contender.name} on {row.contender.device}: "
-        f"{row.error}"
+        f"{FAILED} {row.case} {row.contender.dtype(row.case)}, "
+        f"{row.contender.name} on {row.contender.device}: {row.error}"
         for row in rows
         if row.error
     ]

@@ -72,7 +72,7 @@ def test_a_layer_and_a_cell_share_one_compiled_kernel():
     x = np.zeros((2, 3, 5), np.float32)
     fastrnn.RNN(5, 4)(x)
     fastrnn.RNNCell(5, 4)(x[0])
-    kernel = forward_kernel(RNN_TANH)
+    kernel = forward_kernel(RNN_TANH, 1)
     floats = [s for s in kernel.signatures if s[0].dtype.bitwidth == 32]
     assert len(floats) == 1
 

@@ -23,9 +23,7 @@ def test_values_are_those_of_the_reference_but_for_bfloat16(cell, sizes):
     lengths = np.random.default_rng(H).integers(0, T + 1, B)
     y, state = layer(p.x, as_state(p.state), lengths)
     kind, options = CELLS[cell]
-    wanted = reference.layer(
-        kind, layer.state_dict(), p.x, p.state, lengths=lengths, **options
-    )
+    wanted = reference.layer(kind, layer.state_dict(), p.x, p.state, lengths=lengths, **options)
     scale = max(1.0, np.abs(wanted[0]).max())
     np.testing.assert_allclose(y, wanted[0], atol=TOLERANCE * scale)
     for mine, its in zip(states(state), wanted[1], strict=True):
@@ -60,9 +58,9 @@ def test_steps_blocks_and_batches_have_the_same_bits(cell, I, H):
 
 def test_training_is_refused_and_says_what_to_do():
     layer, cell = (make_one("GRU", 3, 5, dtype="bfloat16") for make_one in (make, make_cell))
-    with pytest.raises(ValueError, match="bfloat16.*inference.*float32"):
+    with pytest.raises(ValueError, match=r"bfloat16.*inference.*float32"):
         layer.forward(np.zeros((2, 1, 3), np.float32))
-    with pytest.raises(ValueError, match="bfloat16.*inference.*float32"):
+    with pytest.raises(ValueError, match=r"bfloat16.*inference.*float32"):
         cell.forward(np.zeros((1, 3), np.float32))
 
 

@@ -13,7 +13,7 @@ ROW = {
     "suite": str, "cell": str, "T": int, "B": int, "I": int, "H": int, "pass": str,
     "device": str, "dtype": str, "contender": str, "median_s": float, "p99_s": float,
     "gflops": float, "compile_s": float, "of_peak": float, "of_roof": float,
-    "samples": int, "calls": int, "error": type(None),
+    "samples": int, "calls": int, "threads": int, "memory_bytes": int, "error": type(None),
 }  # fmt: skip
 MACHINE = {
     "cpu": str, "cores": int, "platform": str, "features": list, "vector_bytes": int,
@@ -87,6 +87,8 @@ def test_a_good_run_prints_its_table_and_writes_its_json(monkeypatch, tmp_path):
         "--suite ragged --shape 6,4,3,5 --cell gru --pass train",
         "--suite sequence --shape 3,1,2,5 --cell lstm --dtype float64",
         "--suite train --shape 3,1,2,5 --cell rnn",
+        "--suite deepbench --shape 3,1,2,5 --cell gru",
+        "--suite scaling --shape 3,1,2,5 --cell gru --dtype bfloat16",
     ],
 )
 def test_every_suite_runs(short, options):

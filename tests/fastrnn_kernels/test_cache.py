@@ -31,7 +31,8 @@ def run(folder: Path) -> tuple[int, str]:
         check=True,
         timeout=300,
     )
-    assert done.stderr == ""
+    said = [line for line in done.stderr.splitlines() if not line.startswith("compiling")]
+    assert said == []
     compiled, value = done.stdout.split()
     return int(compiled), value
 

@@ -32,9 +32,7 @@ def test_arithmetic_of_vectors_and_numbers(dtype):
     @njit(error_model="numpy")
     def run(x, out, width):
         a, b = load_two(x, 0, width)
-        store_all(
-            out, 0, width, (a + b, a - 2, 3 * b, a / b, -a, fma(a, b, 0.5), absolute(a), 7)
-        )
+        store_all(out, 0, width, (a + b, a - 2, 3 * b, a / b, -a, fma(a, b, 0.5), absolute(a), 7))
 
     width = lanes_of(np.dtype(dtype))
     x, out = values(2 * width, dtype), np.zeros(8 * width, dtype)

@@ -29,7 +29,9 @@ class Step:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.module = CELLS[case.cell](case.shape.I, case.shape.H, dtype=getattr(torch, case.arrays))
+        self.module = CELLS[case.cell](
+            case.shape.I, case.shape.H, dtype=getattr(torch, case.arrays)
+        )
         self.module.load_state_dict({n: torch.from_numpy(a) for n, a in weights(case).items()})
 
     def load(self, sample: Sample) -> Any:

@@ -156,9 +156,7 @@ def backward_kernel(cell: Cell) -> Any:
                         )
                     else:
                         if projected:
-                            d_states = load_states(
-                                d_full, rest_at, 0, d_rest, rest_at, rows * HU
-                            )
+                            d_states = load_states(d_full, rest_at, 0, d_rest, rest_at, rows * HU)
                         else:
                             add_part(dh, d_at, dy, t_at[p] * Y + y_at + u, H - u)
                             d_states = load_states(dh, d_at, 0, d_rest, rest_at, rows * HU)

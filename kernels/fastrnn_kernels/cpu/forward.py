@@ -29,7 +29,7 @@ from fastrnn_kernels.cpu.vector import load, load_from_two, store, store_part
 
 
 @cache
-def forward_kernel(cell: Cell, values: int = 1) -> Any:
+def forward_kernel(cell: Cell, values: int) -> Any:
     """The compiled forward pass of a cell, with `values` to an element of the products' rows.
 
     All arrays are C-contiguous and passed as one row of values. Rows of the batch are
@@ -37,7 +37,8 @@ def forward_kernel(cell: Cell, values: int = 1) -> Any:
     `lengths[position]`, and `valid` counts the rows that still run at each step. Of H and
     P, HL and PL are padded to whole vectors, HU to whole panels, PU to those of h.
 
-        x (T, B, I); y (T, B, Y), written from column y_at, 0 where a row has ended; reset (T, B) or empty
+        x (T, B, I); y (T, B, Y), written from column y_at, 0 where a row has ended
+        reset (T, B) or empty
         x_panels (N, I, G, U), bias (N, G, U), h_bias (N, A, U) of the A gates apart
         h_panels (N, P, G - L, U), late_panels (N, H, L, U) of the L late gates
         p_panels (N', H, 4 vectors): the projection's, or empty
@@ -63,7 +64,11 @@ def forward_kernel(cell: Cell, values: int = 1) -> Any:
     plain_rows = rows_for(VECTORS)
     forward = inlined(cell.forward)
     inner_value = inlined(cell.inner) if cell.inner else forward
-    load_sums, load_early, load_states = load_from_two(F, S - F), load(max(1, E)), load_from_two(1, N - 1)
+    load_sums, load_early, load_states = (
+        load_from_two(F, S - F),
+        load(max(1, E)),
+        load_from_two(1, N - 1),
+    )
     load_one, store_one, store_rest, store_saved = load(1), store(1), store(N - 1), store(K)
     store_y = store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
@@ -87,7 +92,11 @@ def forward_kernel(cell: Cell, values: int = 1) -> Any:
         HU = blocks * U
         PU = p_blocks * W4 if projected else HU
         # Products to a sum, and elements to a row of x.
-        KI, KH, KP = (I + values - 1) // values, (H + values - 1) // values, (P + values - 1) // values
+        KI, KH, KP = (
+            (I + values - 1) // values,
+            (H + values - 1) // values,
+            (P + values - 1) // values,
+        )
         XW = (I + W - 1) // W * W // values
         rows = last - first
         longest = lengths[first] if rows > 0 else 0
@@ -220,9 +229,7 @@ def forward_kernel(cell: Cell, values: int = 1) -> Any:
                                 )
                                 if taping:
                                     store_saved(saved, t_at[p] * K * HL + u, HL, kept)
-                                    store_rest(
-                                        old_rest, t_at[p] * HL + u, T * B * HL, states[1:]
-                                    )
+                                    store_rest(old_rest, t_at[p] * HL + u, T * B * HL, states[1:])
                                     if not projected:
                                         store_one(old_h, t_at[p] * PL + u, 0, states[:1])
                                 store_rest(state_rest, p * HU + u, rows * HU, new[1:])

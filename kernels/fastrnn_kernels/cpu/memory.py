@@ -148,9 +148,10 @@ def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 def scratch(sizes: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
     """Rows of values of these sizes in one piece of memory, each on a cache line."""
     line = CACHE_LINE // dtype.itemsize
-    memory = empty((sum(sizes) + line * len(sizes),), dtype)
+    whole = [-(-size // line) * line for size in sizes]
+    memory = empty((sum(whole),), dtype)
     rows, at = [], 0
-    for size in sizes:
+    for size, padded in zip(sizes, whole, strict=True):
         rows.append(memory[at : at + size])
-        at += -(-size // line) * line
+        at += padded
     return rows

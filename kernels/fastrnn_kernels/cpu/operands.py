@@ -5,7 +5,6 @@ work; sums, gates and states stay float32. Two values of k that follow each othe
 bits, the first in the lower half, in rows as in panels; an odd one has 0 beside it.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,7 @@ def _store_rounded(typingctx, array, at, many, value):  # type: ignore[no-untype
     return types.void(array, types.int64, types.int64, value), codegen
 
 
-def keeper(values: int) -> Callable[..., Any]:
+def keeper(values: int) -> Any:
     """A function `(rows, at, many, vector)` that stores a vector of a product's row.
 
     `at` counts values; lanes from `many` on may be anything, or zeros.
@@ -69,7 +68,7 @@ def keeper(values: int) -> Callable[..., Any]:
     return njit(forceinline=True)(lambda rows, at, many, vector: store_one(rows, at, 0, (vector,)))
 
 
-def row_keeper(values: int) -> Callable[..., Any]:
+def row_keeper(values: int) -> Any:
     """A function `(rows, at, source, source_at, many, lanes)` that stores a whole row."""
     keep = keeper(values)
 

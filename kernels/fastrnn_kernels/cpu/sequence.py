@@ -44,7 +44,7 @@ def _split(rows: Rows, weights: Weights, columns: int, share: int) -> list[tuple
     """Runs of rows (first, last), each with the members of the team that takes it."""
     parts = parts_of(_multiply_adds(rows, weights, columns), share)
     step_work = rows.B * weights.w_hh.size
-    few_rows = rows.B < FEW_ROWS * parts or weights.w_hh.nbytes >= LARGE_WEIGHTS
+    few_rows = FEW_ROWS * parts > rows.B or weights.w_hh.nbytes >= LARGE_WEIGHTS
     if parts > 1 and few_rows and step_work >= MIN_STEP_WORK:
         return [(0, rows.B, parts)]
     return [(first, last, 1) for first, last in rows.split(parts)]
@@ -54,7 +54,7 @@ def _split(rows: Rows, weights: Weights, columns: int, share: int) -> list[tuple
 class Forward:
     """A forward pass: tasks to run, and its results, there once they have run."""
 
-    tasks: list[threads.Task | threads.Team]
+    tasks: list[threads.Team]
     work: float  # multiply-adds
     final_h: Array  # (B, P)
     final_rest: Array  # (states but h, B, H)
@@ -121,23 +121,31 @@ def start_forward(
         many = last - first
         step_bytes = many * HU * S * dtype.itemsize
         steps = max(1, min(T, SUMS_BYTES * largest // max(1, step_bytes)))
-        state_h, state_rest = memory.scratch([2 * many * PU, (N - 1) * many * HU], dtype)
         elements = many * HU // values
-        h_rows, full_h, inner = memory.scratch(
-            [
-                many * PU if values > 1 else 0,
-                elements if projected else 0,
-                elements if cell.late else 0,
-            ],
-            operand,
-        )
+        of_team = [
+            2 * many * PU,
+            (N - 1) * many * HU,
+            many * PU if values > 1 else 0,
+            elements if projected else 0,
+            elements if cell.late else 0,
+        ]
+        shared = memory.scratch(of_team, dtype) if largest > 1 else None
 
         def work(member: int, members: int, sync: Indices) -> None:
             units = -(-HU // (U * members)) * U
-            own = memory.scratch([steps * many * units * S, MAX_ROWS * S * U], dtype)
-            x_rows = flat(x)
+            x_row = _padded(I, lanes) // values if values > 1 else 0
+            own = [steps * many * units * S, MAX_ROWS * S * U, steps * many * x_row]
+            if shared is None:
+                parts = memory.scratch([*of_team, *own], dtype)
+            else:
+                parts = [*shared, *memory.scratch(own, dtype)]
+            state_h, state_rest, h_rows, full_h, inner, sums, tile, x_rows = parts
             if values > 1:
-                x_rows = memory.empty((steps * many * _padded(I, lanes) // values,), operand)
+                h_rows, full_h, inner, x_rows = (
+                    part.view(operand) for part in (h_rows, full_h, inner, x_rows)
+                )
+            else:
+                h_rows, x_rows = state_h, flat(x)
             at = np.empty(steps * many, np.int64), *np.empty((3, many), np.int64)
             run(
                 flat(x), flat(y), no_mask if reset is None else flat(reset),
@@ -145,8 +153,8 @@ def start_forward(
                 panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection,
                 flat(start_h), flat(start_rest), flat(final_h), flat(final_rest),
                 *map(flat, kept),
-                state_h, state_rest, h_rows if values > 1 else state_h, full_h, inner, sync,
-                *own, x_rows, *at,
+                state_h, state_rest, h_rows, full_h, inner, sync,
+                sums, tile, x_rows, *at,
                 T, B, I, H, P, y.shape[2], y_at, first, last, steps, member, members,
                 reverse, reset is not None, projected, taping,
             )  # fmt: skip
@@ -161,7 +169,7 @@ def start_forward(
 class Backward:
     """A backward pass through time: tasks to run, then `finish` for the gradients."""
 
-    tasks: list[threads.Task | threads.Team]
+    tasks: list[threads.Team]
     work: float  # multiply-adds
     finish: Callable[[], Gradients]
 

@@ -91,13 +91,12 @@ def _pairs_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     # A bfloat16 is the upper half of a float32.
     upper = ir.Constant(a.type, [-(1 << 16)] * a.type.count)
     sixteen = ir.Constant(a.type, [16] * a.type.count)
-    for part in (
-        lambda x: builder.and_(x, upper),
-        lambda x: builder.shl(x, sixteen),
+    for halves in (
+        [builder.and_(pair, upper) for pair in (a, b)],
+        [builder.shl(pair, sixteen) for pair in (a, b)],
     ):
-        c = fused_multiply_add(
-            builder, *(builder.bitcast(part(x), c.type) for x in (a, b)), c
-        )
+        first, second = (builder.bitcast(half, c.type) for half in halves)
+        c = fused_multiply_add(builder, first, second, c)
     return c
 
 
@@ -149,7 +148,8 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
     row k of the panel begins at `panel_at + k * panel_step`; row r of `init` and of `out`
     at `init_at + r * init_step` and `out_at + r * out_step`. All in elements, `count`
     products to a sum. `out` may be `init`. Where `a` and the panel are of int32, each element
-    is a pair of bfloat16 (`operands.py`), and so is each product of the count. Arrays come as such or as their `pointer`.
+    is a pair of bfloat16 (`operands.py`), and so is each product of the count. Arrays come as
+    such or as their `pointer`.
     """
 
     @intrinsic

@@ -60,9 +60,7 @@ def _widened(context: Any, builder: Any, kind: Any, value: Any, to: types.Type) 
     """An operand as the type of the result: a number beside a vector fills one."""
     if kind == to or not isinstance(to, Vector):
         return value
-    return _splat(
-        builder, context.cast(builder, value, kind, to.dtype), context.get_value_type(to)
-    )
+    return _splat(builder, context.cast(builder, value, kind, to.dtype), context.get_value_type(to))
 
 
 def _define(function: Any, compute: Callable[..., Any], operands: int) -> None:
@@ -304,7 +302,12 @@ def load_part(typingctx, array, at, many):  # type: ignore[no-untyped-def]
             with all_lanes:
                 builder.store(builder.load(pointer, align=item), result)
             with some_lanes:
-                values = [pointer, ir.IntType(32)(item), first_lanes(builder, kind.count, args[2]), zeros]
+                values = [
+                    pointer,
+                    ir.IntType(32)(item),
+                    first_lanes(builder, kind.count, args[2]),
+                    zeros,
+                ]
                 builder.store(_call(builder, name, kind, values), result)
         return builder.load(result)
 
@@ -312,8 +315,10 @@ def load_part(typingctx, array, at, many):  # type: ignore[no-untyped-def]
 
 
 def store_part(count: int) -> Callable[..., Any]:
-    """A function `(array, at, step, many, values)`: as `store`, but of each vector the first
-    `many` values; nothing else is written."""
+    """A function `(array, at, step, many, values)` that stores of each vector `many` values.
+
+    As `store`; nothing but the first `many` is written.
+    """
 
     @intrinsic
     def stored(typingctx, array, at, step, many, values):  # type: ignore[no-untyped-def]

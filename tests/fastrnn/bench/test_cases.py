@@ -9,6 +9,10 @@ SHAPES = {
     "100,64,128,128 28,128,28,128 50,64,256,512",
     "train": "25,16,512,512 150,64,256,256 100,256,8,64 100,32,64,128 784,16,1,128 100,1,40,64",
     "ragged": "200,64,64,128 200,32,128,256",
+    "scaling": "100,2,32,64 1000,2,32,64 10000,2,32,64 100000,2,32,64 "
+    "20,1,128,256 20,4,128,256 20,16,128,256 20,64,128,256 20,256,128,256 20,1024,128,256 "
+    "20,4096,128,256 50,16,128,64 50,16,128,128 50,16,128,256 50,16,128,512 50,16,128,1024 "
+    "100,16,128,256",
 }
 PASSES = {
     "quick": ["forward", "train"],
@@ -16,6 +20,8 @@ PASSES = {
     "sequence": ["forward"],
     "train": ["train"],
     "ragged": ["forward", "train"],
+    "deepbench": ["forward", "train"],
+    "scaling": ["forward", "train"],
 }
 
 
@@ -28,6 +34,33 @@ def test_a_suite_has_its_shapes_for_every_cell(suite):
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_has_its_passes(suite):
     assert sorted({case.pass_ for case in plan(suite)}) == PASSES[suite]
+
+
+def test_deepbench_has_a_list_for_each_cell():
+    hidden = {cell: [c.shape.H for c in plan("deepbench", (cell,))[::2]] for cell in CELLS}
+    assert hidden == {
+        "rnn": [1760, 2048, 2560],
+        "lstm": [256, 512, 1024, 1536, 2048, 4096],
+        "gru": [512, 1024, 1536, 2048, 2560, 2816],
+    }
+
+
+def test_scaling_goes_through_the_threads_up_to_the_runs():
+    shape = Shape(100, 16, 128, 256)
+    found = [c.threads for c in plan("scaling", ("rnn",), threads=6) if c.shape == shape]
+    assert found == [1, 1, 2, 2, 4, 4, None, None]
+    assert str(plan("scaling", ("rnn",), threads=2)[-3]) == "RNN 100,16,128,256 train on 1"
+    assert all(case.threads is None for case in plan("scaling", shapes=(shape,), threads=6))
+
+
+def test_bfloat16_is_for_inference():
+    assert {case.pass_ for case in plan("quick", dtype="bfloat16")} == {"forward"}
+    for arguments in ({"suite": "train"}, {"suite": "quick", "passes": ("train",)}):
+        with pytest.raises(ValueError, match="bfloat16 is for inference"):
+            plan(**arguments, dtype="bfloat16")
+    case = Case("quick", "gru", shape := Shape(3, 2, 5, 7), "forward", "bfloat16")
+    assert case.arrays == "float32"
+    assert Case("quick", "gru", shape, "forward", "float64").arrays == "float64"
 
 
 def test_quick_is_three_shapes_of_each_cell():

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from fastrnn.bench.cases import CELLS, DTYPES, Shape, plan
+from fastrnn.bench.cases import CELLS, DTYPES, Case, Shape, plan
 from fastrnn.bench.contenders import OWN, PEERS, peer
 from fastrnn.bench.data import sample
 from fastrnn.bench.parity import difference, truth
@@ -41,8 +41,17 @@ def test_it_gives_the_truth_for_one_input_after_another(contender, case):
 
 
 def test_onnxruntime_infers_in_float32_only():
-    takes = {(case.pass_, case.dtype) for case in CASES if PEERS["onnxruntime"].takes(case)}
+    own = PEERS["onnxruntime"]
+    takes = {(case.pass_, own.dtype(case)) for case in CASES if own.takes(case)}
     assert takes == {("forward", "float32")}
+
+
+def test_beside_bfloat16_peers_compute_in_float32():
+    case = Case("sequence", "lstm", Shape(5, 3, 2, 7), "forward", "bfloat16")
+    assert OWN.dtype(case) == "bfloat16"
+    for other in PEERS.values():
+        assert other.takes(case)
+        assert other.dtype(case) == "float32"
 
 
 def test_all_cells_are_in_the_cases():

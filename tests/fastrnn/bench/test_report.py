@@ -107,5 +107,7 @@ def test_a_row_as_json():
         "compile_s": 0.125,
         "samples": 9,
         "calls": 1,
+        "memory_bytes": None,
+        "threads": None,
         "error": None,
     }
