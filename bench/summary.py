@@ -164,8 +164,10 @@ def main() -> None:
             for cell in CELLS
         ]
         print(f"| {name} | {' | '.join(shown)} |")
-    draw_ratio(lines, results["sequence"]["machine"])
-    draw_limit(results["scaling"])
+    if lines:
+        draw_ratio(lines, next(iter(results.values()))["machine"])
+    if "scaling" in results:
+        draw_limit(results["scaling"])
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@
          "of_roof": ...,                  the least time the probes allow over the median
          "compile_s": ...,                the first call in a fresh process, less the median
          "samples": 87, "calls": 12,      samples taken, calls in each
-         "memory_bytes": ...,             that the first call takes of the system, or null
+         "memory_bytes": ...,             that one call takes of the system, or null
          "error": null}                   or why it was not timed; the numbers then are null
       ]
     }

@@ -66,7 +66,7 @@ def environment(name):
 def test_tests_of_values_pass(name):
     files = [str(TESTS / file) for file in OF_VALUES]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *files],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         env=environment(name),
         cwd=TESTS.parent,
         capture_output=True,

@@ -61,6 +61,10 @@ class Sequence:
         """One inference."""
         return self.layer(*loaded)
 
+    def release(self) -> None:
+        """Give back what is kept between calls."""
+        fastrnn.release_memory()
+
     def read(self, result: Any) -> dict[str, Array]:
         """The arrays by their names, without the axis of layers."""
         y, state = result

@@ -29,6 +29,10 @@ SUMS_BYTES = 1 << 18
 #: use of its multipliers, or R is so large that each had better keep its own part of it near;
 #: but not where a step has less multiply-adds than waiting for each other costs (measured).
 FEW_ROWS, LARGE_WEIGHTS, MIN_STEP_WORK = 4, 1 << 20, 40_000
+#: Rows from which on R is read so seldom that teams gain nothing (measured).
+TEAM_ROWS = 2048
+#: Rows that a task takes through all steps, at most twice as many.
+MANY_ROWS = 48
 
 
 def _padded(size: int, multiple: int) -> int:
@@ -44,10 +48,13 @@ def _split(rows: Rows, weights: Weights, columns: int, share: int) -> list[tuple
     """Runs of rows (first, last), each with the members of the team that takes it."""
     parts = parts_of(_multiply_adds(rows, weights, columns), share)
     step_work = rows.B * weights.w_hh.size
-    few_rows = FEW_ROWS * parts > rows.B or weights.w_hh.nbytes >= LARGE_WEIGHTS
+    few_rows = FEW_ROWS * parts > rows.B or (
+        weights.w_hh.nbytes >= LARGE_WEIGHTS and rows.B < TEAM_ROWS
+    )
     if parts > 1 and few_rows and step_work >= MIN_STEP_WORK:
         return [(0, rows.B, parts)]
-    return [(first, last, 1) for first, last in rows.split(parts)]
+    # More rows at a time than make good tiles only push their sums out of the caches.
+    return [(first, last, 1) for first, last in rows.split(max(parts, rows.B // MANY_ROWS))]
 
 
 @dataclass(frozen=True, eq=False)
