@@ -133,7 +133,7 @@ SUITES = {
         PASSES,
         ragged=True,
     ),
-    # DeepBench's hidden sizes, batch 32 of its lists, I = H; its GRUs at the least T it has.
+    # DeepBench's hidden sizes, batch 32 of its lists, I = H; the GRUs at T = 187.
     "deepbench": Suite(
         {
             "rnn": tuple(Shape(50, 32, H, H) for H in (1760, 2048, 2560)),
