@@ -245,6 +245,18 @@ def load(count: int) -> Callable[..., Any]:
     return loaded  # type: ignore[no-any-return]
 
 
+def _placed(context: Any, builder: Any, kinds: Any, args: Any) -> list[tuple[Any, Any]]:
+    """Of (array, at, step, ..., values): each value as a vector, and the pointer to its place."""
+    data = data_of(context, builder, kinds[0], args[0])
+    vector = Vector(kinds[0].dtype)
+    pairs = []
+    for k, given in enumerate(kinds[-1]):
+        at = builder.add(args[1], builder.mul(args[2], _INDEX(k)))
+        value = _widened(context, builder, given, builder.extract_value(args[-1], k), vector)
+        pairs.append((value, _pointer(builder, data, at, context.get_value_type(vector))))
+    return pairs
+
+
 def store(count: int) -> Callable[..., Any]:
     """A function `(array, at, step, values)` that stores a tuple of `count` vectors.
 
@@ -257,14 +269,9 @@ def store(count: int) -> Callable[..., Any]:
             return None
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            data = data_of(context, builder, signature.args[0], args[0])
-            vector = Vector(signature.args[0].dtype)
-            kind, item = context.get_value_type(vector), vector.dtype.bitwidth // 8
-            for k, given in enumerate(signature.args[3]):
-                at_k = builder.add(args[1], builder.mul(args[2], _INDEX(k)))
-                value = builder.extract_value(args[3], k)
-                value = _widened(context, builder, given, value, vector)
-                builder.store(value, _pointer(builder, data, at_k, kind), align=item)
+            item = signature.args[0].dtype.bitwidth // 8
+            for value, pointer in _placed(context, builder, signature.args, args):
+                builder.store(value, pointer, align=item)
             return context.get_dummy_value()
 
         return types.void(array, types.int64, types.int64, values), codegen
@@ -326,15 +333,9 @@ def store_part(count: int) -> Callable[..., Any]:
             return None
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            data = data_of(context, builder, signature.args[0], args[0])
-            vector = Vector(signature.args[0].dtype)
-            kind, item = context.get_value_type(vector), vector.dtype.bitwidth // 8
-            pairs = []
-            for k, given in enumerate(signature.args[4]):
-                at_k = builder.add(args[1], builder.mul(args[2], _INDEX(k)))
-                value = builder.extract_value(args[4], k)
-                value = _widened(context, builder, given, value, vector)
-                pairs.append((value, _pointer(builder, data, at_k, kind)))
+            item = signature.args[0].dtype.bitwidth // 8
+            kind = context.get_value_type(Vector(signature.args[0].dtype))
+            pairs = _placed(context, builder, signature.args, args)
             name = f"llvm.masked.store.{suffix_of(kind)}.p0"
             whole = builder.icmp_signed(">=", args[3], _INDEX(kind.count))
             with builder.if_else(whole, likely=True) as (all_lanes, some_lanes):
