@@ -14,7 +14,16 @@ from fastrnn_kernels.cache import kernel
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.barrier import meet
 from fastrnn_kernels.cpu.simd import lanes
-from fastrnn_kernels.cpu.tile import VECTORS, copy, inlined, multiply, next_rows, rows_for, time_of
+from fastrnn_kernels.cpu.tile import (
+    VECTORS,
+    alternate,
+    copy,
+    inlined,
+    multiply,
+    next_rows,
+    rows_for,
+    time_of,
+)
 from fastrnn_kernels.cpu.vector import load, load_from_two, load_part, store, store_part
 
 _load, _store = load(1), store(1)
@@ -98,7 +107,8 @@ def backward_kernel(cell: Cell) -> Any:
                     at = p * PU + c_first
                     copy(dh_tape, t_at[p] * P + c_first, dh, at, c_many)
                 phase = meet(sync, members, phase)
-                for n in range(n_first, n_last):
+                for position in range(n_first, n_last):
+                    n = alternate(s, position, n_first, n_last)
                     q = 0
                     while q < active:
                         m = next_rows(active - q, largest)
@@ -127,7 +137,8 @@ def backward_kernel(cell: Cell) -> Any:
                         store_late(d_sums, at, H, H - u, late)
                     row_at[p] = (t_at[p] * S + E) * H
                 phase = meet(sync, members, phase)
-                for n in range(n_first, n_last):
+                for position in range(n_first, n_last):
+                    n = alternate(s, position, n_first, n_last)
                     q = 0
                     while q < active:
                         m = next_rows(active - q, largest)
@@ -171,7 +182,8 @@ def backward_kernel(cell: Cell) -> Any:
                         dh[p * PU + u] = 0
             phase = meet(sync, members, phase)
 
-            for n in range(p_first, p_last):
+            for position in range(p_first, p_last):
+                n = alternate(s, position, p_first, p_last)
                 q = 0
                 while q < active:
                     m = next_rows(active - q, largest)

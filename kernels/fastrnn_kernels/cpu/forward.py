@@ -17,6 +17,7 @@ from fastrnn_kernels.cpu.operands import keeper, row_keeper
 from fastrnn_kernels.cpu.simd import lanes
 from fastrnn_kernels.cpu.tile import (
     VECTORS,
+    alternate,
     copy,
     inlined,
     multiply,
@@ -170,7 +171,8 @@ def forward_kernel(cell: Cell, values: int) -> Any:
 
                 if L > 0:
                     # The early gates' sums, and the value that the late gates multiply.
-                    for n in range(n_first, n_last):
+                    for position in range(n_first, n_last):
+                        n = alternate(s, position, n_first, n_last)
                         q = 0
                         while q < active:
                             m = next_rows(active - q, largest)
@@ -196,7 +198,8 @@ def forward_kernel(cell: Cell, values: int) -> Any:
                             q += m
                     phase = meet(sync, members, phase)
 
-                for n in range(n_first, n_last):
+                for position in range(n_first, n_last):
+                    n = alternate(s, position, n_first, n_last)
                     q = 0
                     while q < active:
                         m = next_rows(active - q, largest)
@@ -246,7 +249,8 @@ def forward_kernel(cell: Cell, values: int) -> Any:
 
                 if projected:
                     phase = meet(sync, members, phase)
-                    for n in range(p_first, p_last):
+                    for position in range(p_first, p_last):
+                        n = alternate(s, position, p_first, p_last)
                         q = 0
                         while q < active:
                             m = next_rows(active - q, plain_rows)

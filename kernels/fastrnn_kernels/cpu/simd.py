@@ -18,15 +18,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn_kernels.cpu.host import HAS_BFLOAT16, HAS_FMA, VECTOR_BYTES
+from fastrnn_kernels.cpu.host import FETCH_AHEAD, HAS_BFLOAT16, HAS_FMA, VECTOR_BYTES
 
 #: Products to a chain. One chain over K = 512 costs three times the error of chains of 128.
 CHUNK = 128
 #: Products of a chain to a turn of its loop. With 8, loads of one instruction lie so far apart
 #: that the hardware no longer fetches ahead: half the bandwidth (seen, Zen 5).
 UNROLLED = 2
-#: Bytes of a panel to fetch ahead. Of no use to blocks of more rows, which the multipliers bound.
-AHEAD, AHEAD_ROWS = 4096, 4
+#: Rows up to which a block is bound by reading its panel, and fetches it ahead where that helps.
+FETCHING_ROWS = 4
 
 _INDEX = ir.IntType(64)
 _ITEM_BYTES = {types.float32: 4, types.float64: 8}
@@ -222,8 +222,8 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
             new = list(sums)
             for v in range(vectors):
                 pointer = vector_at(panel, builder.add(p_at, _INDEX(v * width)), factors)
-                if rows <= AHEAD_ROWS:
-                    _fetch(builder, builder.gep(pointer, [_INDEX(AHEAD // VECTOR_BYTES)]))
+                if FETCH_AHEAD and rows <= FETCHING_ROWS:
+                    _fetch(builder, builder.gep(pointer, [_INDEX(FETCH_AHEAD // VECTOR_BYTES)]))
                 column = builder.load(pointer, align=item)
                 for r in range(rows):
                     at = r * vectors + v

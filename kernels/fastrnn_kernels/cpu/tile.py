@@ -55,6 +55,16 @@ def time_of(length: int, step: int, reverse: bool) -> int:
 
 
 @njit(forceinline=True)
+def alternate(turn: int, position: int, first: int, last: int) -> int:
+    """The position from the front in even turns and from the back in odd ones.
+
+    The panels that one step reads last are the first of the next: they are still in the
+    nearest cache, which reading all in the same order each time would have emptied of them.
+    """
+    return position if turn % 2 == 0 else first + last - 1 - position
+
+
+@njit(forceinline=True)
 def next_rows(left: int, largest: int) -> int:
     """Rows of the next tile, so that the last two are of like size."""
     if left <= largest:
