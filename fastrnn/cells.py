@@ -85,7 +85,7 @@ class RecurrentCell(Recurrent, Generic[State]):
         h, rest = self._states("dstate", dstate, B, tape.batched)
         nothing = np.zeros((1, B, H), self.dtype)
         run = self._kernels.start_backward(one, nothing, 0, h, rest)
-        self._kernels.run(run.tasks, run.work)
+        self._kernels.run([run.job], run.work)
         found = run.finish()
         parameters = {"weight_ih": found.w_ih, "weight_hh": found.w_hh}
         if self.bias:
@@ -113,9 +113,10 @@ class RecurrentCell(Recurrent, Generic[State]):
         y = np.empty((1, B, self.hidden_size), self.dtype)
         rows = self._kernels.Rows.whole(1, B)
         weights = self._version.weights[0]
-        run = self._kernels.start_forward(weights, x, h, rest, rows, y, 0, taping=taping)
-        self._kernels.run(run.tasks, run.work)
-        return self._joined(run.final_h, run.final_rest, batched), run.tape, batched
+        new = np.empty_like(h), np.empty_like(rest)
+        run = self._kernels.start_forward(weights, x, h, rest, *new, rows, y, 0, taping=taping)
+        self._kernels.run([run.job], run.work)
+        return self._joined(*new, batched), run.tape, batched
 
     def _states(self, name: str, given: Any, B: int, batched: bool) -> tuple[Array, Array]:
         """h (B, H) and the other states (states but h, B, H), zeros if none were given."""

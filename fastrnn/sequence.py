@@ -31,8 +31,11 @@ class Call:
     batch_first: bool
 
 
-def _start(states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
-    """h (B, P) and the other states (states but h, B, H) of one layer and direction."""
+def _of_pass(states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
+    """h (B, P) and the other states (states but h, B, H) of one layer and direction.
+
+    Of up to two states, as for all cells here, these are views.
+    """
     h, *rest = states
     if len(rest) == 1:
         return h[index], rest[0][index : index + 1]
@@ -79,13 +82,12 @@ def run_forward(
         y = kernels.empty((T, B, D * P), layer.dtype)
         runs = []
         for d in range(D):
-            h, rest = _start(call.states, k * D + d)
             runs.append(
                 kernels.start_forward(
                     weights[k * D + d],
                     x,
-                    h,
-                    rest,
+                    *_of_pass(call.states, k * D + d),
+                    *_of_pass(final, k * D + d),
                     call.rows,
                     y,
                     d * P,
@@ -95,11 +97,9 @@ def run_forward(
                     share=D,
                 )
             )
-        kernels.run([task for run in runs for task in run.tasks], sum(run.work for run in runs))
-        for d, run in enumerate(runs):
-            _keep(final, k * D + d, run.final_h, run.final_rest)
-            if taping:
-                passes.append(run.tape)
+        kernels.run([run.job for run in runs], sum(run.work for run in runs))
+        if taping:
+            passes += [run.tape for run in runs]
         x = y
     return x, final, passes, masks
 
@@ -116,9 +116,9 @@ def run_backward(
     for k in reversed(range(layer.num_layers)):
         runs = []
         for d in range(D):
-            h, rest = _start(call.states, k * D + d)
+            h, rest = _of_pass(call.states, k * D + d)
             runs.append(kernels.start_backward(passes[k * D + d], dy, d * P, h, rest, share=D))
-        kernels.run([task for run in runs for task in run.tasks], sum(run.work for run in runs))
+        kernels.run([run.job for run in runs], sum(run.work for run in runs))
         found = [run.finish() for run in runs]
         for d, one in enumerate(found):
             _keep(d_start, k * D + d, one.start_h, one.start_rest)

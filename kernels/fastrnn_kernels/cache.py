@@ -141,10 +141,22 @@ class _KernelCache(_Cache):  # type: ignore[misc]
                 path.unlink()
 
 
+def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The function, its symbol in machine code made the only one of its kind.
+
+    Numba numbers functions as they are compiled, so kernels that two processes compiled may
+    have the same symbol, and a third that loads both would call one for the other. What
+    a kernel calls without inlining it has to be named, too, if it is made in a closure.
+    """
+    function.__qualname__ = f"{function.__qualname__} of {name}"
+    return function
+
+
 def kernel(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function without the GIL and keep it on disk under a name of its own."""
 
     def compile_as_kernel(function: Callable[..., Any]) -> Any:
+        function = named(function, name)
         dispatcher = njit(nogil=True, error_model="numpy")(function)
         if isinstance(dispatcher, Dispatcher):
             announce(dispatcher, name)

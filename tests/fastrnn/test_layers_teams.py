@@ -5,24 +5,25 @@ import pytest
 
 import fastrnn
 from cases import CELLS, DTYPES, as_state, assert_same_bits, make, problem, run
-from fastrnn_kernels.cpu import sequence, threads
+from fastrnn_kernels.cpu import plan, threads
+from fastrnn_kernels.cpu.job import MEMBERS, WORDS
 
 
 @pytest.fixture
 def teams(monkeypatch):
     """Sets the members of teams, which then take any work, however little."""
     monkeypatch.setattr(threads, "MIN_WORK", 1)
-    monkeypatch.setattr(sequence, "MIN_STEP_WORK", 0)
-    monkeypatch.setattr(sequence, "FEW_ROWS", 1 << 30)
+    monkeypatch.setattr(plan, "MIN_STEP_WORK", 0)
+    monkeypatch.setattr(plan, "FEW_ROWS", 1 << 30)
     joined = []
-    split = threads._split
+    begin = threads._begin
 
-    def counted(tasks, many):
-        pieces, barriers = split(tasks, many)
-        joined.append(len(pieces))
-        return pieces, barriers
+    def counted(board, blocks, helpers):
+        asleep = begin(board, blocks, helpers)
+        joined.append(int(blocks[MEMBERS::WORDS].sum()))
+        return asleep
 
-    monkeypatch.setattr(threads, "_split", counted)
+    monkeypatch.setattr(threads, "_begin", counted)
     before = fastrnn.get_num_threads()
     yield fastrnn.set_num_threads, joined
     fastrnn.set_num_threads(before)
@@ -86,14 +87,15 @@ def test_large_weights_and_few_rows_make_a_team():
 
     def split(B, H, T=1000):
         weights = fastrnn.LSTM(8, H, seed=0)._version.weights[0]
-        return sequence._split(Rows.whole(T, B), weights, 8 + H, 1)
+        runs, members, _ = plan._split(Rows.whole(T, B), weights, 8 + H, 1)
+        return runs, members
 
     before = fastrnn.get_num_threads()
     fastrnn.set_num_threads(2)
     try:
-        assert split(1, 256) == [(0, 1, 2)]
-        assert split(64, 256) == [(0, 64, 2)]
-        assert split(64, 128) == [(0, 32, 1), (32, 64, 1)]
-        assert split(1, 16) == [(0, 1, 1)]
+        assert split(1, 256) == ([(0, 1)], 2)
+        assert split(64, 256) == ([(0, 64)], 2)
+        assert split(64, 128) == ([(0, 32), (32, 64)], 1)
+        assert split(1, 16) == ([(0, 1)], 1)
     finally:
         fastrnn.set_num_threads(before)

@@ -121,3 +121,28 @@ def test_no_home_folder_means_no_cache(monkeypatch):
     assert cache.kernel("test")(lambda x: x + 1)(1) == 2
     monkeypatch.undo()
     cache.cache_folder.cache_clear()
+
+
+def test_kernels_that_different_processes_compiled_work_together(tmp_path):
+    """Each process numbers the functions it compiles anew, so symbols could be the same."""
+    program = """
+import sys, numpy as np, fastrnn
+for name in sys.argv[1:]:
+    y, _ = getattr(fastrnn, name)(3, 5, seed=0)(np.ones((4, 2, 3), np.float32))
+    print(name, float(np.abs(y).sum()).hex())
+"""
+
+    def values(*names: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *names],
+            env={**os.environ, "FASTRNN_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+        )
+        return done.stdout.splitlines()
+
+    alone = values("LSTM") + values("GRU") + values("RNN")
+    assert len(alone) == 3
+    assert values("LSTM", "GRU", "RNN") == alone

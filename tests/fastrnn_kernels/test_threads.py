@@ -1,14 +1,50 @@
-"""The pool: all tasks run, errors arrive, and no two callers or a fork can hang it."""
+"""The pool: every call of every job is made once, and no two callers, fork or exit can hang it."""
 
 import os
+import subprocess
+import sys
 import threading
 
+import numpy as np
 import pytest
-from numba import njit
 
-from fastrnn_kernels.cpu import barrier, threads
+from fastrnn_kernels.cpu import atomic, barrier, threads
+from fastrnn_kernels.cpu.job import WORDS, _fill, job
 
 ENOUGH = float(threads.MIN_WORK)
+
+
+@job("test-count")
+def count(arguments):
+    """Mark the call; the first `meeting` calls wait until so many are there."""
+
+    def run(block, number, members):
+        seen, meeting = arguments(block)
+        if number < meeting[0]:
+            atomic.add(meeting, 1, 1)
+            looks = 0
+            while atomic.load(meeting, 1) < meeting[0]:
+                looks = atomic.wait(looks)
+        atomic.add(seen, number, 1)
+
+    return run
+
+
+@job("test-team")
+def team(arguments):
+    """Note the members, and meet."""
+
+    def run(block, number, members):
+        (seen,) = arguments(block)
+        seen[number] = members
+        barrier.meet(block, members, 0)
+
+    return run
+
+
+def calls(many, meeting=0):
+    seen = np.zeros(many, np.int64)
+    return seen, count(many, False, seen, np.array([meeting, 0]))
 
 
 @pytest.fixture(autouse=True)
@@ -19,134 +55,127 @@ def two_threads():
     threads.set_num_threads(before)
 
 
-def test_every_task_runs_once_and_both_threads_take_part():
-    seen, meeting = [], threading.Barrier(2, timeout=60)
-
-    def meet(k):
-        if k < 2:
-            meeting.wait()  # opens only if two threads are at it
-        seen.append(k)
-
-    threads.run([lambda k=k: meet(k) for k in range(9)], ENOUGH)
-    assert sorted(seen) == list(range(9))
+def test_every_call_is_made_once_and_both_threads_take_part():
+    """Two calls wait for each other: that takes two threads."""
+    seen, one = calls(9, meeting=2)
+    threads.run([one], ENOUGH)
+    assert np.array_equal(seen, np.ones(9))
 
 
-def test_little_work_stays_with_the_caller():
-    names = set()
-    tasks = [lambda: names.add(threading.current_thread().name)] * 5
-    threads.run(tasks, ENOUGH - 1)
-    assert names == {threading.current_thread().name}
+def test_the_calls_of_several_jobs():
+    made = [calls(many) for many in (3, 1, 7)]
+    threads.run([one for _, one in made], ENOUGH)
+    for seen, _ in made:
+        assert np.array_equal(seen, np.ones(seen.size))
 
 
-@pytest.mark.parametrize("position", [0, 3])
-def test_an_error_in_a_task_reaches_the_caller_and_the_pool_goes_on(position):
-    def fail():
-        raise KeyError("a task's own")
-
-    tasks = [lambda: None] * 4
-    tasks[position] = fail
-    with pytest.raises(KeyError, match="a task's own"):
-        threads.run(tasks, ENOUGH)
-    test_every_task_runs_once_and_both_threads_take_part()
-
-
-def test_a_task_may_call_from_within():
-    seen = []
-    threads.run(
-        [lambda: threads.run([lambda: seen.append(1)] * 3, ENOUGH)] * 4,
-        ENOUGH,
-    )
-    assert len(seen) == 12
+def test_little_work_stays_with_the_caller(monkeypatch):
+    monkeypatch.setattr(threads, "_begin", None)
+    seen, one = calls(5)
+    threads.run([one], ENOUGH - 1)
+    assert np.array_equal(seen, np.ones(5))
 
 
 def test_two_callers_at_once():
-    seen, callers = [], []
-    for _ in range(4):
-        callers.append(
-            threading.Thread(
-                target=lambda: [
-                    threads.run([lambda: seen.append(1)] * 5, ENOUGH) for _ in range(50)
-                ]
-            )
-        )
+    totals = []
+
+    def call():
+        seen, one = calls(5)
+        for _ in range(500):
+            threads.run([one], ENOUGH)
+        totals.append(seen)
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join(60)
-    assert len(seen) == 4 * 50 * 5
+        assert not caller.is_alive()
+    assert np.array_equal(totals, np.full((4, 5), 500))
 
 
 def test_the_pool_grows_and_serves_fewer_threads():
     for number in (3, 1, 2, 4):
         threads.set_num_threads(number)
-        seen = []
-        threads.run([lambda: seen.append(1)] * 6, ENOUGH)  # noqa: B023
-        assert len(seen) == 6
+        seen, one = calls(6, meeting=number)
+        threads.run([one], ENOUGH)
+        assert np.array_equal(seen, np.ones(6))
 
 
 def test_members_of_a_team_run_at_the_same_time():
-    seen, meeting = [], threading.Barrier(2, timeout=60)
-
-    def task(member, members, sync):
-        seen.append((member, members))
-        if members > 1:
-            meeting.wait()
-
-    threads.run([threads.Team(7, task)], ENOUGH)
-    assert sorted(seen) == [(0, 2), (1, 2)]
+    seen = np.zeros(7, np.int64)
+    threads.run([team(7, True, seen)], ENOUGH)
+    assert seen.tolist() == [2, 2, 0, 0, 0, 0, 0]
 
 
-def test_two_teams_share_the_threads_and_plain_tasks_follow():
-    seen = []
-    teams = [
-        threads.Team(2, lambda member, members, sync, team=team: seen.append((team, members)))
-        for team in "ab"
-    ]
-    threads.run([lambda: seen.append("task"), *teams], ENOUGH)
-    assert sorted(map(str, seen)) == ["('a', 1)", "('b', 1)", "task"]
+def test_two_teams_share_the_threads_and_other_calls_follow():
+    a, b = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    seen, plain = calls(3)
+    threads.run([team(2, True, a), team(2, True, b), plain], ENOUGH)
+    assert (a.tolist(), b.tolist(), seen.tolist()) == ([1, 0], [1, 0], [1, 1, 1])
     threads.set_num_threads(4)
-    seen.clear()
-    threads.run(teams, ENOUGH)
-    assert sorted(seen) == [("a", 2), ("a", 2), ("b", 2), ("b", 2)]
+    threads.run([team(2, True, a), team(2, True, b)], ENOUGH)
+    assert (a.tolist(), b.tolist()) == ([2, 2], [2, 2])
 
 
 def test_a_team_has_one_member_where_the_pool_is_taken():
-    seen = []
+    seen = np.zeros(2, np.int64)
+    assert threads._pool._busy.acquire(timeout=10)
+    try:
+        threads.run([team(2, True, seen)], ENOUGH)
+    finally:
+        threads._pool._busy.release()
+    assert seen.tolist() == [1, 0]
 
-    def inner():
-        threads.run([threads.Team(2, lambda *found: seen.append(found[:2]))], ENOUGH)
 
-    threads.run([inner, inner], ENOUGH)
-    assert seen == [(0, 1)] * 2
+@pytest.mark.parametrize("pause", [0, 1e-4, 1e-3])
+def test_helpers_that_listen_and_helpers_that_sleep_are_called(pause):
+    """Around the end of a helper's listening, it may fall asleep just as it is called."""
+    waiting = threading.Event()
+    for _ in range(300):
+        seen, one = calls(4, meeting=2)
+        threads.run([one], ENOUGH)
+        assert np.array_equal(seen, np.ones(4))
+        waiting.wait(pause)
 
 
-def test_an_error_in_one_member_lets_the_others_pass():
-    """Without that they would wait for it for ever."""
+def test_idle_helpers_use_no_cpu():
+    threads.run([calls(4, meeting=2)[1]], ENOUGH)
+    assert threads._pool._helpers
+    threading.Event().wait(0.05)  # beyond LINGER
+    before = os.times()
+    threading.Event().wait(0.5)
+    after = os.times()
+    assert after.user + after.system - before.user - before.system < 0.1
 
-    @njit(nogil=True)
-    def wait(sync):
-        barrier.meet(sync, 2, 0)
 
-    def task(member, members, sync):
-        if member == 1:
-            raise KeyError("a member's own")
-        wait(sync)
+def test_a_process_may_end_while_helpers_listen():
+    script = (
+        "import numpy as np, fastrnn\n"
+        "fastrnn.set_num_threads(4)\n"
+        "fastrnn.LSTM(64, 128)(np.zeros((30, 64, 64), np.float32))\n"
+    )
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
+        assert done.returncode == 0, done.stderr.decode()
 
-    wait.compile("(int64[::1],)")
-    with pytest.raises(KeyError, match="a member's own"):
-        threads.run([threads.Team(2, task)], ENOUGH)
-    test_members_of_a_team_run_at_the_same_time()
+
+def test_a_block_that_is_too_small_is_refused():
+    array = np.zeros((1,) * 30)  # 65 words of addresses, sizes and strides
+    with pytest.raises(Exception, match="8 arguments do not fit the block of a job"):
+        _fill(np.zeros(WORDS, np.int64), 1, False, *[array] * 8)
 
 
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="wants two CPUs and a system that ties threads to them",
 )
-def test_helpers_follow_the_callers_cpus():
+def test_helpers_that_are_woken_follow_the_callers_cpus():
     def helper_cpus():
-        threads.run([lambda: None] * 2, ENOUGH)
+        threading.Event().wait(0.05)  # until they sleep
+        threads.run([calls(2, meeting=2)[1]], ENOUGH)
         (helper, *_) = threads._pool._helpers
-        return os.sched_getaffinity(helper._thread.native_id)
+        return os.sched_getaffinity(helper.thread.native_id)
 
     before = os.sched_getaffinity(0)
     first, second, *_ = sorted(before)

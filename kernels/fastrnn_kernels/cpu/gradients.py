@@ -5,15 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastrnn_kernels.cpu import memory, products, threads
-from fastrnn_kernels.cpu.memory import Array, flat
+from fastrnn_kernels.cpu.job import Job
+from fastrnn_kernels.cpu.memory import Array
 from fastrnn_kernels.cpu.rows import Indices
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import parts_of
 from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS
 from fastrnn_kernels.cpu.weights import lanes_of
-
-#: Rows whose positions the gradient of x prepares at a time.
-INPUT_GRADIENT_ROWS = MAX_ROWS * 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,23 +42,21 @@ def gradients(
     dx = memory.empty(tape.x.shape, dtype)
     rows.clear_padding(dx)
     d_bias = np.zeros(S * H, dtype)
-    tasks: list[threads.Task] = [
-        lambda: products.bias_gradient(flat(d_sums), S * H, running, d_bias, np.empty_like(d_bias))
-    ]
-    tasks += _input_tasks(d_sums, S * H, G * H, weights.backward().x, running, dx)
-    d_x_rows, more = _weight_tasks(d_sums, S * H, 0, G * H, tape.x, I, running)
-    tasks += more
-    d_h_rows, more = _weight_tasks(d_sums, S * H, A * H, E * H, tape.old_h, P, running)
-    tasks += more
+    jobs = [products.bias_gradient(1, False, d_sums, S * H, running, d_bias, np.empty_like(d_bias))]
+    jobs.append(_input_job(d_sums, S * H, G * H, weights.backward().x, running, dx))
+    d_x_rows, job = _weight_job(d_sums, S * H, 0, G * H, tape.x, I, running)
+    jobs.append(job)
+    d_h_rows, job = _weight_job(d_sums, S * H, A * H, E * H, tape.old_h, P, running)
+    jobs.append(job)
     d_late_rows = np.empty((0, P), dtype)
     if L:
-        d_late_rows, more = _weight_tasks(d_sums, S * H, E * H, L * H, tape.inner, H, running)
-        tasks += more
+        d_late_rows, job = _weight_job(d_sums, S * H, E * H, L * H, tape.inner, H, running)
+        jobs.append(job)
     d_projection = None
     if weights.w_hr is not None:
-        d_projection, more = _weight_tasks(dh_tape, P, 0, P, tape.full_h, H, running)
-        tasks += more
-    threads.run(tasks, float(running.size) * G * H * (2 * I + P))
+        d_projection, job = _weight_job(dh_tape, P, 0, P, tape.full_h, H, running)
+        jobs.append(job)
+    threads.run(jobs, float(running.size) * G * H * (2 * I + P))
 
     def in_gate_order(by_sum: Array, gates: tuple[str, ...]) -> Array:
         if gates == cell.gates:
@@ -81,52 +77,38 @@ def gradients(
     )
 
 
-def _ranges(count: int, work: float) -> list[tuple[int, int]]:
-    """Runs of 0..count for the threads, in whole tiles."""
+def _parts(count: int, work: float) -> tuple[int, int]:
+    """Of 0..count for the threads, in whole tiles: how many parts, and the size of each."""
     parts = parts_of(work, 1)
-    size = -(-count // (parts * MAX_ROWS)) * MAX_ROWS
-    return [(first, min(first + size, count)) for first in range(0, count, max(size, 1))]
+    size = max(1, -(-count // (parts * MAX_ROWS)) * MAX_ROWS)
+    return -(-count // size), size
 
 
-def _weight_tasks(
+def _weight_job(
     d_sums: Array, width: int, at: int, M: int, b: Array, N: int, running: Indices
-) -> tuple[Array, list[threads.Task]]:
-    """The (M, N) gradient of a weight that multiplied b (T, B, N or more), and its tasks."""
-    dtype = b.dtype
-    panel = VECTORS * lanes_of(dtype)
-    padded = -(-N // panel) * panel
+) -> tuple[Array, Job]:
+    """The (M, N) gradient of a weight that multiplied b (T, B, N or more), and its job."""
+    dtype, lanes = b.dtype, lanes_of(b.dtype)
+    padded = -(-N // (VECTORS * lanes)) * VECTORS * lanes
     out = memory.zeros((M * padded,), dtype)
-
-    def task(first: int, last: int) -> threads.Task:
-        def work() -> None:
-            products.weight_gradient(
-                flat(d_sums), at, width, flat(b), b.shape[2], N, running, first, last, out,
-                memory.empty((products.DEPTH * (products.SPAN + products.PADDING),), dtype),
-                memory.empty((products.DEPTH * padded,), dtype),
-                np.empty(MAX_ROWS, np.int64),
-            )  # fmt: skip
-
-        return work
-
-    ranges = _ranges(M, float(running.size) * M * N)
+    parts, each = _parts(M, float(running.size) * M * N)
+    scratch = memory.empty((parts * products.weight_scratch(N, lanes),), dtype)
+    indices = np.empty(parts * MAX_ROWS, np.int64)
+    job = products.weight_gradient(
+        parts, False, d_sums, at, width, b, b.shape[2], N, running, M, each, out, scratch, indices
+    )
     # Rows are padded to whole vectors where N is not.
-    return out.reshape(M, padded)[:, :N], [task(*part) for part in ranges]
+    return out.reshape(M, padded)[:, :N], job
 
 
-def _input_tasks(
+def _input_job(
     d_sums: Array, width: int, depth: int, panels: Array, running: Indices, dx: Array
-) -> list[threads.Task]:
+) -> Job:
     """What computes dx (T, B, I)."""
     dtype, I = dx.dtype, dx.shape[2]
-
-    def task(first: int, last: int) -> threads.Task:
-        def work() -> None:
-            products.input_gradient(
-                flat(d_sums), width, depth, panels, running, first, last, flat(dx), I,
-                memory.empty(((MAX_ROWS + 1) * VECTORS * lanes_of(dtype),), dtype),
-                np.empty(INPUT_GRADIENT_ROWS, np.int64),
-            )  # fmt: skip
-
-        return work
-
-    return [task(*part) for part in _ranges(running.size, float(running.size) * depth * I)]
+    parts, each = _parts(running.size, float(running.size) * depth * I)
+    scratch = memory.empty((parts * (MAX_ROWS + 1) * VECTORS * lanes_of(dtype),), dtype)
+    indices = np.empty(parts * products.INPUT_ROWS, np.int64)
+    return products.input_gradient(
+        parts, False, d_sums, width, depth, panels, running, each, dx, I, scratch, indices
+    )

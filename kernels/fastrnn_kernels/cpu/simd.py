@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from fastrnn_kernels.cpu.host import FETCH_AHEAD, HAS_BFLOAT16, HAS_FMA, VECTOR_BYTES
 
@@ -126,6 +127,28 @@ def pointer(typingctx, array):  # type: ignore[no-untyped-def]
         return data_of(context, builder, signature.args[0], args[0])
 
     return types.CPointer(array.dtype)(array), codegen
+
+
+@intrinsic
+def flat(typingctx, array):  # type: ignore[no-untyped-def]
+    """A C-contiguous array as one row of values."""
+    row = types.Array(array.dtype, 1, "C")
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        given = context.make_array(signature.args[0])(context, builder, value=args[0])
+        made = context.make_array(signature.return_type)(context, builder)
+        # Without a reference of its own: it lives no longer than the one it is made from.
+        populate_array(
+            made,
+            data=given.data,
+            shape=[given.nitems],
+            strides=[given.itemsize],
+            itemsize=given.itemsize,
+            meminfo=None,
+        )
+        return made._getvalue()
+
+    return row(array), codegen
 
 
 @intrinsic

@@ -1,43 +1,43 @@
-"""The package's own threads. Kernels release the GIL, so Python's threads carry them.
+"""The package's own threads, which make the calls of jobs without Python and its lock.
 
-One caller at a time has the helpers; a second Python thread that calls meanwhile, and a
-task that calls from within, runs its work itself. Idle helpers wait in a queue and use no
-CPU. After a fork the child makes helpers of its own when it first needs them.
+One caller at a time has the helpers; a second Python thread that calls meanwhile runs its
+jobs itself. A helper that has worked listens for the next call a little longer, in
+compiled code; then it sleeps in a queue of Python's and uses no CPU. After a fork the child
+makes helpers of its own when it first needs them.
 """
 
+import atexit
 import contextlib
 import ctypes
 import os
 import sys
 import threading
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import SimpleQueue
 
 import numpy as np
-from numpy.typing import NDArray
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
-from fastrnn_kernels.cpu import barrier
-
-Task = Callable[[], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Team:
-    """Work for several threads that wait for each other on their way.
-
-    `task(member, members, sync)` does one member's part; all of them run at the same time.
-    """
-
-    largest: int  # members worth having
-    task: Callable[[int, int, NDArray[np.int64]], None]
-
-
-_Results = SimpleQueue[BaseException | None]
+from fastrnn_kernels.cache import kernel
+from fastrnn_kernels.cpu import atomic
+from fastrnn_kernels.cpu.job import CALLS, COUNT, MEMBERS, TEAM, WORDS, Block, Job, call
 
 #: Multiply-adds below which handing work to another thread costs more than it saves.
 MIN_WORK = 4_000_000
+#: Looks for a call before a helper falls asleep: about 200 µs, as between the calls of a loop.
+LINGER = 20_000
+#: Helpers at most: how many mailboxes there are.
+MOST_HELPERS = 254
+
+# The board: words that callers and helpers share, those that change on lines of their own.
+# Helper k's mailbox begins at (k + FIRST) * LINE: its state, and whether it has to be woken.
+NEXT, FINISHED, BLOCKS, TOTAL = 0, 8, 16, 17
+LINE, FIRST = 16, 2
+#: What a helper does: a caller turns the first two to CALLED, a helper that to WORKING.
+ASLEEP, LISTENING, CALLED, WORKING = 0, 1, 2, 3
 
 
 def _allowed() -> frozenset[int]:
@@ -65,43 +65,6 @@ def _current_cpu() -> Callable[[], int]:
 _cpu_of_caller = _current_cpu()
 
 
-def _work_through(waiting: deque[Task], results: _Results) -> None:
-    """Take tasks, whoever is free the next, until there are none."""
-    while True:
-        try:
-            task = waiting.popleft()  # atomic
-        except IndexError:
-            return
-        try:
-            task()
-        except BaseException as error:
-            results.put(error)
-        else:
-            results.put(None)
-
-
-class _Helper:
-    """A thread that works through the tasks it is sent."""
-
-    def __init__(self, number: int) -> None:
-        self._inbox: SimpleQueue[tuple[deque[Task], _Results]] = SimpleQueue()
-        self._cpus: frozenset[int] = frozenset()
-        self._thread = threading.Thread(target=self._serve, name=f"fastrnn-{number}", daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            _work_through(*self._inbox.get())
-
-    def send(self, waiting: deque[Task], results: _Results, cpus: frozenset[int]) -> None:
-        """Hand over tasks, to be done on one of these CPUs if the system can be told."""
-        if cpus and cpus != self._cpus and self._thread.native_id is not None:
-            with contextlib.suppress(OSError):  # forbidden here: slower, not wrong
-                os.sched_setaffinity(self._thread.native_id, cpus)
-            self._cpus = cpus
-        self._inbox.put((waiting, results))
-
-
 def _cpus_for_helpers() -> frozenset[int]:
     """The caller's CPUs but the one it runs on.
 
@@ -112,101 +75,208 @@ def _cpus_for_helpers() -> frozenset[int]:
     return allowed - {_cpu_of_caller()} or allowed
 
 
-#: The barrier of a team of one, which nobody waits at.
-_ALONE = barrier.new()
+@intrinsic
+def _word_at(typingctx, address, at):  # type: ignore[no-untyped-def]
+    """The word so many words behind an address."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        words = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.load(builder.gep(words, [args[1]]))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@njit(error_model="numpy")
+def _make_calls(board):  # type: ignore[no-untyped-def]
+    """Make calls of the board's jobs, whoever is free the next, until all are begun."""
+    total = board[TOTAL]
+    while True:
+        number = atomic.add(board, NEXT, 1)
+        if number >= total:
+            return
+        block = board[BLOCKS]
+        while number >= _word_at(block, CALLS):
+            number -= _word_at(block, CALLS)
+            block += 8 * WORDS
+        call(block, number, _word_at(block, MEMBERS))
+        atomic.add(board, FINISHED, 1)
+
+
+@kernel("threads-alone")
+def _alone(blocks):  # type: ignore[no-untyped-def]
+    """Make all calls of jobs; a team is one thread."""
+    for at in range(0, blocks.size, WORDS):
+        for number in range(1 if blocks[at + TEAM] else blocks[at + COUNT]):
+            call(blocks.ctypes.data + 8 * at, number, 1)
+
+
+@kernel("threads-begin")
+def _begin(board, blocks, helpers):  # type: ignore[no-untyped-def]
+    """Put jobs on the board and call helpers; how many of them sleep and have to be woken.
+
+    Teams come first and have no more members than there are threads, so that each member
+    finds a thread that is free while the others wait for it.
+    """
+    teams = 0
+    for at in range(0, blocks.size, WORDS):
+        teams += blocks[at + TEAM]
+    total = 0
+    for at in range(0, blocks.size, WORDS):
+        many = blocks[at + COUNT]
+        if blocks[at + TEAM]:
+            many = min(many, max(1, (helpers + 1) // teams))
+        blocks[at + CALLS] = many
+        blocks[at + MEMBERS] = many if blocks[at + TEAM] else 1
+        total += many
+    board[BLOCKS], board[TOTAL] = blocks.ctypes.data, total
+    board[FINISHED] = 0
+    atomic.store(board, NEXT, 0)
+    asleep = 0
+    for k in range(helpers):
+        mailbox = (k + FIRST) * LINE
+        board[mailbox + 1] = 0
+        while not atomic.replace(board, mailbox, LISTENING, CALLED):
+            if atomic.replace(board, mailbox, ASLEEP, CALLED):
+                board[mailbox + 1] = 1
+                asleep += 1
+                break
+    return asleep
+
+
+@kernel("threads-finish")
+def _finish(board, helpers):  # type: ignore[no-untyped-def]
+    """Take part, and come back when all calls are made and all helpers away from the board."""
+    _make_calls(board)
+    looks = 0
+    while atomic.load(board, FINISHED) < board[TOTAL]:
+        looks = atomic.wait(looks)
+    for k in range(helpers):
+        mailbox = (k + FIRST) * LINE
+        # Who has not come yet need not come any more.
+        if not atomic.replace(board, mailbox, CALLED, ASLEEP):
+            while atomic.load(board, mailbox) == WORKING:
+                looks = atomic.wait(looks)
+
+
+@kernel("threads-serve")
+def _serve(board, mailbox):  # type: ignore[no-untyped-def]
+    """Answer the calls that come, until none has come for a while."""
+    looks = 0
+    while True:
+        state = atomic.load(board, mailbox)
+        if state == CALLED:
+            if atomic.replace(board, mailbox, CALLED, WORKING):
+                _make_calls(board)
+                atomic.store(board, mailbox, LISTENING)
+                looks = 0
+        elif state == ASLEEP:
+            return
+        else:
+            atomic.pause()
+            looks += 1
+            if looks > LINGER and atomic.replace(board, mailbox, LISTENING, ASLEEP):
+                return
+
+
+def _new_board() -> Block:
+    """The words of a board, which stay for good: a helper may look at them as Python ends."""
+    memory = (ctypes.c_int64 * (LINE * (MOST_HELPERS + FIRST)))()
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
+    return np.ctypeslib.as_array(memory)
+
+
+class _Helper:
+    """A thread that makes calls."""
+
+    def __init__(self, board: Block, number: int) -> None:
+        self._board, self._mailbox = board, (number + FIRST) * LINE
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._cpus: frozenset[int] = frozenset()
+        self.serving = False
+        name = f"fastrnn-{number + 1}"
+        self.thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self.thread.start()
+
+    def _live(self) -> None:
+        while True:
+            self._wakes.get()
+            self.serving = True
+            _serve(self._board, self._mailbox)
+            self.serving = False
+
+    def wake(self, cpus: frozenset[int]) -> None:
+        """Have it look for its call, on one of these CPUs if the system can be told."""
+        if cpus and cpus != self._cpus and self.thread.native_id is not None:
+            with contextlib.suppress(OSError):  # forbidden here: slower, not wrong
+                os.sched_setaffinity(self.thread.native_id, cpus)
+            self._cpus = cpus
+        self._wakes.put(None)
 
 
 class _Pool:
     def __init__(self) -> None:
         self.threads = available_cpus()
+        self._closed = False
         self.forget()
 
     def forget(self) -> None:
         """Start anew; what a fork copied has no threads behind it."""
         self._busy = threading.Lock()
+        self._board = _new_board()
         self._helpers: list[_Helper] = []
 
-    def _grow(self, wanted: int) -> None:
+    def close(self) -> None:
+        """Call no helper any more, and wait until they have left compiled code.
+
+        That code is unloaded when Python ends.
+        """
+        self._closed = True
+        end = time.monotonic() + 1
+        while any(helper.serving for helper in self._helpers) and time.monotonic() < end:
+            time.sleep(1e-4)
+
+    def _grow(self, wanted: int) -> int:
         # No new threads, at exit or at the system's limit: then fewer do the work.
         with contextlib.suppress(RuntimeError):
-            while len(self._helpers) < wanted:
-                self._helpers.append(_Helper(len(self._helpers) + 1))
+            while len(self._helpers) < min(wanted, MOST_HELPERS):
+                self._helpers.append(_Helper(self._board, len(self._helpers)))
+        return min(wanted, len(self._helpers))
 
-    def run(self, tasks: Sequence[Task | Team], work: float) -> None:
-        wanted = sum(task.largest if isinstance(task, Team) else 1 for task in tasks)
-        helpers = min(self.threads, wanted) - 1
-        if helpers < 1 or work < MIN_WORK or not self._busy.acquire(blocking=False):
-            for task in tasks:
-                if isinstance(task, Team):
-                    task.task(0, 1, _ALONE)
-                else:
-                    task()
+    def run(self, jobs: Sequence[Job], work: float) -> None:
+        blocks = jobs[0].block if len(jobs) == 1 else np.concatenate([job.block for job in jobs])
+        helpers = 0
+        if self.threads > 1 and work >= MIN_WORK and not self._closed:
+            helpers = min(self.threads, sum(job.largest for job in jobs)) - 1
+        if helpers < 1 or not self._busy.acquire(blocking=False):
+            _alone(blocks)
             return
         try:
-            self._grow(helpers)
-            chosen = self._helpers[:helpers]
-            pieces, barriers = _split(tasks, len(chosen) + 1)
-            waiting, results = deque(pieces), _Results()
-            cpus = _cpus_for_helpers()
+            helpers = self._grow(helpers)
             try:
-                for helper in chosen:
-                    helper.send(waiting, results, cpus)
-                _work_through(waiting, results)
-                errors = [results.get() for _ in pieces]
-            except BaseException:  # an interrupt: this thread's part may never be done
-                waiting.clear()
-                for sync in barriers:
-                    barrier.give_up(sync)
-                raise
+                if _begin(self._board, blocks, helpers):
+                    cpus = _cpus_for_helpers()
+                    for k, helper in enumerate(self._helpers[:helpers]):
+                        if self._board[(k + FIRST) * LINE + 1]:
+                            helper.wake(cpus)
+            finally:  # also after an interrupt: the jobs' memory must outlive their calls
+                _finish(self._board, helpers)
         finally:
             self._busy.release()
-        for error in errors:
-            if error is not None:
-                raise error
-
-
-def _split(
-    tasks: Sequence[Task | Team], threads: int
-) -> tuple[list[Task], list[NDArray[np.int64]]]:
-    """Tasks for so many threads, and the barriers that members of teams meet at.
-
-    Members come first and are no more than the threads, so that each finds a thread that is
-    free while the others wait for it.
-    """
-    teams = [task for task in tasks if isinstance(task, Team)]
-    each = max(1, threads // max(1, len(teams)))
-    members: list[Task] = []
-    barriers = []
-    for team in teams:
-        many = min(team.largest, each)
-        barriers.append(barrier.new())
-        members += [_member(team, member, many, barriers[-1]) for member in range(many)]
-    return members + [task for task in tasks if not isinstance(task, Team)], barriers
-
-
-def _member(team: Team, member: int, members: int, sync: NDArray[np.int64]) -> Task:
-    def work() -> None:
-        try:
-            team.task(member, members, sync)
-        except BaseException:
-            barrier.give_up(sync)
-            raise
-
-    return work
 
 
 _pool = _Pool()
+atexit.register(lambda: _pool.close())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.forget)
 
 
-def run(tasks: Sequence[Task | Team], work: float) -> None:
-    """Run all tasks, `work` multiply-adds together, and come back when they are done."""
-    _pool.run(tasks, work)
+def run(jobs: Sequence[Job], work: float) -> None:
+    """Run all jobs, `work` multiply-adds together, and come back when they are done."""
+    _pool.run(jobs, work)
 
 
 def parts_of(work: float, share: int = 1) -> int:
-    """Tasks worth making of so many multiply-adds, where `share` passes run together."""
+    """Parts worth making of so many multiply-adds, where `share` passes run together."""
     return int(max(1, min(_pool.threads // share, 2 * work // MIN_WORK)))
 
 

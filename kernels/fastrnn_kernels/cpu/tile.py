@@ -11,8 +11,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 from numba import njit
 
+from fastrnn_kernels.cache import named
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.host import REGISTERS
 from fastrnn_kernels.cpu.simd import block, pointer
@@ -20,6 +22,8 @@ from fastrnn_kernels.cpu.simd import block, pointer
 #: Vectors of columns in a panel that belongs to no cell: four feed the multipliers of
 #: every host with as many rows as its registers hold.
 VECTORS = 4
+#: The number 0 for products: Numba compiles a function anew for each constant it is given.
+ZERO = np.int64(0)
 #: Rows of the largest tile that any kernel uses.
 MAX_ROWS = 6
 
@@ -80,7 +84,6 @@ def multiply(vectors: int) -> Callable[..., Any]:
     one, two, three, four, five, six = (block(rows, vectors) for rows in range(1, MAX_ROWS + 1))
     largest = rows_for(vectors)
 
-    @njit(error_model="numpy")
     def choose(  # type: ignore[no-untyped-def]
         rows, out, out_at, out_step, init, init_at, init_step,
         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
@@ -104,12 +107,14 @@ def multiply(vectors: int) -> Callable[..., Any]:
             one(out, out_at, out_step, init, init_at, init_step,
                 a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
 
+    chosen = njit(error_model="numpy")(named(choose, f"{vectors} vectors"))
+
     @njit(forceinline=True, error_model="numpy")
     def product(  # type: ignore[no-untyped-def]
         rows, out, out_at, out_step, init, init_at, init_step,
         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
     ):  # fmt: skip
-        choose(rows, pointer(out), out_at, out_step, pointer(init), init_at, init_step,
+        chosen(rows, pointer(out), out_at, out_step, pointer(init), init_at, init_step,
                pointer(a), pointer(rows_at), rows_first, a_step,
                pointer(panel), panel_at, panel_step, count)  # fmt: skip
 

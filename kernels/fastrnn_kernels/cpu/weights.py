@@ -88,6 +88,8 @@ class Weights:
     w_hr: Array | None = None
     products: str = ""  # the type that products are computed in, if not that of the weights
     _packed: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    #: how passes over batches of some sizes are divided (`plan.py`)
+    plans: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.products:
