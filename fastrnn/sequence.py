@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastrnn.layer import Layer
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
     """The checked arguments of a pass, time first and with a batch axis.
 

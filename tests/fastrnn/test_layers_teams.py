@@ -13,6 +13,7 @@ from fastrnn_kernels.cpu.job import MEMBERS, WORDS
 def teams(monkeypatch):
     """Sets the members of teams, which then take any work, however little."""
     monkeypatch.setattr(threads, "MIN_WORK", 1)
+    monkeypatch.setattr(threads, "WAKING_WORK", 1)
     monkeypatch.setattr(plan, "MIN_STEP_WORK", 0)
     monkeypatch.setattr(plan, "FEW_ROWS", 1 << 30)
     joined = []

@@ -70,17 +70,6 @@ def test_what_waits_is_bounded(monkeypatch):
     assert memory.waiting_bytes() > 0
 
 
-def test_scratch_rows_do_not_overlap():
-    sizes = [5, 0, 100, 17, 40_000]
-    rows = memory.scratch(sizes, FLOAT)
-    assert [row.size for row in rows] == sizes
-    for k, row in enumerate(rows):
-        row[:] = k
-    for k, row in enumerate(rows):
-        assert (row == k).all()
-        assert row.size == 0 or address(row) % memory.CACHE_LINE == 0
-
-
 def test_threads_never_get_the_same_memory():
     wrong = []
 

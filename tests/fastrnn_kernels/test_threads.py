@@ -11,7 +11,7 @@ import pytest
 from fastrnn_kernels.cpu import atomic, barrier, threads
 from fastrnn_kernels.cpu.job import WORDS, _fill, job
 
-ENOUGH = float(threads.MIN_WORK)
+ENOUGH = float(threads.WAKING_WORK)
 
 
 @job("test-count")
@@ -72,8 +72,21 @@ def test_the_calls_of_several_jobs():
 def test_little_work_stays_with_the_caller(monkeypatch):
     monkeypatch.setattr(threads, "_begin", None)
     seen, one = calls(5)
-    threads.run([one], ENOUGH - 1)
+    threads.run([one], threads.MIN_WORK - 1)
     assert np.array_equal(seen, np.ones(5))
+
+
+def test_a_single_call_of_some_work_wakes_nobody_but_calls_in_a_loop_do(monkeypatch):
+    called = []
+    begin = threads._begin
+    monkeypatch.setattr(threads, "_begin", lambda *args: called.append(1) or begin(*args))
+    monkeypatch.setattr(threads, "LINGER_SECONDS", 5.0)
+    monkeypatch.setattr(threads._pool, "_last", -10.0)
+    for k in range(3):
+        seen, one = calls(4, meeting=2 if k else 0)
+        threads.run([one], threads.MIN_WORK)
+        assert len(called) == k
+        assert np.array_equal(seen, np.ones(4))
 
 
 def test_two_callers_at_once():

@@ -14,7 +14,7 @@ from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.barrier import meet
 from fastrnn_kernels.cpu.job import Job, job
 from fastrnn_kernels.cpu.plan import backward_layout
-from fastrnn_kernels.cpu.simd import flat, lanes
+from fastrnn_kernels.cpu.simd import first_on_line, flat, lanes
 from fastrnn_kernels.cpu.tile import (
     VECTORS,
     alternate,
@@ -91,7 +91,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
             # A team does one piece together; other calls do each its own.
             piece, member = (0, number) if members > 1 else (number, 0)
             first, last = pieces[piece, 0], pieces[piece, 1]
-            shared_at, index_at = pieces[piece, 3], pieces[piece, 5]
+            shared_at, index_at = pieces[piece, 3] + first_on_line(scratch), pieces[piece, 5]
             rows = last - first
             longest = lengths[first] if rows > 0 else 0
             phase = 0

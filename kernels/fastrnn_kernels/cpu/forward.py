@@ -17,7 +17,7 @@ from fastrnn_kernels.cpu.barrier import meet
 from fastrnn_kernels.cpu.job import Job, job
 from fastrnn_kernels.cpu.operands import keeper, row_keeper
 from fastrnn_kernels.cpu.plan import own_layout, shared_layout
-from fastrnn_kernels.cpu.simd import flat, lanes
+from fastrnn_kernels.cpu.simd import first_on_line, flat, lanes
 from fastrnn_kernels.cpu.tile import (
     VECTORS,
     ZERO,
@@ -135,7 +135,9 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             if projected:
                 c_first, c_many = p_first * W4, min(P, p_last * W4) - p_first * W4
 
-            line = 64 // x.itemsize
+            line, whole = 64 // x.itemsize, first_on_line(scratch)
+            shared_at += whole
+            own_at += whole
             rest_at, rows_at, full_at, inner_at, _ = shared_parts(
                 rows, N, HU, PU, values, projected, L > 0, line
             )

@@ -37,7 +37,7 @@ _INDEX = ir.IntType(64)
 _SIGNATURE = (types.CPointer(types.int64), types.int64, types.int64)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen ones take longer to make
 class Job:
     """A packed job, and the arrays that its block points into."""
 

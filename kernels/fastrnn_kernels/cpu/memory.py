@@ -10,7 +10,6 @@ import math
 import os
 import threading
 from collections import defaultdict, deque
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -116,12 +115,10 @@ def release() -> int:
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An array that begins on a cache line, as vector loads like it; not initialised."""
+    """An array, not initialised; a large one begins on a cache line."""
     size = math.prod(shape) * dtype.itemsize
     if size < LEAST:
-        memory = np.empty(size + CACHE_LINE, np.uint8)
-        skip = -memory.__array_interface__["data"][0] % CACHE_LINE
-        return np.ndarray(shape, dtype, memory, skip)
+        return np.empty(shape, dtype)
     block = _store.take(_size_class(size))
     address = block.__array_interface__["data"][0]
     interface = {
@@ -133,25 +130,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.asarray(_Lease(_store, block, interface))
 
 
-def flat(array: Array) -> Array:
-    """A C-contiguous array as one row of values, as kernels take it."""
-    return array if array.ndim == 1 else array.reshape(-1)
-
-
 def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """The same, all zeros."""
     array = empty(shape, dtype)
     array.fill(0)
     return array
-
-
-def scratch(sizes: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
-    """Rows of values of these sizes in one piece of memory, each on a cache line."""
-    line = CACHE_LINE // dtype.itemsize
-    whole = [-(-size // line) * line for size in sizes]
-    memory = empty((sum(whole),), dtype)
-    rows, at = [], 0
-    for size, padded in zip(sizes, whole, strict=True):
-        rows.append(memory[at : at + size])
-        at += padded
-    return rows

@@ -31,7 +31,7 @@ SUMS_BYTES = 1 << 18
 #: A team splits the units in place of the rows where a thread would get fewer rows than make
 #: use of its multipliers, or R is so large that each had better keep its own part of it near;
 #: but not where a step has less multiply-adds than waiting for each other costs (measured).
-FEW_ROWS, LARGE_WEIGHTS, MIN_STEP_WORK = 4, 1 << 20, 40_000
+FEW_ROWS, LARGE_WEIGHTS, MIN_STEP_WORK = 4, 1 << 20, 10_000
 #: Rows from which on R is read so seldom that teams gain nothing (measured).
 TEAM_ROWS = 2048
 #: Rows that a piece takes through all steps, at most twice as many.
@@ -105,7 +105,8 @@ class Plan:
 
     def scratch(self) -> tuple[Array, Indices]:
         """Memory for one pass; anything may stand in it."""
-        values = memory.empty((self.scratch_size,), self.dtype)
+        line = CACHE_LINE // self.dtype.itemsize  # kernels begin at the first whole one
+        values = memory.empty((self.scratch_size + line,), self.dtype)
         return values, np.empty(self.indices_size, np.int64)
 
 

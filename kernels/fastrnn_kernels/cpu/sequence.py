@@ -30,7 +30,7 @@ _NOTHING = {
 _NO_RESET = np.empty((0, 0), np.bool_)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Forward:
     """A forward pass: the job that does it, and what the backward pass needs of it."""
 
@@ -108,7 +108,7 @@ def start_forward(
     return Forward(job, plan.work, tape)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Backward:
     """A backward pass through time: its job, then `finish` for the gradients."""
 

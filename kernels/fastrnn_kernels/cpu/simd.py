@@ -152,6 +152,18 @@ def flat(typingctx, array):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def first_on_line(typingctx, array):  # type: ignore[no-untyped-def]
+    """The index of the first value of an array that begins a cache line of 64 bytes."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = data_of(context, builder, signature.args[0], args[0])
+        behind = builder.and_(builder.neg(builder.ptrtoint(data, _INDEX)), _INDEX(63))
+        return builder.udiv(behind, _INDEX(_ITEM_BYTES[signature.args[0].dtype]))
+
+    return types.int64(array), codegen
+
+
+@intrinsic
 def lanes(typingctx, array):  # type: ignore[no-untyped-def]
     """Lanes of a vector register for the array's type, a constant once compiled."""
 

@@ -25,10 +25,12 @@ from fastrnn_kernels.cache import kernel
 from fastrnn_kernels.cpu import atomic
 from fastrnn_kernels.cpu.job import CALLS, COUNT, MEMBERS, TEAM, WORDS, Block, Job, call
 
-#: Multiply-adds below which handing work to another thread costs more than it saves.
-MIN_WORK = 4_000_000
-#: Looks for a call before a helper falls asleep: about 200 µs, as between the calls of a loop.
-LINGER = 20_000
+#: Multiply-adds below which handing work to another thread costs more than it saves, if that
+#: thread listens, and if it has to be woken (measured).
+MIN_WORK, WAKING_WORK = 1_000_000, 4_000_000
+#: Looks for a call before a helper falls asleep, and about how long that is: calls that come
+#: in a loop find it awake.
+LINGER, LINGER_SECONDS = 20_000, 2e-4
 #: Helpers at most: how many mailboxes there are.
 MOST_HELPERS = 254
 
@@ -204,12 +206,15 @@ class _Helper:
             _serve(self._board, self._mailbox)
             self.serving = False
 
-    def wake(self, cpus: frozenset[int]) -> None:
-        """Have it look for its call, on one of these CPUs if the system can be told."""
+    def stay_on(self, cpus: frozenset[int]) -> None:
+        """Run on one of these CPUs from now on, if the system can be told."""
         if cpus and cpus != self._cpus and self.thread.native_id is not None:
             with contextlib.suppress(OSError):  # forbidden here: slower, not wrong
                 os.sched_setaffinity(self.thread.native_id, cpus)
             self._cpus = cpus
+
+    def wake(self) -> None:
+        """Have it look for its call."""
         self._wakes.put(None)
 
 
@@ -224,6 +229,8 @@ class _Pool:
         self._busy = threading.Lock()
         self._board = _new_board()
         self._helpers: list[_Helper] = []
+        self._cpu = -1  # that the last caller ran on
+        self._last = -1.0  # when the last call ended
 
     def close(self) -> None:
         """Call no helper any more, and wait until they have left compiled code.
@@ -242,24 +249,38 @@ class _Pool:
                 self._helpers.append(_Helper(self._board, len(self._helpers)))
         return min(wanted, len(self._helpers))
 
+    def _make_room(self, helpers: int) -> None:
+        """Keep helpers off the CPU that the caller runs on."""
+        self._cpu = _cpu_of_caller()
+        cpus = _cpus_for_helpers()
+        for helper in self._helpers[:helpers]:
+            helper.stay_on(cpus)
+
     def run(self, jobs: Sequence[Job], work: float) -> None:
         blocks = jobs[0].block if len(jobs) == 1 else np.concatenate([job.block for job in jobs])
         helpers = 0
         if self.threads > 1 and work >= MIN_WORK and not self._closed:
             helpers = min(self.threads, sum(job.largest for job in jobs)) - 1
+            # A single call of little work would be done before a helper is awake.
+            if work < WAKING_WORK and time.perf_counter() - self._last > LINGER_SECONDS:
+                helpers = 0
         if helpers < 1 or not self._busy.acquire(blocking=False):
             _alone(blocks)
+            self._last = time.perf_counter()
             return
         try:
             helpers = self._grow(helpers)
+            if _cpu_of_caller() != self._cpu:
+                self._make_room(helpers)
             try:
                 if _begin(self._board, blocks, helpers):
-                    cpus = _cpus_for_helpers()
+                    self._make_room(helpers)
                     for k, helper in enumerate(self._helpers[:helpers]):
                         if self._board[(k + FIRST) * LINE + 1]:
-                            helper.wake(cpus)
+                            helper.wake()
             finally:  # also after an interrupt: the jobs' memory must outlive their calls
                 _finish(self._board, helpers)
+            self._last = time.perf_counter()
         finally:
             self._busy.release()
 
