@@ -203,6 +203,17 @@ class Layer(Recurrent, Generic[State]):
                 parameters[f"weight_hr{suffix}"] = of.w_hr
         return Gradients(self._as_given(call, dx), self._joined(call, d_start), parameters)
 
+    def scratch_bytes(self, T: int, B: int) -> int:
+        """Bytes that a call on T steps of B sequences takes beside its results and the tape.
+
+        That is the most of any layer of the stack, with the number of threads as it is now.
+        It does not grow with T beyond the block of time steps that is computed at a time.
+        """
+        T, B = check.size("T", T, least=0), check.size("B", B, least=0)
+        D = self.directions
+        each = [self._kernels.scratch_bytes(one, T, B, D) for one in self._version.weights]
+        return D * max(each)
+
     def _call(self, x: Any, state: Any, lengths: Any, reset: Any, *, taping: bool) -> Call:
         """Check the arguments of a pass; arrays come out time first and with a batch axis."""
         x = check.floats("input", x, self.dtype, self._owner)

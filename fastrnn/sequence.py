@@ -80,14 +80,14 @@ def run_forward(
             x = x * mask
         masks.append(mask)
         y = kernels.empty((T, B, D * P), layer.dtype)
-        runs = []
+        runs, ends = [], [_of_pass(final, k * D + d) for d in range(D)]
         for d in range(D):
             runs.append(
                 kernels.start_forward(
                     weights[k * D + d],
                     x,
                     *_of_pass(call.states, k * D + d),
-                    *_of_pass(final, k * D + d),
+                    *ends[d],
                     call.rows,
                     y,
                     d * P,
@@ -98,6 +98,9 @@ def run_forward(
                 )
             )
         kernels.run([run.job for run in runs], sum(run.work for run in runs))
+        if len(final) > 2:  # else the passes have written to views of it
+            for d, end in enumerate(ends):
+                _keep(final, k * D + d, *end)
         if taping:
             passes += [run.tape for run in runs]
         x = y

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastrnn import check
 from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn_kernels import cpu
 
 #: What there is to compile: a layer for each cell.
 CELLS: dict[str, Callable[[str], RNN | LSTM | GRU]] = {
@@ -39,6 +40,7 @@ def warmup(
     """
     chosen = [check.choice("cells", cell, list(CELLS)) for cell in (cells or CELLS)]
     types = [check.products_type("dtypes", dtype) for dtype in dtypes]
+    cpu.prepare_threads()
     for dtype in types:
         for cell in chosen:
             layer = CELLS[cell](dtype)

@@ -21,12 +21,12 @@ def address(array):
     return array.__array_interface__["data"][0]
 
 
-def test_arrays_begin_on_a_cache_line():
+def test_large_arrays_begin_on_a_cache_line():
     for size in (1, 5, 1000, memory.LEAST, 3 * memory.LEAST):
         array = memory.empty((size, 2), FLOAT)
         assert array.shape == (size, 2)
         assert array.flags.carray
-        assert address(array) % memory.CACHE_LINE == 0
+        assert array.nbytes < memory.LEAST or address(array) % memory.CACHE_LINE == 0
         array[:] = 1
 
 

@@ -60,3 +60,19 @@ def test_plans_of_whole_batches_are_kept_and_no_more_than_a_few():
     kept = dict(weights.plans)
     layer(np.zeros((99, 2, 2), np.float32))
     assert weights.plans == kept
+
+
+def test_scratch_does_not_grow_with_time():
+    layer = fastrnn.LSTM(8, 96, bidirectional=True, seed=0)
+    before = threads.get_num_threads()
+    try:
+        for many in (1, 2):
+            threads.set_num_threads(many)
+            found = [layer.scratch_bytes(T, 4) for T in (1, 100, 10_000, 1_000_000)]
+            assert 0 < found[0] < found[1] <= found[2] == found[3]
+            states = 2 * 8 * 4 * (3 * 96 + 64) * many
+            assert found[3] < 2 * many * 2 * plan.SUMS_BYTES + states + 200_000
+    finally:
+        threads.set_num_threads(before)
+    with pytest.raises(ValueError, match="T is -1"):
+        layer.scratch_bytes(-1, 4)

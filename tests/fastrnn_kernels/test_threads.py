@@ -121,6 +121,34 @@ def test_members_of_a_team_run_at_the_same_time():
     assert seen.tolist() == [2, 2, 0, 0, 0, 0, 0]
 
 
+def test_an_interrupt_between_calling_and_waking_helpers(monkeypatch):
+    """Members wait for each other, so those that were called must come all the same."""
+    begin = threads._begin
+
+    def interrupted(*arguments):
+        begin(*arguments)
+        raise KeyboardInterrupt
+
+    threading.Event().wait(0.05)  # until helpers sleep
+    seen = np.zeros(2, np.int64)
+    monkeypatch.setattr(threads, "_begin", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        threads.run([team(2, True, seen)], ENOUGH)
+    assert seen.tolist() == [2, 2]
+    monkeypatch.undo()
+    threads.set_num_threads(2)
+    test_members_of_a_team_run_at_the_same_time()
+
+
+def test_a_team_may_run_again():
+    seen = np.zeros(2, np.int64)
+    one = team(2, True, seen)
+    for _ in range(3):
+        seen[:] = 0
+        threads.run([one], ENOUGH)
+        assert seen.tolist() == [2, 2]
+
+
 def test_two_teams_share_the_threads_and_other_calls_follow():
     a, b = np.zeros(2, np.int64), np.zeros(2, np.int64)
     seen, plain = calls(3)

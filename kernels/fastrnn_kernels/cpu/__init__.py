@@ -4,12 +4,14 @@ import fastrnn_kernels.cpu.scalar  # noqa: F401  (registers the CPU's forms of t
 from fastrnn_kernels.cpu.gradients import Gradients
 from fastrnn_kernels.cpu.memory import empty, waiting_bytes
 from fastrnn_kernels.cpu.memory import release as release_memory
+from fastrnn_kernels.cpu.plan import scratch_bytes
 from fastrnn_kernels.cpu.rows import Rows
 from fastrnn_kernels.cpu.sequence import Backward, Forward, start_backward, start_forward
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import (
     available_cpus,
     get_num_threads,
+    prepare_threads,
     run,
     set_num_threads,
 )
@@ -25,8 +27,10 @@ __all__ = [
     "available_cpus",
     "empty",
     "get_num_threads",
+    "prepare_threads",
     "release_memory",
     "run",
+    "scratch_bytes",
     "set_num_threads",
     "start_backward",
     "start_forward",

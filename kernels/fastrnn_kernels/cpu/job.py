@@ -95,7 +95,6 @@ def _pack(typingctx, block, arguments):  # type: ignore[no-untyped-def]
 def _fill(block, count, team, *arguments):  # type: ignore[no-untyped-def]
     block[COUNT] = count
     block[TEAM] = team
-    block[ARRIVALS] = 0
     return _pack(block, arguments)
 
 

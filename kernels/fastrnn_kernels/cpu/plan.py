@@ -115,6 +115,11 @@ def forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
     return _kept(weights, rows, ("forward", share), lambda: _forward_plan(weights, rows, share))
 
 
+def scratch_bytes(weights: Weights, T: int, B: int, share: int) -> int:
+    """Scratch memory of a forward pass over whole sequences, where `share` run together."""
+    return forward_plan(weights, Rows.whole(T, B), share).bytes
+
+
 def backward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
     """The plan of a backward pass, where `share` passes run together."""
     return _kept(weights, rows, ("backward", share), lambda: _backward_plan(weights, rows, share))
@@ -127,14 +132,16 @@ _MOST_KEPT = 64
 def _kept(weights: Weights, rows: Rows, key: tuple[Any, ...], make: Callable[[], Plan]) -> Plan:
     if rows.ragged:
         return make()
-    key = (*key, rows.T, rows.B, threads.get_num_threads())
-    plan = weights.plans.get(key)
+    many = threads.get_num_threads()
+    key = (*key, rows.T, rows.B, many)
+    plan: Plan | None = weights.plans.get(key)
     if plan is None:
-        if len(weights.plans) >= _MOST_KEPT:
-            weights.plans.clear()
-        plan = weights.plans[key] = make()
-    found: Plan = plan
-    return found
+        plan = make()
+        if threads.get_num_threads() == many:  # else it may be one for another number
+            if len(weights.plans) >= _MOST_KEPT:
+                weights.plans.clear()
+            weights.plans[key] = plan
+    return plan
 
 
 def _split(

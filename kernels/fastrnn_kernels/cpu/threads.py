@@ -13,7 +13,9 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from queue import SimpleQueue
 
 import numpy as np
@@ -23,7 +25,7 @@ from numba.extending import intrinsic
 
 from fastrnn_kernels.cache import kernel
 from fastrnn_kernels.cpu import atomic
-from fastrnn_kernels.cpu.job import CALLS, COUNT, MEMBERS, TEAM, WORDS, Block, Job, call
+from fastrnn_kernels.cpu.job import ARRIVALS, CALLS, COUNT, MEMBERS, TEAM, WORDS, Block, Job, call
 
 #: Multiply-adds below which handing work to another thread costs more than it saves, if that
 #: thread listens, and if it has to be woken (measured).
@@ -35,7 +37,7 @@ LINGER, LINGER_SECONDS = 20_000, 2e-4
 MOST_HELPERS = 254
 
 # The board: words that callers and helpers share, those that change on lines of their own.
-# Helper k's mailbox begins at (k + FIRST) * LINE: its state, and whether it has to be woken.
+# Helper k's mailbox is the word at (k + FIRST) * LINE.
 NEXT, FINISHED, BLOCKS, TOTAL = 0, 8, 16, 17
 LINE, FIRST = 16, 2
 #: What a helper does: a caller turns the first two to CALLED, a helper that to WORKING.
@@ -129,6 +131,7 @@ def _begin(board, blocks, helpers):  # type: ignore[no-untyped-def]
             many = min(many, max(1, (helpers + 1) // teams))
         blocks[at + CALLS] = many
         blocks[at + MEMBERS] = many if blocks[at + TEAM] else 1
+        blocks[at + ARRIVALS] = 0
         total += many
     board[BLOCKS], board[TOTAL] = blocks.ctypes.data, total
     board[FINISHED] = 0
@@ -136,10 +139,8 @@ def _begin(board, blocks, helpers):  # type: ignore[no-untyped-def]
     asleep = 0
     for k in range(helpers):
         mailbox = (k + FIRST) * LINE
-        board[mailbox + 1] = 0
         while not atomic.replace(board, mailbox, LISTENING, CALLED):
             if atomic.replace(board, mailbox, ASLEEP, CALLED):
-                board[mailbox + 1] = 1
                 asleep += 1
                 break
     return asleep
@@ -192,7 +193,7 @@ class _Helper:
 
     def __init__(self, board: Block, number: int) -> None:
         self._board, self._mailbox = board, (number + FIRST) * LINE
-        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self.wakes: SimpleQueue[None] = SimpleQueue()
         self._cpus: frozenset[int] = frozenset()
         self.serving = False
         name = f"fastrnn-{number + 1}"
@@ -201,7 +202,7 @@ class _Helper:
 
     def _live(self) -> None:
         while True:
-            self._wakes.get()
+            self.wakes.get()
             self.serving = True
             _serve(self._board, self._mailbox)
             self.serving = False
@@ -213,9 +214,17 @@ class _Helper:
                 os.sched_setaffinity(self.thread.native_id, cpus)
             self._cpus = cpus
 
-    def wake(self) -> None:
-        """Have it look for its call."""
-        self._wakes.put(None)
+
+def prepare_threads() -> None:
+    """Compile what threads run, or load it; a helper must not find it missing when called."""
+    words = types.Array(types.int64, 1, "C")
+    for function, kinds in (
+        (_alone, (words,)),
+        (_begin, (words, words, types.int64)),
+        (_finish, (words, types.int64)),
+        (_serve, (words, types.int64)),
+    ):
+        function.compile(kinds)
 
 
 class _Pool:
@@ -243,6 +252,8 @@ class _Pool:
             time.sleep(1e-4)
 
     def _grow(self, wanted: int) -> int:
+        if not self._helpers:
+            prepare_threads()
         # No new threads, at exit or at the system's limit: then fewer do the work.
         with contextlib.suppress(RuntimeError):
             while len(self._helpers) < min(wanted, MOST_HELPERS):
@@ -264,25 +275,31 @@ class _Pool:
             # A single call of little work would be done before a helper is awake.
             if work < WAKING_WORK and time.perf_counter() - self._last > LINGER_SECONDS:
                 helpers = 0
-        if helpers < 1 or not self._busy.acquire(blocking=False):
+        if helpers < 1 or self._busy.locked():
             _alone(blocks)
             self._last = time.perf_counter()
             return
+        with self._busy:  # an interrupt cannot come between taking this and giving it back
+            self._run_with(self._grow(helpers), blocks)
+
+    def _run_with(self, helpers: int, blocks: Block) -> None:
+        if _cpu_of_caller() != self._cpu:
+            self._make_room(helpers)
+        # Whatever is raised from here on, by a signal's handler at any line: helpers that were
+        # called are woken, each in turn by this one call, and their calls waited for.
+        wakes = map(SimpleQueue.put, [h.wakes for h in self._helpers[:helpers]], repeat(None))
+        asleep = helpers
         try:
-            helpers = self._grow(helpers)
-            if _cpu_of_caller() != self._cpu:
+            asleep = _begin(self._board, blocks, helpers)
+            if asleep:
                 self._make_room(helpers)
-            try:
-                if _begin(self._board, blocks, helpers):
-                    self._make_room(helpers)
-                    for k, helper in enumerate(self._helpers[:helpers]):
-                        if self._board[(k + FIRST) * LINE + 1]:
-                            helper.wake()
-            finally:  # also after an interrupt: the jobs' memory must outlive their calls
-                _finish(self._board, helpers)
-            self._last = time.perf_counter()
         finally:
-            self._busy.release()
+            try:
+                if asleep:
+                    deque(wakes, 0)
+            finally:
+                _finish(self._board, helpers)
+        self._last = time.perf_counter()
 
 
 _pool = _Pool()
