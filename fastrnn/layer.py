@@ -211,8 +211,8 @@ class Layer(Recurrent, Generic[State]):
         """
         T, B = check.size("T", T, least=0), check.size("B", B, least=0)
         D = self.directions
-        each = [self._kernels.scratch_bytes(one, T, B, D) for one in self._version.weights]
-        return D * max(each)
+        each = (self._kernels.scratch_bytes(one, T, B, D) for one in self._version.weights)
+        return D * int(max(each))
 
     def _call(self, x: Any, state: Any, lengths: Any, reset: Any, *, taping: bool) -> Call:
         """Check the arguments of a pass; arrays come out time first and with a batch axis."""
