@@ -13,6 +13,7 @@ from numba import njit
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.barrier import meet
 from fastrnn_kernels.cpu.job import Job, job
+from fastrnn_kernels.cpu.memory import CACHE_LINE
 from fastrnn_kernels.cpu.plan import backward_layout
 from fastrnn_kernels.cpu.simd import first_on_line, flat, lanes
 from fastrnn_kernels.cpu.tile import (
@@ -103,7 +104,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
             u_many, c_many = u_last - u_first, c_last - c_first
 
             rest_at, full_at, inner_at, _ = parts(
-                rows, N, HU, PU, projected, L > 0, 64 // dy.itemsize
+                rows, N, HU, PU, projected, L > 0, CACHE_LINE // dy.itemsize
             )
             dh, d_rest = scratch[shared_at:], scratch[shared_at + rest_at :]
             d_full, d_inner = scratch[shared_at + full_at :], scratch[shared_at + inner_at :]

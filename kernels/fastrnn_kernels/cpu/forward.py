@@ -15,6 +15,7 @@ from numba import njit
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.barrier import meet
 from fastrnn_kernels.cpu.job import Job, job
+from fastrnn_kernels.cpu.memory import CACHE_LINE
 from fastrnn_kernels.cpu.operands import keeper, row_keeper
 from fastrnn_kernels.cpu.plan import own_layout, shared_layout
 from fastrnn_kernels.cpu.simd import first_on_line, flat, lanes
@@ -135,7 +136,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             if projected:
                 c_first, c_many = p_first * W4, min(P, p_last * W4) - p_first * W4
 
-            line, whole = 64 // x.itemsize, first_on_line(scratch)
+            line, whole = CACHE_LINE // x.itemsize, first_on_line(scratch)
             shared_at += whole
             own_at += whole
             rest_at, rows_at, full_at, inner_at, _ = shared_parts(

@@ -7,6 +7,8 @@ take `each` of the results' rows.
 
 from typing import Any
 
+from numba import njit
+
 from fastrnn_kernels.cpu.job import job
 from fastrnn_kernels.cpu.simd import CHUNK, flat, lanes
 from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS, ZERO, copy, multiply, next_rows, rows_for
@@ -23,7 +25,10 @@ INPUT_ROWS = MAX_ROWS * 16
 def weight_scratch(columns: int, lanes: int) -> int:
     """Values of scratch that a call of `weight_gradient` takes, whole cache lines."""
     width = VECTORS * lanes
-    return DEPTH * (SPAN + PADDING) + DEPTH * (-(-columns // width) * width)
+    return DEPTH * (SPAN + PADDING) + DEPTH * ((columns + width - 1) // width * width)
+
+
+_weight_scratch = njit(forceinline=True)(weight_scratch)
 
 
 @job("weight_gradient")
@@ -44,9 +49,8 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
         first, last = number * each, min(number * each + each, M)
         W4 = lanes(b) * VECTORS
         panels = (columns + W4 - 1) // W4
-        rows_size = DEPTH * (SPAN + PADDING)
-        a_rows = scratch[number * (rows_size + panels * DEPTH * W4) :]
-        b_panels = a_rows[rows_size:]
+        a_rows = scratch[number * _weight_scratch(columns, lanes(b)) :]
+        b_panels = a_rows[DEPTH * (SPAN + PADDING) :]
         tile_at = indices[number * MAX_ROWS :]
         start = 0
         while start < rows.size:
