@@ -157,7 +157,7 @@ def kernel(name: str) -> Callable[[Callable[..., Any]], Any]:
 
     def compile_as_kernel(function: Callable[..., Any]) -> Any:
         function = named(function, name)
-        dispatcher = njit(nogil=True, error_model="numpy")(function)
+        dispatcher = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
         if isinstance(dispatcher, Dispatcher):
             announce(dispatcher, name)
         folder = cache_folder()

@@ -9,11 +9,12 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastrnn_kernels.cpu.host import FEATURES
+from fastrnn_kernels.cpu.inlined import inlined
 from fastrnn_kernels.cpu.simd import data_of
 
 #: Looks at a word before a nap: 100 µs and more. That has to be longer than a nap, or one
@@ -116,7 +117,7 @@ def _nap(typingctx):  # type: ignore[no-untyped-def]
     return types.void(), codegen
 
 
-@njit(forceinline=True)
+@inlined
 def wait(looks):  # type: ignore[no-untyped-def]
     """Let a moment pass before the next look, a short nap once there were many; looks so far."""
     pause()

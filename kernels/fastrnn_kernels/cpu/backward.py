@@ -8,19 +8,19 @@ and come afterwards (`products.py`), from d_sums.
 from collections.abc import Callable
 from functools import cache
 
-from numba import njit
-
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.barrier import meet
+from fastrnn_kernels.cpu.inlined import inlined
 from fastrnn_kernels.cpu.job import Job, job
 from fastrnn_kernels.cpu.memory import CACHE_LINE
 from fastrnn_kernels.cpu.plan import backward_layout
 from fastrnn_kernels.cpu.simd import first_on_line, flat, lanes
 from fastrnn_kernels.cpu.tile import (
+    ONE,
     VECTORS,
+    ZERO,
     alternate,
     copy,
-    inlined,
     multiply,
     next_rows,
     rows_for,
@@ -31,7 +31,7 @@ from fastrnn_kernels.cpu.vector import load, load_from_two, load_part, store, st
 _load, _store = load(1), store(1)
 
 
-@njit(forceinline=True)
+@inlined
 def add_part(target, at, source, source_at, many):  # type: ignore[no-untyped-def]
     """Add the first `many` values of `source` to a vector of `target`."""
     (old,) = _load(target, at, 0)
@@ -60,7 +60,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
     store_one, store_rest = store(1), store(N - 1)
     store_sums, store_late = store_part(S - L), store_part(max(1, L))
 
-    parts = njit(forceinline=True)(backward_layout)
+    parts = inlined(backward_layout)
 
     @job(f"{cell.key}-backward")
     def make(arguments):  # type: ignore[no-untyped-def]
@@ -136,7 +136,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                     phase = meet(block, members, phase)
                     for position in range(n_first, n_last):
                         n = alternate(s, position, n_first, n_last)
-                        q = 0
+                        q = ZERO
                         while q < active:
                             m = next_rows(active - q, largest)
                             at = q * HU + n * W4
@@ -145,7 +145,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                                     d_full[at + r * HU + u] = 0
                             product(
                                 m, d_full, at, HU, d_full, at, HU,
-                                dh, dh_at, q, 1, p_panels, n * P * W4, W4, P,
+                                dh, dh_at, q, ONE, p_panels, n * P * W4, W4, P,
                             )  # fmt: skip
                             q += m
                     # Nobody may clear dh before all have read it.
@@ -166,7 +166,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                     phase = meet(block, members, phase)
                     for position in range(n_first, n_last):
                         n = alternate(s, position, n_first, n_last)
-                        q = 0
+                        q = ZERO
                         while q < active:
                             m = next_rows(active - q, largest)
                             at = q * HU + n * W4
@@ -175,7 +175,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                                     d_inner[at + r * HU + u] = 0
                             product(
                                 m, d_inner, at, HU, d_inner, at, HU,
-                                d_sums, row_at, q, 1, late_panels, n * L * H * W4, W4, L * H,
+                                d_sums, row_at, q, ONE, late_panels, n * L * H * W4, W4, L * H,
                             )  # fmt: skip
                             q += m
 
@@ -213,13 +213,13 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
 
                 for position in range(p_first, p_last):
                     n = alternate(s, position, p_first, p_last)
-                    q = 0
+                    q = ZERO
                     while q < active:
                         m = next_rows(active - q, largest)
                         at = q * PU + n * W4
                         product(
                             m, dh, at, PU, dh, at, PU,
-                            d_sums, row_at, q, 1, h_panels, n * E * H * W4, W4, E * H,
+                            d_sums, row_at, q, ONE, h_panels, n * E * H * W4, W4, E * H,
                         )  # fmt: skip
                         q += m
 

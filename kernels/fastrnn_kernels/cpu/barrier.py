@@ -7,10 +7,11 @@ they are not: a member may have lost its CPU.
 from numba import njit
 
 from fastrnn_kernels.cpu import atomic
+from fastrnn_kernels.cpu.inlined import inlined
 from fastrnn_kernels.cpu.job import ARRIVALS
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", no_cfunc_wrapper=True)
 def _meet(block, wanted):  # type: ignore[no-untyped-def]
     atomic.add(block, ARRIVALS, 1)
     looks = 0
@@ -18,7 +19,7 @@ def _meet(block, wanted):  # type: ignore[no-untyped-def]
         looks = atomic.wait(looks)
 
 
-@njit(forceinline=True)
+@inlined
 def meet(block, members, phase):  # type: ignore[no-untyped-def]
     """Wait until all members have come for the next phase; its number."""
     if members > 1:

@@ -10,21 +10,20 @@ their own; members wait for each other once a step, when h is whole.
 from collections.abc import Callable
 from functools import cache
 
-from numba import njit
-
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.barrier import meet
+from fastrnn_kernels.cpu.inlined import inlined
 from fastrnn_kernels.cpu.job import Job, job
 from fastrnn_kernels.cpu.memory import CACHE_LINE
 from fastrnn_kernels.cpu.operands import keeper, row_keeper
 from fastrnn_kernels.cpu.plan import own_layout, shared_layout
 from fastrnn_kernels.cpu.simd import first_on_line, flat, lanes
 from fastrnn_kernels.cpu.tile import (
+    ONE,
     VECTORS,
     ZERO,
     alternate,
     copy,
-    inlined,
     multiply,
     next_rows,
     rows_for,
@@ -77,11 +76,11 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     keep, keep_row = keeper(values), row_keeper(values)
     paired = values == 2
     shared_parts, own_parts = (
-        njit(forceinline=True)(shared_layout),
-        njit(forceinline=True)(own_layout),
+        inlined(shared_layout),
+        inlined(own_layout),
     )
     # Rows of x are read where they are, or rounded to pairs first.
-    rows_of_x = njit(forceinline=True)(
+    rows_of_x = inlined(
         (lambda x, operands, at: operands[at:]) if paired else (lambda x, operands, at: x)
     )
 
@@ -191,13 +190,13 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                             x_at[count] = count * XW
                         count += 1
                 for n in range(n_first, n_last):
-                    q = 0
+                    q = ZERO
                     while q < count:
                         m = next_rows(count - q, largest)
                         at = ((n - n_first) * count + q) * S * U
                         x_product(
                             m, sums, at, S * U, bias, n * G * U, ZERO,
-                            x_rows, x_at, q, 1, x_panels, n * KI * G * U, G * U, KI,
+                            x_rows, x_at, q, ONE, x_panels, n * KI * G * U, G * U, KI,
                         )  # fmt: skip
                         for j in range(A * units):
                             h_part = load_one(h_bias, n * A * U + j * W, 0)
@@ -221,13 +220,13 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                         # The early gates' sums, and the value that the late gates multiply.
                         for position in range(n_first, n_last):
                             n = alternate(s, position, n_first, n_last)
-                            q = 0
+                            q = ZERO
                             while q < active:
                                 m = next_rows(active - q, largest)
                                 at = ((n - n_first) * count + step_at + q) * S * U
                                 h_product(
                                     m, sums, at, S * U, sums, at, S * U,
-                                    h_rows, h_at, q, 1, h_panels, n * KP * E * U, E * U, KP,
+                                    h_rows, h_at, q, ONE, h_panels, n * KP * E * U, E * U, KP,
                                 )  # fmt: skip
                                 for r in range(m):
                                     p = q + r
@@ -248,19 +247,19 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
 
                     for position in range(n_first, n_last):
                         n = alternate(s, position, n_first, n_last)
-                        q = 0
+                        q = ZERO
                         while q < active:
                             m = next_rows(active - q, largest)
                             at = ((n - n_first) * count + step_at + q) * S * U
                             if L > 0:
                                 late_product(
                                     m, work, E * U, S * U, sums, at + E * U, S * U,
-                                    inner, u_at, q, 1, late_panels, n * KH * L * U, L * U, KH,
+                                    inner, u_at, q, ONE, late_panels, n * KH * L * U, L * U, KH,
                                 )  # fmt: skip
                             else:
                                 h_product(
                                     m, work, A * U, S * U, sums, at + A * U, S * U,
-                                    h_rows, h_at, q, 1, h_panels, n * KP * G * U, G * U, KP,
+                                    h_rows, h_at, q, ONE, h_panels, n * KP * G * U, G * U, KP,
                                 )  # fmt: skip
                             for r in range(m):
                                 p = q + r
@@ -301,7 +300,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                         phase = meet(block, members, phase)
                         for position in range(p_first, p_last):
                             n = alternate(s, position, p_first, p_last)
-                            q = 0
+                            q = ZERO
                             while q < active:
                                 m = next_rows(active - q, plain_rows)
                                 at = following + q * PU + n * W4
@@ -310,7 +309,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                         state_h[at + r * PU + u] = 0
                                 plain_product(
                                     m, state_h, at, PU, state_h, at, PU,
-                                    full_h, u_at, q, 1, p_panels, n * KH * W4, W4, KH,
+                                    full_h, u_at, q, ONE, p_panels, n * KH * W4, W4, KH,
                                 )  # fmt: skip
                                 q += m
                         for p in range(active):

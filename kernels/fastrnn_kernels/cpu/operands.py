@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from fastrnn_kernels.cpu.inlined import inlined
 from fastrnn_kernels.cpu.memory import Array
 from fastrnn_kernels.cpu.simd import data_of
 from fastrnn_kernels.cpu.vector import Vector, first_lanes, load_part, store
@@ -61,18 +62,16 @@ def keeper(values: int) -> Any:
     `at` counts values; lanes from `many` on may be anything, or zeros.
     """
     if values == 2:
-        return njit(forceinline=True)(
-            lambda rows, at, many, vector: _store_rounded(rows, at, many, vector)
-        )
+        return inlined(lambda rows, at, many, vector: _store_rounded(rows, at, many, vector))
     store_one = store(1)
-    return njit(forceinline=True)(lambda rows, at, many, vector: store_one(rows, at, 0, (vector,)))
+    return inlined(lambda rows, at, many, vector: store_one(rows, at, 0, (vector,)))
 
 
 def row_keeper(values: int) -> Any:
     """A function `(rows, at, source, source_at, many, lanes)` that stores a whole row."""
     keep = keeper(values)
 
-    @njit(forceinline=True)
+    @inlined
     def keep_row(rows, at, source, source_at, many, lanes):  # type: ignore[no-untyped-def]
         for u in range(0, many, lanes):
             keep(rows, at + u, many - u, load_part(source, source_at + u, many - u))

@@ -7,11 +7,19 @@ take `each` of the results' rows.
 
 from typing import Any
 
-from numba import njit
-
+from fastrnn_kernels.cpu.inlined import inlined
 from fastrnn_kernels.cpu.job import job
 from fastrnn_kernels.cpu.simd import CHUNK, flat, lanes
-from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS, ZERO, copy, multiply, next_rows, rows_for
+from fastrnn_kernels.cpu.tile import (
+    MAX_ROWS,
+    ONE,
+    VECTORS,
+    ZERO,
+    copy,
+    multiply,
+    next_rows,
+    rows_for,
+)
 
 _product = multiply(VECTORS)
 _LARGEST = rows_for(VECTORS)
@@ -28,7 +36,7 @@ def weight_scratch(columns: int, lanes: int) -> int:
     return DEPTH * (SPAN + PADDING) + DEPTH * ((columns + width - 1) // width * width)
 
 
-_weight_scratch = njit(forceinline=True)(weight_scratch)
+_weight_scratch = inlined(weight_scratch)
 
 
 @job("weight_gradient")
@@ -68,7 +76,7 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
                 for k in range(depth):
                     copy(a_rows, k * step, d_sums, rows[start + k] * d_width + d_at + left, span)
                 for n in range(panels):
-                    m = 0
+                    m = ZERO
                     while m < span:
                         tile = next_rows(span - m, _LARGEST)
                         for r in range(tile):
@@ -112,19 +120,19 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
                 a_at[k] = rows[start + k] * width
             for n in range(blocks):
                 here = min(W4, columns - n * W4)
-                q = 0
+                q = ZERO
                 while q < many:
                     m = next_rows(many - q, _LARGEST)
                     row = rows[start + q]
                     if here == W4 and rows[start + q + m - 1] - row == m - 1:
                         _product(
                             m, out, row * columns + n * W4, columns, tile, zeros, ZERO,
-                            d_sums, a_at, q, 1, panels, n * depth * W4, W4, depth,
+                            d_sums, a_at, q, ONE, panels, n * depth * W4, W4, depth,
                         )  # fmt: skip
                     else:
                         _product(
                             m, tile, ZERO, W4, tile, zeros, ZERO,
-                            d_sums, a_at, q, 1, panels, n * depth * W4, W4, depth,
+                            d_sums, a_at, q, ONE, panels, n * depth * W4, W4, depth,
                         )  # fmt: skip
                         for r in range(m):
                             copy(out, rows[start + q + r] * columns + n * W4, tile, r * W4, here)

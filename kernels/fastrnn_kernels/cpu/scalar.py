@@ -13,10 +13,11 @@ tanh(x) = t / (t + 2) with t = e^2x - 1.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from fastrnn_kernels import scalar
+from fastrnn_kernels.cpu.inlined import INLINED, inlined
 from fastrnn_kernels.cpu.vector import (
     absolute,
     copysign,
@@ -27,9 +28,6 @@ from fastrnn_kernels.cpu.vector import (
     times_power_of_two,
     where_at_most,
 )
-
-_INLINED = {"forceinline": True, "error_model": "numpy"}
-_inlined = njit(**_INLINED)
 
 
 class _Format(NamedTuple):
@@ -82,7 +80,7 @@ def _reduced(f: _Format) -> Any:
             high = fma(fma(fma(fma(q9, r, q8), r, q7), r, q6), r, q5)
             return fma(fma(fma(fma(fma(high, r, q4), r, q3), r, q2), r, q1), r, q0)
 
-    q = _inlined(q)
+    q = inlined(q)
 
     def reduced(x):  # type: ignore[no-untyped-def]
         shifted = fma(x, log2_e, shift)
@@ -90,10 +88,10 @@ def _reduced(f: _Format) -> Any:
         r = fma(n, minus_low, fma(n, minus_high, x))
         return fma(r * r, q(r), r), n, shifted
 
-    return _inlined(reduced)
+    return inlined(reduced)
 
 
-@overload(scalar.exp, jit_options=_INLINED)
+@overload(scalar.exp, jit_options=INLINED)
 def _exp(x):  # type: ignore[no-untyped-def]
     f = _format_of(x)
     if f is None:
@@ -110,7 +108,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return exp
 
 
-@overload(scalar.sigmoid, jit_options=_INLINED)
+@overload(scalar.sigmoid, jit_options=INLINED)
 def _sigmoid(x):  # type: ignore[no-untyped-def]
     f = _format_of(x)
     if f is None:
@@ -127,7 +125,7 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
     return sigmoid
 
 
-@overload(scalar.tanh, jit_options=_INLINED)
+@overload(scalar.tanh, jit_options=INLINED)
 def _tanh(x):  # type: ignore[no-untyped-def]
     f = _format_of(x)
     if f is None:
@@ -146,7 +144,7 @@ def _tanh(x):  # type: ignore[no-untyped-def]
     return tanh
 
 
-@overload(scalar.relu, jit_options=_INLINED)
+@overload(scalar.relu, jit_options=INLINED)
 def _relu(x):  # type: ignore[no-untyped-def]
     f = _format_of(x)
     if f is None:
@@ -155,12 +153,12 @@ def _relu(x):  # type: ignore[no-untyped-def]
     return lambda x: where_at_most(x, zero, zero, x)
 
 
-@overload(scalar.where_at_most, jit_options=_INLINED)
+@overload(scalar.where_at_most, jit_options=INLINED)
 def _where_at_most(a, b, then, otherwise):  # type: ignore[no-untyped-def]
     return lambda a, b, then, otherwise: where_at_most(a, b, then, otherwise)
 
 
-@overload(scalar.one, jit_options=_INLINED)
+@overload(scalar.one, jit_options=INLINED)
 def _one(x):  # type: ignore[no-untyped-def]
     f = _format_of(x)
     if f is None:
@@ -169,7 +167,7 @@ def _one(x):  # type: ignore[no-untyped-def]
     return lambda x: like(x, one)
 
 
-@overload(scalar.zero, jit_options=_INLINED)
+@overload(scalar.zero, jit_options=INLINED)
 def _zero(x):  # type: ignore[no-untyped-def]
     f = _format_of(x)
     if f is None:

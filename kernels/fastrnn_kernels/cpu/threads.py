@@ -90,7 +90,7 @@ def _word_at(typingctx, address, at):  # type: ignore[no-untyped-def]
     return types.int64(types.int64, types.int64), codegen
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", no_cfunc_wrapper=True)
 def _make_calls(board):  # type: ignore[no-untyped-def]
     """Make calls of the board's jobs, whoever is free the next, until all are begun."""
     total = board[TOTAL]

@@ -17,13 +17,15 @@ from numba import njit
 from fastrnn_kernels.cache import named
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu.host import REGISTERS
+from fastrnn_kernels.cpu.inlined import inlined
 from fastrnn_kernels.cpu.simd import block, pointer
 
 #: Vectors of columns in a panel that belongs to no cell: four feed the multipliers of
 #: every host with as many rows as its registers hold.
 VECTORS = 4
-#: The number 0 for products: Numba compiles a function anew for each constant it is given.
-ZERO = np.int64(0)
+#: Numbers for products: Numba compiles a function anew for each constant it is given.
+ZERO: Any = np.int64(0)
+ONE: Any = np.int64(1)
 #: Rows of the largest tile that any kernel uses.
 MAX_ROWS = 6
 
@@ -38,12 +40,7 @@ def rows_for(vectors: int) -> int:
     return max(1, min(MAX_ROWS, (REGISTERS - 1) // (vectors + 1)))
 
 
-def inlined(function: Callable[..., Any]) -> Any:
-    """A cell's function for the CPU, its code put into the loop over units."""
-    return njit(forceinline=True, error_model="numpy")(getattr(function, "py_func", function))
-
-
-@njit(forceinline=True)
+@inlined
 def copy(target: Any, target_at: int, source: Any, source_at: int, count: int) -> None:
     """Copy `count` values between two rows of memory, as one vector loop."""
     to = target[target_at : target_at + count]
@@ -52,13 +49,13 @@ def copy(target: Any, target_at: int, source: Any, source_at: int, count: int) -
         to[u] = origin[u]
 
 
-@njit(forceinline=True)
+@inlined
 def time_of(length: int, step: int, reverse: bool) -> int:
     """The time of a sequence's step: the reverse direction begins at its own end."""
     return length - 1 - step if reverse else step
 
 
-@njit(forceinline=True)
+@inlined
 def alternate(turn: int, position: int, first: int, last: int) -> int:
     """The position from the front in even turns and from the back in odd ones.
 
@@ -68,7 +65,7 @@ def alternate(turn: int, position: int, first: int, last: int) -> int:
     return position if turn % 2 == 0 else first + last - 1 - position
 
 
-@njit(forceinline=True)
+@inlined
 def next_rows(left: int, largest: int) -> int:
     """Rows of the next tile, so that the last two are of like size."""
     if left <= largest:
@@ -107,9 +104,9 @@ def multiply(vectors: int) -> Callable[..., Any]:
             one(out, out_at, out_step, init, init_at, init_step,
                 a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
 
-    chosen = njit(error_model="numpy")(named(choose, f"{vectors} vectors"))
+    chosen = njit(error_model="numpy", no_cfunc_wrapper=True)(named(choose, f"{vectors} vectors"))
 
-    @njit(forceinline=True, error_model="numpy")
+    @inlined
     def product(  # type: ignore[no-untyped-def]
         rows, out, out_at, out_step, init, init_at, init_step,
         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 from fastrnn_kernels.cpu.host import FEATURES, VECTOR_BYTES
+from fastrnn_kernels.cpu.inlined import inlined
 from fastrnn_kernels.cpu.simd import data_of, fused_multiply_add, lanes_of, suffix_of
 
 _INDEX = ir.IntType(64)
@@ -282,7 +283,6 @@ def store(count: int) -> Callable[..., Any]:
 def load_from_two(first: int, second: int) -> Any:
     """A function `(a, a_at, a_step, b, b_at, b_step)`: vectors of a, then of b, as one tuple."""
     load_a, load_b = load(first), load(second)
-    inlined = njit(forceinline=True)
     if not first:
         return inlined(lambda a, a_at, a_step, b, b_at, b_step: load_b(b, b_at, b_step))
     if not second:
