@@ -8,12 +8,17 @@
 Names, arguments, gate order and the layout of states are those of `torch.nn`.
 """
 
+from fastrnn import jit
 from fastrnn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.device import Device, devices, get_num_threads, release_memory, set_num_threads
 from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.linear import Linear
+from fastrnn.sequential import Sequential
+from fastrnn.snapshot import Snapshot
+from fastrnn.stream import Stream
 from fastrnn.tape import Gradients, Tape
 from fastrnn.warmup import warmup
-from fastrnn.weights.safetensors import load
+from fastrnn.weights import load
 
 __version__ = "0.1.0"
 
@@ -25,11 +30,16 @@ __all__ = [
     "GRUCell",
     "Gradients",
     "LSTMCell",
+    "Linear",
     "RNNCell",
+    "Sequential",
+    "Snapshot",
+    "Stream",
     "Tape",
     "__version__",
     "devices",
     "get_num_threads",
+    "jit",
     "load",
     "release_memory",
     "set_num_threads",

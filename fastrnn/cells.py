@@ -1,22 +1,23 @@
 """The cells: one time step of RNN, LSTM and GRU."""
 
-from collections.abc import Mapping
-from typing import Any, Generic
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from fastrnn import check
 from fastrnn.check import Array
 from fastrnn.parameters import Recurrent
+from fastrnn.streamable import LayerState, Streamable
 from fastrnn.tape import Gradients, State, Tape
 from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cpu import Weights
+from fastrnn_kernels.cpu import Stage, Weights, cell_stage
 from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
 from fastrnn_kernels.lstm import LSTM
 from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
 
 
-class RecurrentCell(Recurrent, Generic[State]):
+class RecurrentCell(Recurrent, Streamable[State]):
     """One step of a recurrent layer. Use RNNCell, LSTMCell or GRUCell.
 
     Without the batch axis (unbatched input) B falls out of every shape.
@@ -94,6 +95,16 @@ class RecurrentCell(Recurrent, Generic[State]):
         return Gradients(
             dx, self._joined(found.start_h, found.start_rest, tape.batched), parameters
         )
+
+    def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+        return [cell_stage(self._version.weights[0], batch_size, weights)]
+
+    def _join_layers(self, layers: Iterator[LayerState]) -> State:
+        h, rest = next(layers)
+        return self._joined(h.copy(), rest.copy(), True)
+
+    def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
+        return [self._states(name, state, batch_size, True)]
 
     def _step(self, x: Any, state: Any, *, taping: bool) -> tuple[State, Any, bool]:
         x = check.floats("input", x, self.dtype, self._owner)

@@ -1,8 +1,8 @@
 """What RNN, LSTM and GRU share: a stack of layers over whole sequences."""
 
 import warnings
-from collections.abc import Mapping
-from typing import Any, Generic
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,12 +10,13 @@ from fastrnn import check
 from fastrnn.check import Array
 from fastrnn.parameters import Recurrent
 from fastrnn.sequence import Call, run_backward, run_forward
+from fastrnn.streamable import LayerState, Streamable
 from fastrnn.tape import Gradients, State, Tape
+from fastrnn_kernels.cpu import Stage, Weights, cell_stage
 from fastrnn_kernels.cpu import Tape as Pass
-from fastrnn_kernels.cpu import Weights
 
 
-class Layer(Recurrent, Generic[State]):
+class Layer(Recurrent, Streamable[State]):
     """A stack of recurrent layers of one kind. Use RNN, LSTM or GRU.
 
     D is 2 if bidirectional, else 1; P, the width of h, is H, or proj_size where that is
@@ -213,6 +214,28 @@ class Layer(Recurrent, Generic[State]):
         D = self.directions
         each = (self._kernels.scratch_bytes(one, T, B, D) for one in self._version.weights)
         return D * int(max(each))
+
+    def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+        if self.bidirectional:
+            raise ValueError(
+                f"{self._owner} is bidirectional and cannot stream: its reverse direction "
+                "begins at the end of a sequence"
+            )
+        return [cell_stage(one, batch_size, weights) for one in self._version.weights]
+
+    def _join_layers(self, layers: Iterator[LayerState]) -> State:
+        parts = [next(layers) for _ in range(self.num_layers)]
+        h = np.stack([h for h, _ in parts])
+        rest = np.stack([rest for _, rest in parts], axis=1)
+        return (h, *rest) if len(rest) else h  # type: ignore[return-value]
+
+    def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
+        h, *rest = self._states(name, state, batch_size, True)
+        none = np.empty((0, batch_size, self.hidden_size), self.dtype)
+        return [
+            (h[k], np.stack([one[k] for one in rest]) if rest else none)
+            for k in range(self.num_layers)
+        ]
 
     def _call(self, x: Any, state: Any, lengths: Any, reset: Any, *, taping: bool) -> Call:
         """Check the arguments of a pass; arrays come out time first and with a batch axis."""

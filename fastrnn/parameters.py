@@ -1,4 +1,4 @@
-"""Named parameters of a layer or a cell: drawn, read, changed, copied, kept."""
+"""Named parameters of a module: drawn, read, changed, copied, kept."""
 
 import math
 import os
@@ -25,15 +25,14 @@ class _Version:
     """The parameters between two changes, and the kernels' weights made from them."""
 
     values: Mapping[str, Array]
-    weights: tuple[Weights, ...]
+    weights: tuple[Weights, ...] = ()
 
 
 #: Attributes that may be changed, and what they must be.
 _CHECKED = {"dropout": check.probability, "batch_first": check.flag}
 
-#: All layers and cells, to renew their locks in a forked child: there, the thread that held
-#: one is gone.
-_ALIVE: "weakref.WeakSet[Recurrent]" = weakref.WeakSet()
+#: All modules, to renew their locks in a forked child: there, the thread that held one is gone.
+_ALIVE: "weakref.WeakSet[Module]" = weakref.WeakSet()
 
 
 def _renew_locks() -> None:
@@ -45,16 +44,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-class Recurrent(ABC):
-    """What layers and cells share: sizes, parameters by torch's names, a device.
+class Module(ABC):
+    """What layers, cells and linear layers share: parameters by torch's names, a device.
 
     The parameters' arrays are never written: `update` puts new ones in their place. So a
     pass that runs, and a tape that waits, keep the weights they began with, and threads
     may share a layer.
     """
 
-    input_size: int
-    hidden_size: int
     bias: bool
     _shapes: dict[str, Shape]
     _version: _Version
@@ -63,6 +60,7 @@ class Recurrent(ABC):
     _FIXED = frozenset(
         {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"}
         | {"dtype", "products", "device", "nonlinearity", "reset_after"}
+        | {"in_features", "out_features", "activation"}
     )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -101,12 +99,12 @@ class Recurrent(ABC):
         _ALIVE.add(self)
 
     def _draw(self, seed: Any) -> None:
-        """Draw every parameter from U(-1/√H, 1/√H), as torch does."""
+        """Draw every parameter from U(-b, b) as torch does, b = 1/√H, or 1/√I if linear."""
         try:
             generator = np.random.default_rng(seed)
         except (TypeError, ValueError) as error:
             raise type(error)(f"seed is {seed!r}, which NumPy refuses: {error}") from None
-        bound = 1 / np.sqrt(self.hidden_size)
+        bound = 1 / np.sqrt(self._fan)
         size = sum(map(math.prod, self._shapes.values())) * self.dtype.itemsize
         try:
             if size > sys.maxsize:
@@ -117,8 +115,7 @@ class Recurrent(ABC):
             }
         except (ValueError, MemoryError):
             raise MemoryError(
-                f"input_size={self.input_size}, hidden_size={self.hidden_size} make parameters "
-                f"of {size:,} bytes, more than there is room for"
+                f"{self!r} has parameters of {size:,} bytes, more than there is room for"
             ) from None
         self._bind(values)
         self._seed_dropout(generator)
@@ -146,16 +143,16 @@ class Recurrent(ABC):
 
     @property
     @abstractmethod
-    def _cell(self) -> Cell:
-        """The kernels' cell."""
+    def _fan(self) -> int:
+        """What the bound of the parameters' first values follows from."""
 
     @abstractmethod
     def _configure(self, *args: Any, **kwargs: Any) -> None:
         """Check the arguments and fix the parameters' shapes; draw nothing."""
 
-    @abstractmethod
     def _make_weights(self, values: Mapping[str, Array]) -> tuple[Weights, ...]:
-        """The kernels' weights, layer-major, then direction."""
+        """The kernels' weights, layer-major, then direction; none if not recurrent."""
+        return ()
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -167,7 +164,7 @@ class Recurrent(ABC):
         self = cls.__new__(cls)
         self._configure(**config)
         self._seed_dropout(np.random.default_rng())
-        self._version = _Version({}, ())
+        self._version = _Version({})
         self.load_state_dict(values)
         return self
 
@@ -263,3 +260,19 @@ class Recurrent(ABC):
         self._renew_lock()
         self._kernels = kernels_for(self.device)
         self._bind(values)
+
+
+class Recurrent(Module):
+    """A module of recurrent cells."""
+
+    input_size: int
+    hidden_size: int
+
+    @property
+    @abstractmethod
+    def _cell(self) -> Cell:
+        """The kernels' cell."""
+
+    @property
+    def _fan(self) -> int:
+        return self.hidden_size

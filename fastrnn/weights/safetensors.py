@@ -9,30 +9,28 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fastrnn.device import kernels_for
-from fastrnn.parameters import Recurrent
+from fastrnn.parameters import Module
+from fastrnn.sequential import Sequential
 from fastrnn_kernels.files import write_whole
 
 _KEY = "fastrnn"
 _FORMAT = 1
 
 
-def _classes() -> dict[str, type[Recurrent]]:
+def _classes() -> dict[str, type[Module | Sequential]]:
     """The classes that a file may name."""
-    from fastrnn import cells, layers
+    from fastrnn import sequential
 
-    kinds: list[type[Recurrent]] = [layers.RNN, layers.LSTM, layers.GRU]
-    kinds += [cells.RNNCell, cells.LSTMCell, cells.GRUCell]
-    return {kind.__name__: kind for kind in kinds}
+    return {**sequential.classes(), "Sequential": Sequential}
 
 
-def save(module: Recurrent, path: str | os.PathLike[str]) -> None:
-    """Write a layer or a cell; the file appears whole or not at all."""
+def save(module: Module | Sequential, path: str | os.PathLike[str]) -> None:
+    """Write a module; the file appears whole or not at all."""
     from safetensors.numpy import save as serialize
 
     kind = next((name for name, known in _classes().items() if isinstance(module, known)), None)
     if kind is None:
-        raise TypeError(f"{type(module).__name__} is no layer or cell of fastrnn")
+        raise TypeError(f"{type(module).__name__} is no module of fastrnn")
     config = {name: value for name, value in module.config().items() if name != "device"}
     description = {"format": _FORMAT, "class": kind, "config": config}
     data = serialize(module.state_dict(), {_KEY: json.dumps(description)})
@@ -46,17 +44,14 @@ def _path(path: Any) -> Path:
         raise TypeError(f"path is {path!r}, wanted a path") from None
 
 
-def load(path: str | os.PathLike[str], *, device: str = "auto") -> Any:
-    """Read the layer or cell that `save` wrote, for a device.
+def load(path: str, device: str = "auto") -> Any:
+    """Read the module that `save` wrote, for a device.
 
-    Raises FileNotFoundError or another OSError if the file cannot be read, ValueError if
-    it is cut short, is no safetensors file, holds no model of fastrnn, or does not fit
-    its own description, RuntimeError if the device cannot be used.
+    Raises OSError if the file cannot be read, ValueError if it is cut short, is no
+    safetensors file, holds no model of fastrnn, or does not fit its own description.
     """
     from safetensors import SafetensorError, safe_open
 
-    kernels_for(device)
-    path = str(_path(path))
     with open(path, "rb"):  # safetensors' own error for this does not say which file
         pass
     try:
@@ -77,7 +72,8 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Any:
     kind = _classes().get(name) if isinstance(name, str) else None
     if kind is None or not isinstance(config, dict):
         raise ValueError(f"file {path!r} describes no class of fastrnn: {name!r}")
-    layers = config.get("num_layers", 1)
+    layers = len(config["modules"]) if isinstance(config.get("modules"), list) else 1
+    layers = config.get("num_layers", layers)
     if not isinstance(layers, int) or layers > len(tensors):
         raise ValueError(f"file {path!r} has num_layers={layers!r} and {len(tensors)} tensors")
     try:

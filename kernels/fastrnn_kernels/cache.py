@@ -152,12 +152,15 @@ def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return function
 
 
-def kernel(name: str) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function without the GIL and keep it on disk under a name of its own."""
+def kernel(name: str, *, for_c: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function without the GIL and keep it on disk under a name of its own.
+
+    for_c: with a way in for C, whose address `c_address` tells.
+    """
 
     def compile_as_kernel(function: Callable[..., Any]) -> Any:
         function = named(function, name)
-        dispatcher = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+        dispatcher = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=not for_c)(function)
         if isinstance(dispatcher, Dispatcher):
             announce(dispatcher, name)
         folder = cache_folder()
@@ -166,3 +169,19 @@ def kernel(name: str) -> Callable[[Callable[..., Any]], Any]:
         return dispatcher
 
     return compile_as_kernel
+
+
+def c_address(dispatcher: Any, kinds: tuple[Any, ...]) -> int:
+    """The address of a kernel for these types of arguments, as a C function."""
+    dispatcher.compile(kinds)
+    result = dispatcher.overloads[kinds]
+    address: int = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+    return address
+
+
+def native_address(dispatcher: Any, kinds: tuple[Any, ...]) -> int:
+    """The address of a kernel for these types of arguments, as Numba's own code calls it."""
+    dispatcher.compile(kinds)
+    result = dispatcher.overloads[kinds]
+    address: int = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    return address

@@ -5,6 +5,7 @@ from fastrnn_kernels.cpu.gradients import Gradients
 from fastrnn_kernels.cpu.memory import empty, waiting_bytes
 from fastrnn_kernels.cpu.memory import release as release_memory
 from fastrnn_kernels.cpu.plan import scratch_bytes
+from fastrnn_kernels.cpu.program import Program, Stage, cell_stage, linear_stage
 from fastrnn_kernels.cpu.rows import Rows
 from fastrnn_kernels.cpu.sequence import Backward, Forward, start_backward, start_forward
 from fastrnn_kernels.cpu.tape import Tape
@@ -21,12 +22,16 @@ __all__ = [
     "Backward",
     "Forward",
     "Gradients",
+    "Program",
     "Rows",
+    "Stage",
     "Tape",
     "Weights",
     "available_cpus",
+    "cell_stage",
     "empty",
     "get_num_threads",
+    "linear_stage",
     "prepare_threads",
     "release_memory",
     "run",

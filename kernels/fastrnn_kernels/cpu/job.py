@@ -25,7 +25,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastrnn_kernels.cache import kernel
+from fastrnn_kernels.cache import kernel, native_address
 from fastrnn_kernels.cpu.simd import data_of
 
 ENTRY, COUNT, TEAM, CALLS, MEMBERS, ARRIVALS, ARGUMENTS = 0, 1, 2, 3, 4, 16, 32
@@ -34,7 +34,8 @@ WORDS = 512
 
 Block = NDArray[np.int64]
 _INDEX = ir.IntType(64)
-_SIGNATURE = (types.CPointer(types.int64), types.int64, types.int64)
+#: Of the functions that calls are made of: a block, a number, members.
+SIGNATURE = (types.CPointer(types.int64), types.int64, types.int64)
 
 
 @dataclass(slots=True, eq=False)  # frozen ones take longer to make
@@ -136,12 +137,9 @@ def job(name: str) -> Callable[[Callable[[Any], Any]], Callable[..., Job]]:
         def entry(arguments: tuple[Any, ...]) -> int:
             kinds = tuple(numba.typeof(value) for value in arguments)
             run = kernel(f"{name}-{_tag(kinds):x}")(make(_unpacker(kinds)))
-            run.compile(_SIGNATURE)
-            (result,) = run.overloads.values()
             kept.append(run)
-            address: int = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-            entries[_tag(kinds)] = address
-            return address
+            entries[_tag(kinds)] = native_address(run, SIGNATURE)
+            return entries[_tag(kinds)]
 
         def prepare(count: int, team: bool, *arguments: Any) -> Job:
             block = np.empty(WORDS, np.int64)
@@ -164,11 +162,11 @@ def call(typingctx, block, number, members):  # type: ignore[no-untyped-def]
         words = builder.inttoptr(block, _INDEX.as_pointer())
         entry = builder.load(builder.gep(words, [_INDEX(ENTRY)]))
         convention = context.call_conv
-        kind = convention.get_function_type(types.void, _SIGNATURE)
+        kind = convention.get_function_type(types.void, SIGNATURE)
         function = builder.inttoptr(entry, kind.as_pointer())
         # Jobs raise nothing, so the status says nothing.
         values = [words, number, members]
-        convention.call_function(builder, function, types.void, _SIGNATURE, values)
+        convention.call_function(builder, function, types.void, SIGNATURE, values)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen

@@ -8,8 +8,10 @@ size gets it. At most LIMIT bytes wait; what is beyond goes back to the system.
 
 import math
 import os
+import sys
 import threading
 from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,8 +39,9 @@ class _Lease:
         self._store, self._block = store, block
         self.__array_interface__ = interface
 
-    def __del__(self) -> None:
-        self._store.give(self._block)
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ending():  # what it would need may be gone then
+            self._store.give(self._block)
 
 
 class _Store:
@@ -135,3 +138,17 @@ def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     array = empty(shape, dtype)
     array.fill(0)
     return array
+
+
+def on_line(array: Array) -> Array:
+    """The array, or a copy, that begins on a cache line.
+
+    What kernels read a vector at a time has to: else each read of 64 bytes takes two.
+    """
+    if array.ctypes.data % CACHE_LINE == 0:
+        return array
+    raw = np.empty(array.nbytes + CACHE_LINE, np.uint8)
+    first = -raw.ctypes.data % CACHE_LINE
+    copy = raw[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

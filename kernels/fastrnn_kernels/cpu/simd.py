@@ -110,13 +110,20 @@ def _fetch(builder: Any, pointer: Any) -> None:
     builder.call(function, [builder.bitcast(pointer, cgutils.voidptr_t), read, keep, data])
 
 
-def _unroll(builder: Any, branch: Any) -> None:
+def unroll(builder: Any, branch: Any) -> None:
     """Have the loop of a backward branch unrolled UNROLLED times."""
     module = builder.module
     option = module.add_metadata(["llvm.loop.unroll.count", ir.Constant(ir.IntType(32), UNROLLED)])
     loop = ir.MDValue(module, [option], name=str(len(module.metadata)))
     loop.operands = (loop, option)  # LLVM knows a loop's metadata by their naming themselves
     branch.set_metadata("llvm.loop", loop)
+
+
+def splat(builder: Any, value: Any, kind: ir.VectorType) -> Any:
+    """A vector with one value in every lane."""
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _INDEX(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    return builder.shuffle_vector(one, one, zeros)
 
 
 @intrinsic
@@ -251,9 +258,7 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
             splats = []
             for r in range(rows):
                 value = builder.load(builder.gep(row[r], [a_at]))
-                one = builder.insert_element(ir.Constant(factors, ir.Undefined), value, _INDEX(0))
-                zeros = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
-                splats.append(builder.shuffle_vector(one, one, zeros))
+                splats.append(splat(builder, value, factors))
             new = list(sums)
             for v in range(vectors):
                 pointer = vector_at(panel, builder.add(p_at, _INDEX(v * width)), factors)
@@ -268,7 +273,7 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
             for phi, value in zip(sums, new, strict=True):
                 phi.add_incoming(value, builder.block)
             again = builder.icmp_signed("<", following, end)
-            _unroll(builder, builder.cbranch(again, product_loop, add_up))
+            unroll(builder, builder.cbranch(again, product_loop, add_up))
 
             builder.position_at_end(add_up)
             parts = []

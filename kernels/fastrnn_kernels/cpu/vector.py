@@ -15,7 +15,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 
 from fastrnn_kernels.cpu.host import FEATURES, VECTOR_BYTES
 from fastrnn_kernels.cpu.inlined import inlined
-from fastrnn_kernels.cpu.simd import data_of, fused_multiply_add, lanes_of, suffix_of
+from fastrnn_kernels.cpu.simd import data_of, fused_multiply_add, lanes_of, splat, suffix_of
 
 _INDEX = ir.IntType(64)
 #: Whether one instruction scales by powers of two.
@@ -51,17 +51,11 @@ def _common(*kinds: types.Type) -> types.Type | None:
     return vectors.pop()
 
 
-def _splat(builder: Any, value: Any, kind: ir.VectorType) -> Any:
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _INDEX(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
-    return builder.shuffle_vector(first, first, zeros)
-
-
 def _widened(context: Any, builder: Any, kind: Any, value: Any, to: types.Type) -> Any:
     """An operand as the type of the result: a number beside a vector fills one."""
     if kind == to or not isinstance(to, Vector):
         return value
-    return _splat(builder, context.cast(builder, value, kind, to.dtype), context.get_value_type(to))
+    return splat(builder, context.cast(builder, value, kind, to.dtype), context.get_value_type(to))
 
 
 def _define(function: Any, compute: Callable[..., Any], operands: int) -> None:
@@ -222,7 +216,7 @@ def first_lanes(builder: Any, count: int, many: Any) -> Any:
     number = ir.IntType(32)
     numbers = ir.VectorType(number, count)
     lane = ir.Constant(numbers, list(range(count)))
-    return builder.icmp_signed("<", lane, _splat(builder, builder.trunc(many, number), numbers))
+    return builder.icmp_signed("<", lane, splat(builder, builder.trunc(many, number), numbers))
 
 
 def load(count: int) -> Callable[..., Any]:

@@ -8,8 +8,9 @@ import numpy as np
 
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import memory
+from fastrnn_kernels.cpu.formats import BF16, FULL, stored
 from fastrnn_kernels.cpu.host import VECTOR_BYTES
-from fastrnn_kernels.cpu.memory import Array
+from fastrnn_kernels.cpu.memory import Array, on_line
 from fastrnn_kernels.cpu.operands import VALUES, paired
 from fastrnn_kernels.cpu.tile import VECTORS, vectors_per_gate
 
@@ -36,7 +37,7 @@ def _gate_panels(weights: Array, gates: list[int], H: int, U: int) -> Array:
     return panels
 
 
-def _plain_panels(matrix: Array) -> Array:
+def plain_panels(matrix: Array) -> Array:
     """(K, N) -> [column block][K][4 vectors], columns padded with zeros."""
     K, N = matrix.shape
     width = VECTORS * lanes_of(matrix.dtype)
@@ -131,7 +132,15 @@ class Weights:
 
     def forward(self) -> ForwardPanels:
         """Packed for the forward kernel, when first asked for."""
-        return self._kept("forward", self._pack_forward)
+
+        def operands(name: str, panels: Array, K: int, width: int) -> Array:
+            return paired(panels, K, width) if VALUES[self.products] > 1 else panels
+
+        return self._kept("forward", lambda: self._pack_forward(operands))
+
+    def stream(self, weights: str) -> tuple[Array, ...]:
+        """Packed for a stream, when first asked for, in the order of `CellStage.SLOTS`."""
+        return self._kept(f"stream {weights}", lambda: self._pack_stream(weights))
 
     def backward(self) -> BackwardPanels:
         """Packed for the backward kernels, when first asked for."""
@@ -145,7 +154,22 @@ class Weights:
         panels: _Panels = self._packed[name]
         return panels
 
-    def _pack_forward(self) -> ForwardPanels:
+    def _pack_stream(self, weights: str) -> tuple[Array, ...]:
+        scales: dict[str, Array] = {}
+
+        def operands(name: str, panels: Array, K: int, width: int) -> Array:
+            panels, scales[name] = stored(panels, K, width, weights)
+            return panels
+
+        if weights == (BF16 if VALUES[self.products] > 1 else FULL):
+            panels = self.forward()
+        else:
+            panels = self._pack_forward(operands)
+        parts = panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection
+        none = np.empty(0, self.dtype)
+        return *parts, *(scales.get(name, none) for name in ("x", "h", "late", "projection"))
+
+    def _pack_forward(self, operands: Callable[[str, Array, int, int], Array]) -> ForwardPanels:
         cell, H, dtype = self.cell, self.hidden_size, self.dtype
         U = vectors_per_gate(cell) * lanes_of(dtype)
         nothing = np.empty(0, dtype)
@@ -159,24 +183,23 @@ class Weights:
         x_gates, h_gates = self.rows_of(cell.x_gates), self.rows_of(early)
         late, apart_gates = self.rows_of(cell.late), self.rows_of(cell.apart)
 
-        def operands(panels: Array, K: int, width: int) -> Array:
-            return paired(panels, K, width) if VALUES[self.products] > 1 else panels
-
-        def of_gates(matrix: Array, gates: list[int]) -> Array:
+        def of_gates(name: str, matrix: Array, gates: list[int]) -> Array:
             panels = _gate_panels(matrix, gates, H, U)
-            return operands(panels, matrix.shape[1], len(gates) * U)
+            return on_line(operands(name, panels, matrix.shape[1], len(gates) * U))
 
         none = np.empty(0, self.operand_dtype)
         projection = none
         if self.w_hr is not None:
             width = VECTORS * lanes_of(dtype)
-            projection = operands(_plain_panels(self.w_hr.T), H, width)
+            projection = on_line(operands("projection", plain_panels(self.w_hr.T), H, width))
         return ForwardPanels(
-            x=of_gates(self.w_ih, x_gates),
-            bias=_gate_panels(bias[:, None], x_gates, H, U),
-            h=of_gates(self.w_hh, h_gates),
-            h_bias=_gate_panels(b_hh[:, None], apart_gates, H, U) if apart_gates else nothing,
-            late=of_gates(self.w_hh, late) if late else none,
+            x=of_gates("x", self.w_ih, x_gates),
+            bias=on_line(_gate_panels(bias[:, None], x_gates, H, U)),
+            h=of_gates("h", self.w_hh, h_gates),
+            h_bias=on_line(_gate_panels(b_hh[:, None], apart_gates, H, U))
+            if apart_gates
+            else nothing,
+            late=of_gates("late", self.w_hh, late) if late else none,
             projection=projection,
         )
 
@@ -185,8 +208,8 @@ class Weights:
         early = cell.h_gates[: len(cell.gates) - len(cell.late)]
         nothing = np.empty(0, self.dtype)
         return BackwardPanels(
-            x=_plain_panels(self._rows(self.w_ih, cell.x_gates)),
-            h=_plain_panels(self._rows(self.w_hh, early)),
-            late=_plain_panels(self._rows(self.w_hh, cell.late)) if cell.late else nothing,
-            projection=nothing if self.w_hr is None else _plain_panels(self.w_hr),
+            x=plain_panels(self._rows(self.w_ih, cell.x_gates)),
+            h=plain_panels(self._rows(self.w_hh, early)),
+            late=plain_panels(self._rows(self.w_hh, cell.late)) if cell.late else nothing,
+            projection=nothing if self.w_hr is None else plain_panels(self.w_hr),
         )

@@ -1,0 +1,204 @@
+"""Models as C: an object file, a header, and libraries, without Python at run time."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastrnn import check
+from fastrnn.streamable import Streamable, storage
+
+#: Features of the levels of the x86 psABI.
+_X86 = ["sse2"]
+_X86_V2 = [*_X86, "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt"]
+_X86_V3 = [*_X86_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"]
+_X86_V4 = [*_X86_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]
+_ARM = platform.machine().lower() in ("aarch64", "arm64")
+#: What code is made for: LLVM's name of the processor, and the features that its vectors want.
+_CPUS: dict[str, tuple[str, list[str]]] = {
+    **({"generic": ("generic", ["neon"])} if _ARM else {}),
+    **({} if _ARM else {"generic": ("x86-64", _X86), "x86-64-v2": ("x86-64-v2", _X86_V2)}),
+    **({} if _ARM else {"x86-64-v3": ("x86-64-v3", _X86_V3), "x86-64-v4": ("x86-64-v4", _X86_V4)}),
+    "wasm32": ("generic", []),
+}
+#: The same, and the machine that exports.
+CPUS = ("host", *_CPUS)
+
+#: Identifiers that are none, in C and in C++.
+_WORDS = """
+asm auto bool break case catch char class const continue default delete do double else enum explicit
+extern false float for friend goto if inline int long mutable namespace new operator private
+protected public register restrict return short signed sizeof static struct switch template this
+throw true try typedef typename union unsigned using virtual void volatile while
+"""
+_KEYWORDS = frozenset(_WORDS.split())
+
+_HEADER = """\
+/* {model}
+   as a stream of C's, made by fastrnn {version} for {cpu}.
+
+   A stream's state is memory of the caller's: {name}_state_size() bytes, aligned to 8, put to
+   its beginning by {name}_reset. Functions return 0, or 1 if a pointer is NULL, or 2 if the
+   state was never reset. Streams with states of their own may run in threads of their own. */
+
+#ifndef {guard}_H
+#define {guard}_H
+
+#include <stddef.h>
+
+#define {guard}_INPUT_SIZE {inputs}
+#define {guard}_OUTPUT_SIZE {outputs}
+#define {guard}_STATE_SIZE {state}
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* Bytes of a state. */
+size_t {name}_state_size(void);
+
+/* Begin anew, from a state of zeros. */
+int {name}_reset(void *state);
+
+/* One step: x of {inputs} values, y of {outputs}. */
+int {name}_step(void *state, const {number} *x, {number} *y);
+
+/* Steps one after the other: x of steps * {inputs} values, y of steps * {outputs}. */
+int {name}_block(void *state, const {number} *x, {number} *y, size_t steps);
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""
+
+
+def export(
+    model: Streamable[Any],
+    folder: str | os.PathLike[str],
+    *,
+    name: str = "model",
+    cpu: str = "host",
+    weights: str | None = None,
+) -> list[Path]:
+    """Write a model as an object file and a C header, and as libraries where tools are found.
+
+    folder: where, made if it is not there. name: of the files, and what the functions' names
+    begin with. cpu: what the code is for: "host", "generic" (the least of this kind of
+    machine), on x86 "x86-64-v2" to "-v4", "wasm32".
+
+    weights: how they are stored, as `stream` has it.
+
+    A stream of one row; its weights stand in the code. Returns the files: name.o and name.h,
+    libname.a where `ar` is found, and a shared library where a C compiler is.
+
+    Raises ValueError for a name that is no C identifier, an unknown cpu, a model that cannot
+    stream; OSError where the files cannot be written.
+    """
+    check.choice("cpu", cpu, CPUS)
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"name is {name!r}, wanted a C identifier")
+    if name in _KEYWORDS:
+        raise ValueError(f"name is {name!r}: {name!r} is a word of C's or C++'s")
+    if not isinstance(model, Streamable):
+        raise TypeError(f"model is a {type(model).__name__}, wanted one that streams")
+    stored = storage(model, weights)
+    model._stages(1, stored)  # raises what there is to say
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "model.safetensors"
+        model.save(source)  # type: ignore[attr-defined]
+        # In a process of its own, whose vectors are as wide as the target's.
+        command = [
+            sys.executable,
+            "-m",
+            "fastrnn.export",
+            str(source),
+            str(folder),
+            name,
+            cpu,
+            stored,
+        ]
+        done = subprocess.run(
+            command, env=_environment(cpu), capture_output=True, text=True, check=False
+        )
+    if done.returncode != 0:
+        raise RuntimeError(f"the code could not be emitted: {done.stderr.strip()[-2000:]}")
+    files = [folder / f"{name}.o", folder / f"{name}.h"]
+    return files + ([] if cpu == "wasm32" else _libraries(folder, name))
+
+
+def _environment(cpu: str) -> dict[str, str]:
+    """That of a process whose host is the target, as far as vectors go."""
+    environment = dict(os.environ)
+    if cpu != "host":
+        environment["NUMBA_CPU_NAME"] = "generic"
+        environment["NUMBA_CPU_FEATURES"] = ",".join(f"+{name}" for name in _CPUS[cpu][1])
+    return environment
+
+
+def _target(cpu: str) -> Any:
+    import llvmlite.binding as llvm
+
+    from fastrnn_kernels.cpu import host
+    from fastrnn_kernels.cpu.objects import Target
+
+    if cpu == "host":
+        features = ",".join(f"+{name}" for name in sorted(host.FEATURES))
+        return Target(llvm.get_process_triple(), host.NAME, features)
+    if cpu == "wasm32":
+        return Target("wasm32-unknown-unknown", "generic", "+simd128")
+    return Target(llvm.get_process_triple(), _CPUS[cpu][0], "")
+
+
+def _libraries(folder: Path, name: str) -> list[Path]:
+    """The object file as a static and a shared library, where there are tools for it."""
+    suffix = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+    static, shared = folder / f"lib{name}.a", folder / f"lib{name}{suffix}"
+    found = []
+    commands = [(static, "ar", ["rcs", static.name, f"{name}.o"])]
+    for compiler in ("cc", "gcc", "clang"):
+        commands.append((shared, compiler, ["-shared", "-o", shared.name, f"{name}.o"]))
+    for file, tool, arguments in commands:
+        program = shutil.which(tool)
+        if program is None or file in found:
+            continue
+        file.unlink(missing_ok=True)
+        if subprocess.run([program, *arguments], cwd=folder, capture_output=True).returncode == 0:
+            found.append(file)
+    return found
+
+
+def _emit(arguments: Sequence[str]) -> None:
+    """Write the object file and the header; what the process of its own does."""
+    import llvmlite.binding as llvm
+
+    import fastrnn
+    from fastrnn_kernels.cpu.objects import emit
+    from fastrnn_kernels.files import write_whole
+
+    source, folder, name, cpu, stored = arguments
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    model = fastrnn.load(source)
+    stages = model._stages(1, stored)
+    code, state = emit(stages, name, _target(cpu))
+    header = _HEADER.format(
+        model=repr(model).replace("*/", "* /"), version=fastrnn.__version__, cpu=cpu, name=name,
+        guard=name.upper(), inputs=stages[0][0].I, outputs=stages[-1][0].out_size, state=state,
+        number="double" if model.dtype == "float64" else "float",
+    )  # fmt: skip
+    write_whole(Path(folder) / f"{name}.h", header.encode())
+    write_whole(Path(folder) / f"{name}.o", code)
+
+
+if __name__ == "__main__":
+    _emit(sys.argv[1:])

@@ -1,0 +1,125 @@
+"""Streams inside of your own compiled functions.
+
+    handle = stream.handle
+
+    @njit(nogil=True)
+    def process(handle, samples, outputs):
+        for t in range(len(samples)):
+            fastrnn.jit.step(handle, samples[t], outputs[t])
+
+A handle is a named tuple of arrays. Nothing here allocates, raises or takes Python's lock. One
+handle serves one thread at a time; nothing checks that here.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import overload
+
+from fastrnn.check import Array
+from fastrnn_kernels.cpu.address import address_of
+from fastrnn_kernels.cpu.call import INPUTS, OUTPUTS, ROWS, run_steps
+from fastrnn_kernels.cpu.program import HEADER
+
+#: What the functions return: done, or whose shape is wrong.
+DONE, WRONG_INPUT, WRONG_OUTPUT = 0, 1, 2
+
+
+class Handle(NamedTuple):
+    """A stream for compiled code: its block, which keeps all else alive, and its memory."""
+
+    words: Array
+    memory: Array
+
+
+def step(handle: Handle, x: Array, y: Array) -> int:
+    """One step: x (I,) to y (O,) with batch size 1, else x (B, I) to y (B, O).
+
+    Arrays are C-contiguous and of the stream's float type, or it does not compile. Returns
+    DONE (0), or WRONG_INPUT or WRONG_OUTPUT for another shape, without a step then.
+    """
+    return _step(handle, x, y)  # type: ignore[no-any-return]
+
+
+def block(handle: Handle, X: Array, Y: Array) -> int:
+    """T steps: X (T, I) to Y (T, O), or X (T, B, I) to Y (T, B, O); else as `step`."""
+    return _block(handle, X, Y)  # type: ignore[no-any-return]
+
+
+def reset(handle: Handle) -> None:
+    """Begin anew, all rows from states of zeros."""
+    _reset(handle)
+
+
+def _check_handle(handle: Any) -> None:
+    if getattr(handle, "instance_class", None) is not Handle:
+        raise TypingError(f"handle is of type {handle}, wanted the handle of a stream")
+
+
+def _check_array(name: str, array: Any, handle: Any, ndims: tuple[int, ...]) -> None:
+    dtype = handle.types[1].dtype
+    wanted = f"a C-contiguous array of {dtype} with {' or '.join(map(str, ndims))} axes"
+    if not isinstance(array, types.Array):
+        raise TypingError(f"{name} is of type {array}, wanted {wanted}")
+    if array.dtype != dtype or array.layout != "C" or array.ndim not in ndims:
+        raise TypingError(f"{name} is {array}, wanted {wanted}")
+
+
+@overload(step, inline="never")
+def _overload_step(handle, x, y):  # type: ignore[no-untyped-def]
+    _check_handle(handle)
+    _check_array("x", x, handle, (1, 2))
+    _check_array("y", y, handle, (x.ndim,))
+    single = x.ndim == 1
+
+    def run(handle, x, y):  # type: ignore[no-untyped-def]
+        words = handle.words
+        rows = 1 if single else x.shape[0]
+        if rows != words[ROWS] or x.shape[-1] != words[INPUTS]:
+            return WRONG_INPUT
+        if x.size * words[OUTPUTS] != y.size * words[INPUTS] or y.shape[-1] != words[OUTPUTS]:
+            return WRONG_OUTPUT
+        run_steps(address_of(words), address_of(x), address_of(y), 1)
+        return DONE
+
+    return run
+
+
+@overload(block, inline="never")
+def _overload_block(handle, X, Y):  # type: ignore[no-untyped-def]
+    _check_handle(handle)
+    _check_array("X", X, handle, (2, 3))
+    _check_array("Y", Y, handle, (X.ndim,))
+    single = X.ndim == 2
+
+    def run(handle, X, Y):  # type: ignore[no-untyped-def]
+        words = handle.words
+        rows = 1 if single else X.shape[1]
+        if rows != words[ROWS] or X.shape[-1] != words[INPUTS]:
+            return WRONG_INPUT
+        if Y.shape[:-1] != X.shape[:-1] or Y.shape[-1] != words[OUTPUTS]:
+            return WRONG_OUTPUT
+        run_steps(address_of(words), address_of(X), address_of(Y), X.shape[0])
+        return DONE
+
+    return run
+
+
+@overload(reset, inline="never")
+def _overload_reset(handle):  # type: ignore[no-untyped-def]
+    _check_handle(handle)
+
+    def run(handle):  # type: ignore[no-untyped-def]
+        memory = handle.memory
+        for at in range(HEADER // memory.itemsize, memory.size):
+            memory[at] = 0
+
+    return run
+
+
+# The same from Python, where there is no hurry.
+_step = numba.njit(lambda handle, x, y: step(handle, x, y))
+_block = numba.njit(lambda handle, X, Y: block(handle, X, Y))
+_reset = numba.njit(lambda handle: reset(handle))

@@ -1,0 +1,217 @@
+"""Signals in files and pipes, read and written a few steps at a time.
+
+NumPy's .npy (T, I) or (T,); .csv, a step to a line; .wav, PCM of 8 to 32 bits, channels as
+inputs, full scale as 1; and "-", the standard input or output, as CSV.
+"""
+
+import contextlib
+import io
+import os
+import sys
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastrnn.check import Array
+
+#: Formats by the suffix of a file's name.
+SUFFIXES = (".npy", ".csv", ".wav")
+PIPE = "-"
+
+
+class SignalError(ValueError):
+    """What is wrong with a signal's file, by its name."""
+
+
+def _suffix(path: str) -> str:
+    if path == PIPE:
+        return ".csv"
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise SignalError(f"file {path!r} is none of {', '.join(SUFFIXES)}")
+    return suffix
+
+
+class Reader:
+    """A signal of `width` values a step.
+
+    Attributes:
+        steps: how many there are, None where only their end will tell.
+        rate: steps a second, if the file knows.
+        bytes_per_sample: of a .wav file, else None.
+    """
+
+    def __init__(self, path: str, width: int, dtype: np.dtype[Any]) -> None:
+        """Open a file, or "-"; SignalError for what is no signal of this width."""
+        self.path, self.width, self.dtype = path, width, dtype
+        self.steps: int | None = None
+        self.rate: float | None = None
+        self.bytes_per_sample: int | None = None
+        self._open: Any = None
+        suffix = _suffix(path)
+        if suffix == ".npy":
+            self._array = self._npy()
+            self.steps = len(self._array)
+        elif suffix == ".wav":
+            try:
+                self._open = wave.open(path, "rb")  # noqa: SIM115
+            except (wave.Error, EOFError) as error:
+                raise SignalError(f"file {path!r} is no PCM of WAV: {error}") from None
+            self.steps, self.rate = self._open.getnframes(), float(self._open.getframerate())
+            self.bytes_per_sample = self._open.getsampwidth()
+            self._check(self._open.getnchannels(), "channels")
+        elif path == PIPE:
+            self._open = sys.stdin
+        else:
+            self._open = open(path, encoding="utf-8-sig")  # noqa: SIM115
+        self._suffix = suffix
+
+    def _check(self, width: int, what: str) -> None:
+        if width != self.width:
+            raise SignalError(
+                f"file {self.path!r} has {width} {what}, the model takes {self.width}"
+            )
+
+    def _npy(self) -> Array:
+        try:
+            array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise SignalError(f"file {self.path!r} is no whole .npy file: {error}") from None
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+            raise SignalError(f"file {self.path!r} holds no numbers")
+        if array.ndim == 1:
+            array = array[:, None]
+        if array.ndim != 2:
+            raise SignalError(f"file {self.path!r} has shape {array.shape}, wanted (T, I) or (T,)")
+        self._check(array.shape[1], "columns")
+        return array
+
+    def blocks(self, many: int) -> Iterator[Array]:
+        """The signal in arrays (steps, width) of `many` steps, the last of fewer."""
+        if self._suffix == ".npy":
+            for t in range(0, len(self._array), many):
+                yield np.ascontiguousarray(self._array[t : t + many], self.dtype)
+        elif self._suffix == ".wav":
+            yield from self._wav_blocks(many)
+        else:
+            yield from self._csv_blocks(many)
+
+    def _wav_blocks(self, many: int) -> Iterator[Array]:
+        size = self.bytes_per_sample or 0
+        while data := self._open.readframes(many):
+            whole = np.frombuffer(data, np.uint8)
+            samples = whole[: whole.size // (size * self.width) * size * self.width]
+            parts = samples.reshape(-1, size)
+            if size == 1:  # without a sign there, and only there
+                values = parts[:, 0].astype(np.float64) - 128
+            else:
+                padded = np.zeros((len(parts), 4), np.uint8)
+                padded[:, 4 - size :] = parts
+                values = padded.view("<i4")[:, 0].astype(np.float64) / 2.0 ** (32 - 8 * size)
+            scaled = values / 2.0 ** (8 * size - 1)
+            yield np.ascontiguousarray(scaled.reshape(-1, self.width), self.dtype)
+
+    def _csv_blocks(self, many: int) -> Iterator[Array]:
+        rows: list[list[float]] = []
+        for number, line in enumerate(self._open, 1):
+            if not line.strip():
+                continue
+            try:
+                row = [float(field) for field in line.split(",")]
+            except ValueError:
+                raise SignalError(
+                    f"file {self.path!r}, line {number}: {line.strip()[:60]!r} is no row of numbers"
+                ) from None
+            if len(row) != self.width:
+                raise SignalError(
+                    f"file {self.path!r}, line {number} has {len(row)} values, "
+                    f"the model takes {self.width}"
+                )
+            rows.append(row)
+            if len(rows) == many:
+                yield np.array(rows, self.dtype)
+                rows.clear()
+        if rows:
+            yield np.array(rows, self.dtype)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._open is not None and self.path != PIPE:
+            self._open.close()
+
+
+class Writer:
+    """A signal that is being written; a file appears whole, at `finish`, or not at all."""
+
+    def __init__(
+        self,
+        path: str,
+        width: int,
+        dtype: np.dtype[Any],
+        rate: float | None = None,
+        bytes_per_sample: int = 2,
+    ) -> None:
+        """Begin a file, or the standard output; rate and bytes are for .wav."""
+        self.path, self._suffix = path, _suffix(path)
+        self._part = f"{path}.{os.getpid()}.part"
+        self._blocks: list[Array] = []
+        self._open: Any = None
+        self._empty = np.zeros((0, width), dtype)
+        self._bytes = bytes_per_sample
+        if path == PIPE:
+            self._open = sys.stdout
+        elif self._suffix == ".csv":
+            self._open = open(self._part, "w", encoding="utf-8")  # noqa: SIM115
+        elif self._suffix == ".wav":
+            self._open = wave.open(self._part, "wb")  # noqa: SIM115
+            self._open.setnchannels(width)
+            self._open.setsampwidth(bytes_per_sample)
+            self._open.setframerate(rate or 44_100)
+        else:
+            open(self._part, "wb").close()  # whether it can be written is known now
+
+    def write(self, block: Array) -> None:
+        """Add an array (steps, width)."""
+        if self._suffix == ".npy":
+            self._blocks.append(block.copy())
+        elif self._suffix == ".wav":
+            self._open.writeframesraw(self._pcm(block))
+        else:
+            text = io.StringIO()
+            np.savetxt(
+                text, block, fmt="%.9g" if block.dtype == np.float32 else "%.17g", delimiter=","
+            )
+            self._open.write(text.getvalue())
+            if self.path == PIPE:
+                self._open.flush()  # who reads the pipe wants the step now
+
+    def _pcm(self, block: Array) -> bytes:
+        full = 2.0 ** (8 * self._bytes - 1)
+        values = np.clip(np.rint(np.nan_to_num(block.astype(np.float64)) * full), -full, full - 1)
+        if self._bytes == 1:
+            return (values + 128).astype(np.uint8).tobytes()
+        parts = values.astype("<i4").reshape(-1, 1).view(np.uint8)
+        return np.ascontiguousarray(parts[:, : self._bytes]).tobytes()
+
+    def finish(self) -> None:
+        """Put the file in its place."""
+        if self.path == PIPE:
+            return
+        if self._suffix == ".npy":
+            with open(self._part, "wb") as file:
+                np.save(file, np.concatenate(self._blocks) if self._blocks else self._empty)
+        else:
+            self._open.close()
+        os.replace(self._part, self.path)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        if self.path == PIPE:
+            return
+        if self._open is not None:
+            self._open.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._part)

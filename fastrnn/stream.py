@@ -1,0 +1,349 @@
+"""Streams: a model one step at a time, its state kept between the calls."""
+
+import ctypes
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Generic
+
+import numpy as np
+
+from fastrnn import check
+from fastrnn.check import Array
+from fastrnn.jit import Handle
+from fastrnn.snapshot import Snapshot
+from fastrnn.streamable import LayerState, Streamable, fingerprint, storage
+from fastrnn.tape import State
+from fastrnn_kernels import cpu
+from fastrnn_kernels.cpu import Program, call
+from fastrnn_kernels.cpu.formats import FULL
+from fastrnn_kernels.cpu.job import COUNT, Job
+
+#: Multiply-adds of a step up to which it keeps Python's lock: to give it up and get it back
+#: takes as long as some thousand of them, and a thread that computes in Python may keep it
+#: for milliseconds.
+KEEPS_LOCK = 100_000
+#: Multiply-adds of a step from which other threads share it, if they listen (measured).
+SHARED_WORK = 300_000
+
+
+class CFunction:
+    """A C function `int step(void *state, const T *x, T *y)`, T the stream's float type.
+
+    x is (B, I) and y (B, O), contiguous; `state` is the `address` of a stream. It returns 0,
+    or 1 if one of them is NULL.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.address = call.step_address()
+        self._dtype = dtype
+
+    @property
+    def ctypes(self) -> Any:
+        """The function for ctypes, which takes addresses, or pointers to its numbers."""
+        number = ctypes.c_float if self._dtype == np.float32 else ctypes.c_double
+        pointer = ctypes.POINTER(number)
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, pointer, pointer)
+        return kind(self.address)
+
+
+class _Owner:
+    """A stream's block for whoever holds an array of it, with all that the block points to."""
+
+    def __init__(self, block: Array, keeps: Sequence[Any]) -> None:
+        self.block, self.keeps = block, list(keeps)
+        self.__array_interface__ = block.__array_interface__
+
+
+class _Use:
+    """The use of a stream by one thread; another one is refused meanwhile."""
+
+    def __init__(self, block: Array) -> None:
+        self._block = block
+
+    def __enter__(self) -> None:
+        if not call.take(self._block):
+            raise RuntimeError(
+                "another thread is using this stream: one stream serves one thread at a time"
+            )
+
+    def __exit__(self, *error: object) -> None:
+        self._block[call.BUSY] = 0
+
+
+#: All streams: what a fork interrupts in other threads is not in use in the child.
+_ALIVE: "weakref.WeakSet[Stream[Any]]" = weakref.WeakSet()
+
+
+def _free_all() -> None:
+    for stream in list(_ALIVE):
+        stream._block[call.BUSY] = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_all)
+
+
+class Stream(Generic[State]):
+    """A model that takes one step, or a block of steps, at a time, and keeps its state.
+
+    Made by `layer.stream(batch_size)`. Step by step or in blocks of any sizes, its outputs
+    are the same bit for bit; denormal numbers count as zeros. Threads may have a stream each
+    over one model; one stream serves one thread at a time, and refuses a second.
+
+    Attributes:
+        model: what it was made from.
+        batch_size, input_size, output_size: B, I, O.
+        dtype: the float type of all its arrays.
+        weights: how its weights are stored.
+    """
+
+    def __init__(
+        self, model: Streamable[State], batch_size: int = 1, *, weights: str | None = None
+    ) -> None:
+        """As `model.stream(batch_size, weights=weights)`."""
+        self.model = model
+        self.batch_size = B = check.size("batch_size", batch_size)
+        self.dtype: np.dtype[Any] = model.dtype
+        self._storage = storage(model, weights)
+        self.weights = str(self.dtype) if self._storage == FULL else self._storage
+        stages = model._stages(B, self._storage)
+        work = sum(stage.work for stage, _ in stages)
+        self._members = cpu.get_num_threads() if work >= SHARED_WORK else 1
+        self._program = program = Program.of(stages, self._members > 1)
+        self.input_size = I = program.stages[0].I
+        self.output_size = O = program.stages[-1].out_size
+        self._block = block = call.new_block(B, I, O, self.dtype)
+        self._memory = program.new_memory()
+        self._owner = _Owner(block, [program, self._memory])
+        self._words: Array = np.asarray(self._owner)
+        block[call.MEMORY] = self._memory.ctypes.data
+        block[call.KEEPS_LOCK] = program.work <= KEEPS_LOCK
+        block[COUNT], block[call.SHARED] = self._members, self._members > 1
+        self._job = Job(block, ())
+        self._fast: Callable[[Any, Any], bool | None] = call.caller(self._words)
+        self._y = np.zeros((O,) if B == 1 else (B, O), self.dtype)
+        self._y_row = self._y.reshape(B, O)
+        self._taken = np.zeros(B, np.bool_)
+        self._use(program)
+        _ALIVE.add(self)
+
+    def _use(self, program: Program) -> None:
+        self._block[call.PROGRAM] = program.table.ctypes.data
+        self._program, self._parameters = program, self.model.parameters
+        self._model: str | None = None  # its fingerprint, once it is needed
+
+    def step(self, x: Any, out: Array | None = None) -> Array:
+        """One step.
+
+        x (B, I), or (I,) of a stream of batch size 1: the input, in the stream's float type.
+        out: takes the output, in place of the stream's own array; C-contiguous.
+
+        Returns the output (B, O), or (O,), which is the same array each time: it is valid
+        until the next call. Raises TypeError or ValueError for wrong arguments, RuntimeError
+        if another thread is just using the stream; its state is as before then.
+        """
+        y = self._y if out is None else out
+        done = self._fast(x, y)
+        if done:
+            return y
+        if done is None:  # checked and taken; the team's turn
+            try:
+                cpu.run([self._job], self._program.work)
+            finally:
+                self._block[call.BUSY] = 0
+            return y
+        return self._step(x, out)
+
+    def _step(self, x: Any, out: Any) -> Array:
+        """A step of what is not laid out as compiled code takes it."""
+        B, I, O = self.batch_size, self.input_size, self.output_size
+        given = check.floats("input", x, self.dtype, "this stream")
+        wanted = f"(B, I) = {(B, I)}" + (f" or (I,) = {(I,)}" if B == 1 else "")
+        if given.shape != (B, I) and not (B == 1 and given.shape == (I,)):
+            raise ValueError(f"input has shape {given.shape}, wanted {wanted}")
+        if out is None and given.ndim > self._y.ndim and self._fast(x, self._y_row):
+            return self._y_row
+        shape = (O,) if given.ndim == 1 else (B, O)
+        y = self._y.reshape(shape) if out is None else self._checked_out(out, shape)
+        self._run(check.ready(given), y, 1)
+        return y
+
+    def block(self, X: Any, out: Array | None = None) -> Array:
+        """Some steps, all of them without Python's lock.
+
+        X (T, B, I), or (T, I) of a stream of batch size 1; out: takes the outputs (T, B, O),
+        or (T, O); C-contiguous.
+
+        Returns the outputs, a new array if `out` is None. Raises as `step`.
+        """
+        B, I, O = self.batch_size, self.input_size, self.output_size
+        given = check.floats("input", X, self.dtype, "this stream")
+        wanted = f"(T, B, I) = (T, {B}, {I})" + (f" or (T, I) = (T, {I})" if B == 1 else "")
+        if given.shape[1:] != (B, I) and not (B == 1 and given.shape[1:] == (I,)):
+            raise ValueError(f"input has shape {given.shape}, wanted {wanted}")
+        T = given.shape[0]
+        shape = (T, O) if given.ndim == 2 else (T, B, O)
+        y = np.empty(shape, self.dtype) if out is None else self._checked_out(out, shape)
+        x = check.ready(given)
+        if out is not None and np.may_share_memory(x, y) and x.ctypes.data != y.ctypes.data:
+            x = x.copy()  # outputs would overwrite inputs yet to come
+        self._run(x, y, T)
+        return y
+
+    def _checked_out(self, out: Any, shape: tuple[int, ...]) -> Array:
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out is a {type(out).__name__}, wanted a NumPy array")
+        check.shaped("out", out, self.dtype, shape, "the output's", "this stream")
+        if not out.flags.carray:
+            raise ValueError("out is not C-contiguous, aligned and writeable, as it has to be")
+        return out
+
+    def _run(self, x: Array, y: Array, steps: int) -> None:
+        block = self._block
+        with _Use(block):
+            block[call.X], block[call.Y] = x.ctypes.data, y.ctypes.data
+            block[call.STEPS] = steps
+            cpu.run([self._job], self._program.work * steps)
+
+    def reset(self, rows: Any = None) -> None:
+        """Begin anew, from states of zeros.
+
+        rows: numbers of the rows that do, all if None. Raises TypeError or ValueError for
+        what is no row.
+        """
+        if rows is None:
+            chosen: Any = slice(None)
+        else:
+            chosen = np.atleast_1d(check.array("rows", rows))
+            if chosen.size == 0:
+                return
+            if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
+                raise TypeError(f"rows is {rows!r}, wanted numbers of rows")
+            wrong = chosen[(chosen < 0) | (chosen >= self.batch_size)]
+            if wrong.size:
+                raise ValueError(f"rows holds {wrong[0]}, wanted 0 to {self.batch_size - 1}")
+        with _Use(self._block):
+            for h, rest in self._program.states(self._memory):
+                h[chosen] = 0
+                rest[:, chosen] = 0
+
+    @property
+    def state(self) -> State:
+        """The state, a copy, laid out as the model's own calls take it; setting None sets zeros."""
+        with _Use(self._block):
+            return self.model._join_layers(iter(self._program.states(self._memory)))
+
+    @state.setter
+    def state(self, state: State | None) -> None:
+        self._set("state", self.model._split_layers("state", state, self.batch_size))
+
+    def _set(self, name: str, layers: Sequence[LayerState]) -> None:
+        with _Use(self._block):
+            own = self._program.states(self._memory)
+            for (h, rest), (new_h, new_rest) in zip(own, layers, strict=True):
+                h[...] = new_h
+                rest[...] = new_rest
+
+    def snapshot(self) -> Snapshot:
+        """The state as it is now, for `restore`, here or, as bytes, in another process."""
+        with _Use(self._block):
+            arrays = {}
+            for k, (h, rest) in enumerate(self._program.states(self._memory)):
+                arrays[f"{k}.h"] = h.copy()
+                arrays[f"{k}.rest"] = rest.copy()
+        return Snapshot(self._fingerprint(), arrays)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to the state of a snapshot, and go on from there with the same bits.
+
+        Raises TypeError for what is no snapshot, ValueError for one of another model, or of
+        the same with other parameters, or of another batch size.
+        """
+        if not isinstance(snapshot, Snapshot):
+            raise TypeError(f"snapshot is a {type(snapshot).__name__}, wanted a Snapshot")
+        if snapshot.model != self._fingerprint():
+            raise ValueError(
+                f"snapshot is of another model or of other parameters: {snapshot.model}, this "
+                f"stream's are {self._fingerprint()}"
+            )
+        layers = []
+        for k, (h, rest) in enumerate(self._program.states(self._memory)):
+            found = snapshot.arrays.get(f"{k}.h"), snapshot.arrays.get(f"{k}.rest")
+            for name, got, own in zip(("h", "rest"), found, (h, rest), strict=True):
+                if got is None or got.shape != own.shape or got.dtype != own.dtype:
+                    came = "nothing" if got is None else f"{got.dtype} {got.shape}"
+                    raise ValueError(
+                        f"snapshot holds {came} as {k}.{name}, wanted {own.dtype} {own.shape}"
+                    )
+            layers.append(found)
+        self._set("snapshot", layers)  # type: ignore[arg-type]
+
+    def _fingerprint(self) -> str:
+        if self._model is None:
+            self._model = fingerprint(self.model, self._parameters)
+        return self._model
+
+    def add_stream(self) -> int:
+        """Take a free row, its state zeros, for a client that comes; the number of the row.
+
+        Raises RuntimeError if all are taken.
+        """
+        free = np.flatnonzero(~self._taken)
+        if free.size == 0:
+            raise RuntimeError(f"all {self.batch_size} rows of this stream are taken")
+        row = int(free[0])
+        self.reset(row)
+        self._taken[row] = True
+        return row
+
+    def remove_stream(self, row: int) -> None:
+        """Give back the row of a client that goes. The others' rows stay as they are.
+
+        Raises TypeError or ValueError for what is no row that `add_stream` gave.
+        """
+        row = check.size("row", row, least=0, most=self.batch_size - 1)
+        if not self._taken[row]:
+            raise ValueError(f"row is {row}, which no client has")
+        self._taken[row] = False
+
+    def refresh(self) -> None:
+        """Take up the model's parameters as they are now; the state stays."""
+        program = Program.of(self.model._stages(self.batch_size, self._storage), self._members > 1)
+        with _Use(self._block):
+            # A thread that steps by the handle may still be reading the ones before.
+            self._owner.keeps = [self._program, program, self._memory]
+            self._use(program)
+
+    def warmup(self) -> None:
+        """Compile, or load, whatever a call may need, and touch all memory; nothing changes."""
+        cpu.prepare_threads()
+        with _Use(self._block):
+            before = self._memory.copy()
+        zeros = np.zeros((1, self.batch_size, self.input_size), self.dtype)
+        self.step(zeros[0], np.empty((self.batch_size, self.output_size), self.dtype))
+        self.block(zeros)
+        self._memory[...] = before
+
+    @property
+    def handle(self) -> Handle:
+        """For `fastrnn.jit`: this stream as compiled code takes it. It outlives the stream."""
+        return Handle(self._words, self._memory)
+
+    @property
+    def cfunc(self) -> CFunction:
+        """One step as a C function; its first argument is this stream's `address`."""
+        return CFunction(self.dtype)
+
+    @property
+    def address(self) -> int:
+        """What `cfunc` takes as its state: valid as long as this stream, or a handle of it."""
+        return int(self._words.ctypes.data)
+
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled or copied: its memory belongs to this process."""
+        raise TypeError("a stream cannot be pickled or copied: take its snapshot, and make another")
+
+    def __repr__(self) -> str:
+        """The call that makes another one."""
+        return f"{self.model!r}.stream(batch_size={self.batch_size}, weights={self.weights!r})"
