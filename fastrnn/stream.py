@@ -147,13 +147,15 @@ class Stream(Generic[State]):
         done = self._fast(x, y)
         if done:
             return y
-        if done is None:  # checked and taken; the team's turn
-            try:
-                cpu.run([self._job], self._program.work)
-            finally:
-                self._block[call.BUSY] = 0
-            return y
-        return self._step(x, out)
+        return self._shared(y) if done is None else self._step(x, out)
+
+    def _shared(self, y: Array) -> Array:
+        """A step by a team, of arrays that were found good; the stream is taken already."""
+        try:
+            cpu.run([self._job], self._program.work)
+        finally:
+            self._block[call.BUSY] = 0
+        return y
 
     def _step(self, x: Any, out: Any) -> Array:
         """A step of what is not laid out as compiled code takes it."""
@@ -162,8 +164,10 @@ class Stream(Generic[State]):
         wanted = f"(B, I) = {(B, I)}" + (f" or (I,) = {(I,)}" if B == 1 else "")
         if given.shape != (B, I) and not (B == 1 and given.shape == (I,)):
             raise ValueError(f"input has shape {given.shape}, wanted {wanted}")
-        if out is None and given.ndim > self._y.ndim and self._fast(x, self._y_row):
-            return self._y_row
+        if out is None and given.ndim > self._y.ndim:
+            done = self._fast(x, self._y_row)
+            if done is not False:
+                return self._y_row if done else self._shared(self._y_row)
         shape = (O,) if given.ndim == 1 else (B, O)
         y = self._y.reshape(shape) if out is None else self._checked_out(out, shape)
         self._run(check.ready(given), y, 1)

@@ -133,7 +133,7 @@ def _recurrent(where: str, layer: dict[str, Any], width: int, device: str) -> An
     if G == 4:
         values["bias_ih_l0"] = _numbers(f"{where}: bias", bias, (G * H,))
         values["bias_hh_l0"] = np.zeros(G * H, np.float32)
-        return LSTM._restored(config, values)
+        return LSTM._restored({**config, "proj_size": 0}, values)
     # With two rows of biases, the reset gate comes after the product.
     after = isinstance(bias, list) and bool(bias) and isinstance(bias[0], list)
     shape = (2, G * H) if after else (G * H,)
@@ -188,7 +188,11 @@ def _from_module(prefix: str, values: dict[str, Any], device: str) -> Any:
             )
         layers = sum(name.startswith("weight_ih_l") for name in values)
         config = _config(width, hidden, layers, "bias_ih_l0" in values, device)
-        config |= {RNN: {"nonlinearity": "tanh"}, GRU: {"reset_after": True}, LSTM: {}}[kind]
+        config |= {
+            RNN: {"nonlinearity": "tanh"},
+            GRU: {"reset_after": True},
+            LSTM: {"proj_size": 0},
+        }[kind]
     else:
         raise _MisfitError(f"{where} is of an unknown type: it has {', '.join(sorted(values))}")
     # Shapes are checked where the values are taken.

@@ -132,9 +132,9 @@ def test_vectors_are_as_wide_as_the_target_has_them(tmp_path, cpu):
     code = subprocess.run(
         [objdump, "-d", "model.o"], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
-    widths = {"x86-64-v2": "xmm", "x86-64-v3": "ymm", "x86-64-v4": "zmm"}
-    for width in ("xmm", "ymm", "zmm"):
-        assert (f"%{width}" in code) == (width <= widths[cpu])
+    widest = {"x86-64-v2": "xmm", "x86-64-v3": "ymm", "x86-64-v4": "zmm"}[cpu]
+    assert f"%{widest}" in code
+    assert not any(f"%{wider}" in code for wider in ("ymm", "zmm") if wider > widest)
     assert ("vfmadd" in code) == (cpu != "x86-64-v2")
 
 

@@ -72,7 +72,7 @@ def test_float64(cell):
     assert_same_state(stream, last)
 
 
-@pytest.mark.parametrize(("H", "P", "B"), [(7, 3, 1), (40, 65, 2)])
+@pytest.mark.parametrize(("H", "P", "B"), [(7, 3, 1), (90, 65, 2)])
 def test_projected_lstm(H, P, B):
     layer = make("LSTM", 6, H, num_layers=2, proj_size=P)
     p = problem(layer, 7, B)

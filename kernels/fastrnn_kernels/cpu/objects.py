@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import llvmlite.binding as llvm
 import numpy as np
 from numba.core.compiler import Flags, compile_extra
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from fastrnn_kernels.cpu.memory import Array
@@ -18,7 +19,7 @@ from fastrnn_kernels.cpu.program import (
     SIGNATURE,
     WEIGHTS,
     Stage,
-    run_function,
+    step_function,
     value_offsets,
 )
 
@@ -48,6 +49,11 @@ accept:
 
 declare void @llvm.memset.p0.i{size}(ptr, i8, i{size}, i1)
 
+define i32 @{name}_step(ptr %state, ptr %x, ptr %y) {{
+  %status = call i32 @{name}_block(ptr %state, ptr %x, ptr %y, i{size} 1)
+  ret i32 %status
+}}
+
 define i32 @{name}_block(ptr %state, ptr %x, ptr %y, i{size} %steps) {{
   %no_state = icmp eq ptr %state, null
   %no_x = icmp eq ptr %x, null
@@ -61,26 +67,33 @@ look:
   %second = getelementptr i64, ptr %state, i64 1
   %magic = load i64, ptr %second, align 1
   %fresh = icmp ne i64 %magic, {magic}
-  br i1 %fresh, label %decline, label %run
+  br i1 %fresh, label %decline, label %accept
 decline:
   ret i32 {not_reset}
-run:
+accept:
   %table = alloca [{words} x i64], align 8
 {stores}
   %result = alloca ptr
   %error = alloca ptr
   %table_address = ptrtoint ptr %table to i64
   %state_address = ptrtoint ptr %state to i64
-  %x_address = ptrtoint ptr %x to i64
-  %y_address = ptrtoint ptr %y to i64
-  %many = {widened}
-  %status = call i32 @"{run}"(ptr %result, ptr %error, i64 %table_address, i64 %state_address, i64 %x_address, i64 %y_address, i64 %many, i64 0, i64 1, i64 0)
+  br label %again
+again:
+  %done = phi i{size} [0, %accept], [%following, %run]
+  %source = phi ptr [%x, %accept], [%next_source, %run]
+  %target = phi ptr [%y, %accept], [%next_target, %run]
+  %more = icmp ult i{size} %done, %steps
+  br i1 %more, label %run, label %end
+run:
+  %source_address = ptrtoint ptr %source to i64
+  %target_address = ptrtoint ptr %target to i64
+  call i32 @"{step}"(ptr %result, ptr %error, i64 %table_address, i64 %state_address, i64 %source_address, i64 %target_address)
+  %next_source = getelementptr i8, ptr %source, i64 {source_bytes}
+  %next_target = getelementptr i8, ptr %target, i64 {target_bytes}
+  %following = add i{size} %done, 1
+  br label %again
+end:
   ret i32 {done}
-}}
-
-define i32 @{name}_step(ptr %state, ptr %x, ptr %y) {{
-  %status = call i32 @{name}_block(ptr %state, ptr %x, ptr %y, i{size} 1)
-  ret i32 %status
 }}
 """  # noqa: E501
 
@@ -109,8 +122,9 @@ def _compiled(function: Any) -> Any:
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
     target, typing = cpu_target.target_context, cpu_target.typing_context
-    result = compile_extra(typing, target, function, SIGNATURE, None, flags, {})
-    result.library.finalize()
+    with global_compiler_lock:
+        result = compile_extra(typing, target, function, SIGNATURE, None, flags, {})
+        result.library.finalize()
     return result
 
 
@@ -125,11 +139,10 @@ def emit(
     """
     alone = [stage for stage, _ in stages]
     arrays = [array for _, weights in stages for array in weights]
-    result = _compiled(run_function(alone))
-    run = result.fndesc.llvm_func_name
+    result = _compiled(step_function(alone))
+    item = np.dtype(alone[0].dtype).itemsize
     size = target.address_bits
-    state_bytes = HEADER + value_offsets(alone)[-1] * np.dtype(alone[0].dtype).itemsize
-    widened = "zext i32 %steps to i64" if size < 64 else "add i64 %steps, 0"
+    state_bytes = HEADER + value_offsets(alone)[-1] * item
     stores = []
     for k in range(len(arrays)):
         stores.append(f"  %w{k} = getelementptr i64, ptr %table, i64 {WEIGHTS + k}")
@@ -137,8 +150,9 @@ def emit(
     text = _TEMPLATE.format(
         weights="\n".join(_constant(f"{name}_w{k}", array) for k, array in enumerate(arrays)),
         name=name, size=size, bytes=state_bytes, magic=_MAGIC, words=WEIGHTS + len(arrays),
-        stores="\n".join(stores), run=run,
-        widened=widened,
+        stores="\n".join(stores), step=result.fndesc.llvm_func_name,
+        source_bytes=item * alone[0].B * alone[0].I,
+        target_bytes=item * alone[0].B * alone[-1].out_size,
         done=DONE, null_pointer=NULL_POINTER, not_reset=NOT_RESET,
     )  # fmt: skip
     machine = llvm.Target.from_triple(target.triple).create_target_machine(

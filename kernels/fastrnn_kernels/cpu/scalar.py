@@ -63,30 +63,36 @@ def _format_of(x: types.Type) -> _Format | None:
     return _FORMATS.get(dtype_of(x))
 
 
-def _reduced(f: _Format) -> Any:
-    """x -> (e^r - 1, n, n + round_to_integer) with x = r + n ln 2."""
+def _reduced(f: _Format, times: int = 1) -> Any:
+    """(x, times x) -> (e^r - 1, n, n + round_to_integer) with times x = r + n ln 2.
+
+    Steps wait for these results, so what can be computed beside is: x before it is
+    multiplied, and the polynomial by pairs, not from one end to the other.
+    """
     number = f.number
-    log2_e, shift = number(f.log2_e), number(f.round_to_integer)
+    log2_e, shift = number(times * f.log2_e), number(f.round_to_integer)
     minus_high, minus_low = number(-f.ln2_high), number(-f.ln2_low)
     if number is np.float32:
         q0, q1, q2, q3, q4 = map(number, f.q)
 
-        def q(r: Any) -> Any:
-            return fma(fma(fma(fma(q4, r, q3), r, q2), r, q1), r, q0)
+        def q(r: Any, rr: Any) -> Any:
+            return fma(fma(q4, rr, fma(q3, r, q2)), rr, fma(q1, r, q0))
     else:
         q0, q1, q2, q3, q4, q5, q6, q7, q8, q9 = map(number, f.q)
 
-        def q(r: Any) -> Any:
-            high = fma(fma(fma(fma(q9, r, q8), r, q7), r, q6), r, q5)
-            return fma(fma(fma(fma(fma(high, r, q4), r, q3), r, q2), r, q1), r, q0)
+        def q(r: Any, rr: Any) -> Any:
+            low = fma(fma(q3, r, q2), rr, fma(q1, r, q0))
+            high = fma(fma(q9, r, q8), rr, fma(q7, r, q6))
+            return fma(fma(high, rr, fma(q5, r, q4)), rr * rr, low)
 
     q = inlined(q)
 
-    def reduced(x):  # type: ignore[no-untyped-def]
+    def reduced(x, many_x):  # type: ignore[no-untyped-def]
         shifted = fma(x, log2_e, shift)
         n = shifted - shift
-        r = fma(n, minus_low, fma(n, minus_high, x))
-        return fma(r * r, q(r), r), n, shifted
+        r = fma(n, minus_low, fma(n, minus_high, many_x))
+        rr = r * r
+        return fma(rr, q(r, rr), r), n, shifted
 
     return inlined(reduced)
 
@@ -102,7 +108,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     def exp(x):  # type: ignore[no-untyped-def]
         x = where_at_most(x, low, low, x)  # a comparison with NaN is false: it passes through
         x = where_at_most(high, x, high, x)
-        e, n, shifted = reduced(x)
+        e, n, shifted = reduced(x, x)
         return times_power_of_two(e + one, n, shifted, shift)
 
     return exp
@@ -118,7 +124,8 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
 
     def sigmoid(x):  # type: ignore[no-untyped-def]
         down = -absolute(x)  # e^down is at most 1, so neither tail overflows or is cut off
-        e, n, shifted = reduced(where_at_most(down, low, low, down))
+        down = where_at_most(down, low, low, down)
+        e, n, shifted = reduced(down, down)
         e = times_power_of_two(e + one, n, shifted, shift)
         return where_at_most(x, zero, e, one) / (e + one)
 
@@ -130,13 +137,13 @@ def _tanh(x):  # type: ignore[no-untyped-def]
     f = _format_of(x)
     if f is None:
         return None
-    reduced, shift = _reduced(f), f.number(f.round_to_integer)
+    reduced, shift = _reduced(f, 2), f.number(f.round_to_integer)
     high, one, two = f.number(f.tanh_high), f.number(1), f.number(2)
 
     def tanh(x):  # type: ignore[no-untyped-def]
         size = absolute(x)
         size = where_at_most(high, size, high, size)
-        e, _, shifted = reduced(size + size)
+        e, _, shifted = reduced(size, size + size)
         power = power_of_two(shifted, shift)
         t = fma(power, e, power - one)
         return copysign(t / (t + two), x)
