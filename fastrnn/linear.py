@@ -143,13 +143,11 @@ class Linear(Module, Streamable[tuple[()]]):
             raise ValueError(f"input has shape {x.shape}, wanted (..., {self.in_features})")
         return x
 
-    def _apply(self, x: Array, parameters: Mapping[str, Array]) -> Array:
-        a: Array = x @ parameters["weight"].T
+    def _apply(self, x: Array, parameters: Mapping[str, Array]) -> Any:
+        a = x @ parameters["weight"].T
         if self.bias:
             a += parameters["bias"]
-        if self.activation is not None:
-            a = ACTIVATIONS[self.activation][0](a)
-        return a
+        return a if self.activation is None else ACTIVATIONS[self.activation][0](a)
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
         parameters = self.parameters

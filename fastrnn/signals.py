@@ -75,7 +75,7 @@ class Reader:
                 f"file {self.path!r} has {width} {what}, the model takes {self.width}"
             )
 
-    def _npy(self) -> Array:
+    def _npy(self) -> Any:
         try:
             array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:

@@ -188,11 +188,12 @@ def _from_module(prefix: str, values: dict[str, Any], device: str) -> Any:
             )
         layers = sum(name.startswith("weight_ih_l") for name in values)
         config = _config(width, hidden, layers, "bias_ih_l0" in values, device)
-        config |= {
+        own: dict[Any, dict[str, Any]] = {
             RNN: {"nonlinearity": "tanh"},
             GRU: {"reset_after": True},
             LSTM: {"proj_size": 0},
-        }[kind]
+        }
+        config |= own[kind]
     else:
         raise _MisfitError(f"{where} is of an unknown type: it has {', '.join(sorted(values))}")
     # Shapes are checked where the values are taken.

@@ -25,7 +25,6 @@ from fastrnn_kernels.cpu.address import on_stack, values, word, words
 from fastrnn_kernels.cpu.barrier import meet
 from fastrnn_kernels.cpu.chain import block
 from fastrnn_kernels.cpu.formats import element, elements
-from fastrnn_kernels.cpu.host import REGISTERS
 from fastrnn_kernels.cpu.inlined import inlined
 from fastrnn_kernels.cpu.plan import padded
 from fastrnn_kernels.cpu.simd import lanes_of
@@ -33,6 +32,10 @@ from fastrnn_kernels.cpu.tile import VECTORS, alternate, rows_for, vectors_per_g
 from fastrnn_kernels.cpu.vector import load, load_from_two, store
 
 FLOATS = {"float32": types.float32, "float64": types.float64}
+
+
+#: Weights up to which they lie in the nearest cache.
+NEAR = 8 << 10
 
 
 def _identity(x: Any) -> Any:
@@ -48,15 +51,15 @@ ACTIVATIONS: dict[str | None, Callable[..., Any]] = {
 }
 
 
-def _tiled(B: int, vectors: int, body: Callable[[int, int], Any]) -> Any:
+def _tiled(B: int, vectors: int, near: bool, body: Callable[[int, int], Any]) -> Any:
     """A function `(program, memory, x, x_step, turn, first, last)` over panels first to last.
 
     `body(rows, panels)` makes that of one tile, `(program, memory, x, x_step, turn, q, n)`, from
-    row q and panel n on. A single row takes panels together, as one has too few sums to keep
-    the multipliers busy.
+    row q and panel n on. Of weights that are near, in the first cache, a single row takes two
+    panels together: one has too few sums to keep the multipliers busy.
     """
     if B == 1:
-        together = 1
+        together = 2 if near else 1
         wide, narrow = body(1, together), body(1, 1)
 
         @inlined
@@ -162,7 +165,7 @@ class CellStage:
         G, S, N = len(cell.gates), len(cell.sums), len(cell.states)
         A, L = len(cell.apart), len(cell.late)
         E = G - L
-        units, panels = U // W, HW // U
+        units, panels, near = U // W, HW // U, self.work // B <= NEAR
         rest_at, inner_at, sums_at, _ = (at + part for part in self.layout)
         of, numbers = values(element(self.weights, kind)), values(kind)
         IE, PE, HE = (elements(self.weights, K) for K in (I, P, H))
@@ -296,12 +299,12 @@ class CellStage:
             return run
 
         if L > 0:
-            passes = [(_tiled(B, G * units, early_step), panels)]
-            passes += [(_tiled(B, L * units, late_step), panels)]
+            passes = [(_tiled(B, G * units, near, early_step), panels)]
+            passes += [(_tiled(B, L * units, near, late_step), panels)]
         else:
-            passes = [(_tiled(B, G * units, whole_step), panels)]
+            passes = [(_tiled(B, G * units, near, whole_step), panels)]
         if projected:
-            passes += [(_tiled(B, VECTORS, projection), PW // (VECTORS * W))]
+            passes += [(_tiled(B, VECTORS, near, projection), PW // (VECTORS * W))]
         return _one_after_another([_shared(run, many, team) for run, many in passes])
 
 
@@ -376,7 +379,7 @@ class LinearStage:
 
             return run
 
-        return _shared(_tiled(B, VECTORS, tile), HW // width, team)
+        return _shared(_tiled(B, VECTORS, self.work // B <= NEAR, tile), HW // width, team)
 
 
 def _shared(run: Any, panels: int, team: bool) -> Any:
