@@ -144,7 +144,7 @@ class Linear(Module, Streamable[tuple[()]]):
         return x
 
     def _apply(self, x: Array, parameters: Mapping[str, Array]) -> Any:
-        a = x @ parameters["weight"].T
+        a: Array = x @ parameters["weight"].T
         if self.bias:
             a += parameters["bias"]
         return a if self.activation is None else ACTIVATIONS[self.activation][0](a)

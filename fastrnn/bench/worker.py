@@ -64,13 +64,19 @@ class Desk:
 
     def first(self) -> tuple[float, dict[str, Array]]:
         """The very first call: its seconds, compilation included, and its answer."""
+        self._rewind()
         start = perf_counter()
         result = self.program.run(self.inputs[0])
         seconds = perf_counter() - start
         return seconds, self.program.read(result)
 
+    def _rewind(self) -> None:
+        """Have a contender that keeps its state take up the one of the first input."""
+        getattr(self.program, "rewind", lambda loaded: None)(self.inputs[0])
+
     def again(self) -> dict[str, Array]:
         """The answer to the same input after others have been through."""
+        self._rewind()
         return self.program.read(self.program.run(self.inputs[0]))
 
     def calibrate(self, seconds: float) -> float:

@@ -10,6 +10,8 @@ from fastrnn.bench.contenders import Program
 from fastrnn.bench.data import Array, Sample, answer, weights
 
 CELLS = {"rnn": fastrnn.RNNCell, "lstm": fastrnn.LSTMCell, "gru": fastrnn.GRUCell}
+#: How a stream's weights are stored, where that is not in full.
+WEIGHTS = {"bfloat16": "bf16"}
 LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
 
 
@@ -23,25 +25,35 @@ def _arrays(state: Any) -> tuple[Array, ...]:
 
 
 class Step:
-    """One step of a cell."""
+    """One step of a stream of a cell, which keeps its state itself."""
 
     def __init__(self, case: Case, device: str) -> None:
         self.case = case
         _, _, I, H = case.shape
-        self.cell = CELLS[case.cell](I, H, device=device, dtype=case.dtype)
+        self.cell = CELLS[case.cell](I, H, device=device, dtype=case.arrays)
         self.cell.load_state_dict(weights(case))
 
     def load(self, sample: Sample) -> Any:
-        """One x (B, I) and the state."""
-        return sample.x, _state(self.case, sample.state)
+        """A stream, one x (B, I), or (I,) of one row, and the state."""
+        B = self.case.shape.B
+        stream = self.cell.stream(B, weights=WEIGHTS.get(self.case.dtype))
+        loaded = stream, sample.x[0] if B == 1 else sample.x, _state(self.case, sample.state)
+        self.rewind(loaded)
+        return loaded
+
+    def rewind(self, loaded: Any) -> None:
+        """Go back to the state that belongs to the input."""
+        stream, _, state = loaded
+        stream.state = state
 
     def run(self, loaded: Any) -> Any:
-        """The next state."""
-        return self.cell(*loaded)
+        """One step."""
+        loaded[0].step(loaded[1])
+        return loaded[0]
 
     def read(self, result: Any) -> dict[str, Array]:
         """The state's arrays."""
-        return answer(None, _arrays(result))
+        return answer(None, _arrays(result.state))
 
 
 class Sequence:
