@@ -109,7 +109,7 @@ def draw_ratio(lines: dict[str, dict[str, Ratio]], machine: dict[str, Any]) -> N
         )  # fmt: skip
     axis.axhline(1, color="black", linewidth=0.8)
     axis.set_yscale("log")
-    ticks = [0.25, 0.5, 1, 2, 4, 8, 16]
+    ticks = [0.5, 1, 2, 4, 8, 16, 32, 64]
     axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_yticks([], minor=True)
     axis.set_xticks(range(len(lines)), [name.replace(", ", ",\n") for name in lines], fontsize=7.5)

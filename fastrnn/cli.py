@@ -216,10 +216,14 @@ def info() -> None:
     help="May be repeated.",
 )
 @click.option("--inference", is_flag=True, help="Leave the backward passes out.")
-def warmup(cells: tuple[str, ...], dtypes: tuple[str, ...], inference: bool) -> None:
+@click.argument("models", nargs=-1, type=click.Path(exists=True, dir_okay=False))
+def warmup(
+    cells: tuple[str, ...], dtypes: tuple[str, ...], inference: bool, models: tuple[str, ...]
+) -> None:
     """Compile kernels ahead of their first use, and keep them on disk.
 
-    Takes some seconds for each cell, and next to nothing the second time.
+    Takes some seconds for each cell, and next to nothing the second time. With MODELS, saved
+    ones, their streams of one row are compiled, and nothing else.
     """
     import logging
     from time import perf_counter
@@ -235,7 +239,17 @@ def warmup(cells: tuple[str, ...], dtypes: tuple[str, ...], inference: bool) -> 
         click.echo(f"{cell} {dtype}: {perf_counter() - start:.1f} s")
         start = perf_counter()
 
-    fastrnn.warmup(cells or None, dtypes, training=not inference, done=done)
+    if models and (cells or inference or dtypes != ("float32",)):
+        raise click.UsageError("--cell, --dtype and --inference are for cells, not for MODELS")
+    if models:
+        for path in models:
+            try:
+                _model(path).stream().warmup()
+            except ValueError as error:
+                raise click.ClickException(f"{path}: {error}") from None
+            done(path, "stream")
+    else:
+        fastrnn.warmup(cells or None, dtypes, training=not inference, done=done)
     folder = cache_folder()
     if folder is None or not os.access(folder, os.W_OK):
         raise click.ClickException(
@@ -283,6 +297,8 @@ def stream(
     """
     from fastrnn import follow
 
+    if rate is not None and not math.isfinite(rate):
+        raise click.BadParameter(f"{rate} is no number of steps", param_hint="--rate")
     loaded = _model(model)
     try:
         follow.follow(loaded, source, target, block=block, rate=rate, quiet=quiet)

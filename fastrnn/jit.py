@@ -58,12 +58,17 @@ def _check_handle(handle: Any) -> None:
         raise TypingError(f"handle is of type {handle}, wanted the handle of a stream")
 
 
-def _check_array(name: str, array: Any, handle: Any, ndims: tuple[int, ...]) -> None:
+def _check_array(
+    name: str, array: Any, handle: Any, ndims: tuple[int, ...], written: bool = False
+) -> None:
     dtype = handle.types[1].dtype
     wanted = f"a C-contiguous array of {dtype} with {' or '.join(map(str, ndims))} axes"
+    if written:
+        wanted = wanted.replace("C-contiguous", "writeable, C-contiguous")
     if not isinstance(array, types.Array):
         raise TypingError(f"{name} is of type {array}, wanted {wanted}")
-    if array.dtype != dtype or array.layout != "C" or array.ndim not in ndims:
+    fits = array.dtype == dtype and array.layout == "C" and array.ndim in ndims and array.aligned
+    if not fits or (written and not array.mutable):
         raise TypingError(f"{name} is {array}, wanted {wanted}")
 
 
@@ -71,7 +76,7 @@ def _check_array(name: str, array: Any, handle: Any, ndims: tuple[int, ...]) -> 
 def _overload_step(handle, x, y):  # type: ignore[no-untyped-def]
     _check_handle(handle)
     _check_array("x", x, handle, (1, 2))
-    _check_array("y", y, handle, (x.ndim,))
+    _check_array("y", y, handle, (x.ndim,), written=True)
     single = x.ndim == 1
 
     def run(handle, x, y):  # type: ignore[no-untyped-def]
@@ -91,7 +96,7 @@ def _overload_step(handle, x, y):  # type: ignore[no-untyped-def]
 def _overload_block(handle, X, Y):  # type: ignore[no-untyped-def]
     _check_handle(handle)
     _check_array("X", X, handle, (2, 3))
-    _check_array("Y", Y, handle, (X.ndim,))
+    _check_array("Y", Y, handle, (X.ndim,), written=True)
     single = X.ndim == 2
 
     def run(handle, X, Y):  # type: ignore[no-untyped-def]

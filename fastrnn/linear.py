@@ -138,16 +138,18 @@ class Linear(Module, Streamable[tuple[()]]):
         return Gradients(da @ tape.weight, (), parameters)
 
     def _checked(self, x: Any) -> Array:
-        x = check.floats("input", x, self.dtype, self._owner)
-        if x.ndim < 1 or x.shape[-1] != self.in_features:
-            raise ValueError(f"input has shape {x.shape}, wanted (..., {self.in_features})")
-        return x
+        given = check.floats("input", x, self.dtype, self._owner)
+        if given.ndim < 1 or given.shape[-1] != self.in_features:
+            raise ValueError(f"input has shape {given.shape}, wanted (..., {self.in_features})")
+        return given
 
-    def _apply(self, x: Array, parameters: Mapping[str, Array]) -> Any:
+    def _apply(self, x: Array, parameters: Mapping[str, Array]) -> Array:
         a: Array = x @ parameters["weight"].T
         if self.bias:
             a += parameters["bias"]
-        return a if self.activation is None else ACTIVATIONS[self.activation][0](a)
+        if self.activation is not None:
+            a = ACTIVATIONS[self.activation][0](a)
+        return a
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
         parameters = self.parameters

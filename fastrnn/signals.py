@@ -62,6 +62,8 @@ class Reader:
                 raise SignalError(f"file {path!r} is no PCM of WAV: {error}") from None
             self.steps, self.rate = self._open.getnframes(), float(self._open.getframerate())
             self.bytes_per_sample = self._open.getsampwidth()
+            if self.bytes_per_sample > 4:
+                raise SignalError(f"file {path!r} has more than 32 bits to a sample")
             self._check(self._open.getnchannels(), "channels")
         elif path == PIPE:
             self._open = sys.stdin
@@ -102,8 +104,9 @@ class Reader:
     def _wav_blocks(self, many: int) -> Iterator[Array]:
         size = self.bytes_per_sample or 0
         while data := self._open.readframes(many):
-            whole = np.frombuffer(data, np.uint8)
-            samples = whole[: whole.size // (size * self.width) * size * self.width]
+            samples = np.frombuffer(data, np.uint8)
+            if samples.size % (size * self.width):
+                raise SignalError(f"file {self.path!r} ends within a step")
             parts = samples.reshape(-1, size)
             if size == 1:  # without a sign there, and only there
                 values = parts[:, 0].astype(np.float64) - 128
@@ -114,9 +117,15 @@ class Reader:
             scaled = values / 2.0 ** (8 * size - 1)
             yield np.ascontiguousarray(scaled.reshape(-1, self.width), self.dtype)
 
+    def _lines(self) -> Iterator[str]:
+        try:
+            yield from self._open
+        except UnicodeDecodeError as error:
+            raise SignalError(f"file {self.path!r} is no text: {error}") from None
+
     def _csv_blocks(self, many: int) -> Iterator[Array]:
         rows: list[list[float]] = []
-        for number, line in enumerate(self._open, 1):
+        for number, line in enumerate(self._lines(), 1):
             if not line.strip():
                 continue
             try:
@@ -156,6 +165,11 @@ class Writer:
     ) -> None:
         """Begin a file, or the standard output; rate and bytes are for .wav."""
         self.path, self._suffix = path, _suffix(path)
+        if self._suffix == ".wav":
+            if not 1 <= (rate or 44_100) < 2**31:
+                raise SignalError(f"file {path!r} cannot have {rate} steps a second")
+            if width >= 2**16:
+                raise SignalError(f"file {path!r} cannot have {width} channels")
         self._part = f"{path}.{os.getpid()}.part"
         self._blocks: list[Array] = []
         self._open: Any = None
@@ -190,11 +204,12 @@ class Writer:
 
     def _pcm(self, block: Array) -> bytes:
         full = 2.0 ** (8 * self._bytes - 1)
-        values = np.clip(np.rint(np.nan_to_num(block.astype(np.float64)) * full), -full, full - 1)
+        values = np.nan_to_num(np.clip(np.rint(block.astype(np.float64) * full), -full, full - 1))
         if self._bytes == 1:
             return (values + 128).astype(np.uint8).tobytes()
         parts = values.astype("<i4").reshape(-1, 1).view(np.uint8)
-        return np.ascontiguousarray(parts[:, : self._bytes]).tobytes()
+        pcm: bytes = np.ascontiguousarray(parts[:, : self._bytes]).tobytes()
+        return pcm
 
     def finish(self) -> None:
         """Put the file in its place."""
@@ -211,7 +226,8 @@ class Writer:
         """Leave nothing behind."""
         if self.path == PIPE:
             return
-        if self._open is not None:
-            self._open.close()
+        with contextlib.suppress(Exception):  # what went wrong is told already
+            if self._open is not None:
+                self._open.close()
         with contextlib.suppress(OSError):
             os.unlink(self._part)

@@ -15,7 +15,8 @@ class Snapshot:
     """The state of a stream at one moment; what happens later does not change it.
 
     model: says which model it is of, by its kind, sizes and parameters.
-    arrays: by number of the layer and name of the state, `"0.h"` (B, P), `"0.c"` (B, H).
+    arrays: by number of the layer, `"0.h"` (B, P), and `"0.rest"`, its other states (an LSTM's
+        c), one after the other (states but h, B, H).
     """
 
     model: str

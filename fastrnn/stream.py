@@ -152,7 +152,7 @@ class Stream(Generic[State]):
     def _shared(self, y: Array) -> Array:
         """A step by a team, of arrays that were found good; the stream is taken already."""
         try:
-            cpu.run([self._job], self._program.work)
+            cpu.run([self._job], self._program.work, SHARED_WORK)
         finally:
             self._block[call.BUSY] = 0
         return y
@@ -190,7 +190,8 @@ class Stream(Generic[State]):
         shape = (T, O) if given.ndim == 2 else (T, B, O)
         y = np.empty(shape, self.dtype) if out is None else self._checked_out(out, shape)
         x = check.ready(given)
-        if out is not None and np.may_share_memory(x, y) and x.ctypes.data != y.ctypes.data:
+        same = x.ctypes.data == y.ctypes.data and O <= I  # outputs stay behind the inputs
+        if out is not None and not same and np.may_share_memory(x, y):
             x = x.copy()  # outputs would overwrite inputs yet to come
         self._run(x, y, T)
         return y
@@ -208,7 +209,7 @@ class Stream(Generic[State]):
         with _Use(block):
             block[call.X], block[call.Y] = x.ctypes.data, y.ctypes.data
             block[call.STEPS] = steps
-            cpu.run([self._job], self._program.work * steps)
+            cpu.run([self._job], self._program.work * steps, SHARED_WORK)
 
     def reset(self, rows: Any = None) -> None:
         """Begin anew, from states of zeros.
@@ -240,9 +241,9 @@ class Stream(Generic[State]):
 
     @state.setter
     def state(self, state: State | None) -> None:
-        self._set("state", self.model._split_layers("state", state, self.batch_size))
+        self._set(self.model._split_layers("state", state, self.batch_size))
 
-    def _set(self, name: str, layers: Sequence[LayerState]) -> None:
+    def _set(self, layers: Sequence[LayerState]) -> None:
         with _Use(self._block):
             own = self._program.states(self._memory)
             for (h, rest), (new_h, new_rest) in zip(own, layers, strict=True):
@@ -281,11 +282,11 @@ class Stream(Generic[State]):
                         f"snapshot holds {came} as {k}.{name}, wanted {own.dtype} {own.shape}"
                     )
             layers.append(found)
-        self._set("snapshot", layers)  # type: ignore[arg-type]
+        self._set(layers)  # type: ignore[arg-type]
 
     def _fingerprint(self) -> str:
         if self._model is None:
-            self._model = fingerprint(self.model, self._parameters)
+            self._model = fingerprint(self.model, self._parameters, self.weights)
         return self._model
 
     def add_stream(self) -> int:
@@ -320,14 +321,12 @@ class Stream(Generic[State]):
             self._use(program)
 
     def warmup(self) -> None:
-        """Compile, or load, whatever a call may need, and touch all memory; nothing changes."""
+        """Compile, or load, whatever a call may need; nothing of this stream changes."""
         cpu.prepare_threads()
-        with _Use(self._block):
-            before = self._memory.copy()
+        twin = Stream(self.model, self.batch_size, weights=self.weights)
         zeros = np.zeros((1, self.batch_size, self.input_size), self.dtype)
-        self.step(zeros[0], np.empty((self.batch_size, self.output_size), self.dtype))
-        self.block(zeros)
-        self._memory[...] = before
+        twin.step(zeros[0], np.empty((self.batch_size, self.output_size), self.dtype))
+        twin.block(zeros)
 
     @property
     def handle(self) -> Handle:

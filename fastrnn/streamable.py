@@ -67,10 +67,20 @@ class Streamable(ABC, Generic[State]):
         """A state in the model's own layout, checked, by layers."""
 
 
-def fingerprint(model: Streamable[Any], parameters: Mapping[str, Array]) -> str:
-    """What tells a model with these parameters from others."""
-    config = {name: value for name, value in model.config().items() if name != "device"}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=repr).encode())
+#: What does not matter to a stream.
+_NO_MATTER = frozenset({"device", "dropout", "batch_first"})
+
+
+def _essence(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {name: _essence(value) for name, value in config.items() if name not in _NO_MATTER}
+    return [_essence(value) for value in config] if isinstance(config, list) else config
+
+
+def fingerprint(model: Streamable[Any], parameters: Mapping[str, Array], weights: str) -> str:
+    """What tells a model with these parameters, stored so, from others."""
+    essence = json.dumps([_essence(model.config()), weights], sort_keys=True)
+    digest = hashlib.sha256(essence.encode())
     for name, value in sorted(parameters.items()):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(value).tobytes())

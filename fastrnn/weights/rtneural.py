@@ -47,13 +47,20 @@ def load(path: str, device: str = "auto") -> Sequential:
 
 def _numbers(where: str, value: Any, shape: tuple[int, ...]) -> Array:
     """Weights of a known shape."""
-    try:
-        array = np.array(value, np.float32)
-    except (TypeError, ValueError, OverflowError):
-        raise _MisfitError(f"{where} is no array of numbers") from None
+    array = _array(where, value)
     if array.shape != shape:
         raise _MisfitError(f"{where} has shape {array.shape}, wanted {shape}")
     return array
+
+
+def _array(where: str, value: Any) -> Array:
+    try:
+        array = np.array(value)
+    except ValueError:  # rows of different lengths
+        array = np.array(None)
+    if array.dtype.kind not in "fiu":
+        raise _MisfitError(f"{where} is no array of numbers")
+    return array.astype(np.float32)
 
 
 def _width(shape: Any, where: str) -> int:
@@ -97,7 +104,7 @@ def _dense(where: str, layer: dict[str, Any], width: int, device: str) -> Linear
     activation = layer.get("activation") or None
     if activation == "linear":
         activation = None
-    if activation is not None and activation not in ACTIVATIONS:
+    if activation is not None and activation not in list(ACTIVATIONS):
         raise _MisfitError(
             f"{where} has the unknown activation {activation!r}, wanted {', '.join(ACTIVATIONS)}"
         )
@@ -160,10 +167,7 @@ def _from_state_dict(found: dict[str, Any], device: str) -> Sequential:
 
 
 def _shape(where: str, value: Any) -> tuple[int, ...]:
-    try:
-        return np.array(value, np.float32).shape
-    except (TypeError, ValueError, OverflowError):
-        raise _MisfitError(f"{where} is no array of numbers") from None
+    return _array(where, value).shape
 
 
 def _from_module(prefix: str, values: dict[str, Any], device: str) -> Any:
@@ -198,7 +202,9 @@ def _from_module(prefix: str, values: dict[str, Any], device: str) -> Any:
         raise _MisfitError(f"{where} is of an unknown type: it has {', '.join(sorted(values))}")
     # Shapes are checked where the values are taken.
     try:
-        arrays = {name: np.array(value, np.float32) for name, value in values.items()}
+        arrays = {name: _array(f"{where}.{name}", value) for name, value in values.items()}
         return kind._restored(config, arrays)
-    except (TypeError, ValueError, OverflowError) as error:
+    except _MisfitError:
+        raise
+    except ValueError as error:
         raise _MisfitError(f"{where}: {error}") from None

@@ -131,6 +131,32 @@ def test_inputs_that_cannot_be_read(tmp_path, model, name, content, message):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_wav_files_that_are_cut_or_too_fine(tmp_path, model):
+    writer = Writer(str(tmp_path / "x.wav"), 2, np.dtype("float32"), 8000, 2)
+    writer.write(signal())
+    writer.finish()
+    whole = (tmp_path / "x.wav").read_bytes()
+    (tmp_path / "x.wav").write_bytes(whole[:-3])
+    done = run(tmp_path, str(tmp_path / "x.wav"), str(tmp_path / "y.wav"), code=1)
+    assert "x.wav' ends within a step" in " ".join(done.output.split())
+    with wave.open(str(tmp_path / "x.wav"), "wb") as file:
+        file.setparams((2, 2, 8000, 0, "NONE", ""))
+    data = bytearray((tmp_path / "x.wav").read_bytes())
+    data[32:36] = (12).to_bytes(2, "little") + (48).to_bytes(2, "little")
+    (tmp_path / "x.wav").write_bytes(data)
+    done = run(tmp_path, str(tmp_path / "x.wav"), str(tmp_path / "y.wav"), code=1)
+    assert "more than 32 bits" in done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "x.wav"]
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "0.3", "1e10", "-1", "0"])
+def test_rates_that_are_none(tmp_path, model, rate):
+    np.save(tmp_path / "x.npy", signal())
+    code = 2 if rate in ("nan", "inf", "-1", "0") else 1
+    run(tmp_path, str(tmp_path / "x.npy"), str(tmp_path / "y.wav"), "--rate", rate, code=code)
+    assert not list(tmp_path.glob("y.wav*"))
+
+
 def test_outputs_that_cannot_be_written(tmp_path, model):
     np.save(tmp_path / "x.npy", signal())
     for out in ("y.txt", "none/y.npy"):

@@ -100,8 +100,13 @@ def test_wrong_shapes_are_told_and_change_nothing(x):
         (np.zeros((12, 10), np.float32)[:, ::2], np.zeros((12, 7), np.float32), "x is array"),
         (np.zeros((12, 5), np.float32), np.zeros((12, 1, 7), np.float32), "y is array"),
         (list(range(5)), np.zeros((12, 7), np.float32), "x is of type"),
+        (
+            np.zeros((12, 5), np.float32),
+            np.frombuffer(bytes(4 * 12 * 7), np.float32).reshape(12, 7),
+            "wanted a writeable, C-contiguous array",
+        ),
     ],
-    ids=["dtype", "strided", "axes", "list"],
+    ids=["dtype", "strided", "axes", "list", "read-only"],
 )
 def test_wrong_types_do_not_compile(X, Y, message):
     stream = make("LSTM", 5, 7).stream()

@@ -97,6 +97,8 @@ def test_a_state_dict_of_torch(tmp_path):
             "has for weights 1 of them, wanted a list of 2",
         ),
         (keras(dense(weights=None)), "has for weights None"),
+        (keras(dense(activation=["tanh"])), "has the unknown activation"),
+        (keras(dense(weights=[[[None, 1.0]], [0, 0]])), "kernel is no array of numbers"),
         (keras(dense(weights=[[["x"]], [0]])), "kernel is no array of numbers"),
         (keras(dense(2, 2)), r"kernel has shape \(2, 2\), wanted \(1, 2\)"),
         (keras(dense(), dense()), r"layer 1 \(dense\): kernel has shape \(1, 2\), wanted \(2, 2\)"),

@@ -87,6 +87,26 @@ def test_a_snapshot_continues_in_another_process(layer, x, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), stream.block(x[7:]))
 
 
+def test_a_snapshot_of_a_cell_with_one_state():
+    layer = make("GRU", 5, 7)
+    x = np.random.default_rng(0).standard_normal((9, 1, 5), dtype=np.float32)
+    stream = layer.stream()
+    stream.block(x)
+    moment = Snapshot.from_bytes(stream.snapshot().to_bytes())
+    rest = stream.block(x)
+    stream.restore(moment)
+    np.testing.assert_array_equal(stream.block(x), rest)
+
+
+def test_what_does_not_matter_to_a_stream_does_not_matter_to_its_snapshots(layer, x):
+    stream = layer.stream(3)
+    moment = stream.snapshot()
+    layer.dropout, layer.batch_first = 0.5, True
+    layer.stream(3).restore(moment)
+    with pytest.raises(ValueError, match="of another model"):
+        layer.stream(3, weights="int8").restore(moment)
+
+
 def test_a_snapshot_does_not_change_with_its_stream(layer, x):
     stream = layer.stream(3)
     stream.block(x)

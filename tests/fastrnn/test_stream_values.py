@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import fastrnn
+import fastrnn.stream as stream_module
 from cases import (
     CELLS,
     DTYPES,
@@ -15,6 +17,7 @@ from cases import (
     problem,
     states,
 )
+from fastrnn_kernels.cpu import threads as threads_module
 
 
 def assert_same_state(stream, state):
@@ -133,6 +136,15 @@ def test_a_block_may_be_written_over_its_input(shift):
     np.testing.assert_array_equal(out, wanted)
 
 
+@pytest.mark.parametrize(("I", "H"), [(3, 5), (5, 3)])
+def test_a_block_may_begin_where_its_input_does(I, H):
+    layer = make("RNN-tanh", I, H)
+    memory = np.random.default_rng(0).standard_normal(100, dtype=np.float32)
+    X, out = memory[: 12 * I].reshape(12, I), memory[: 12 * H].reshape(12, H)
+    wanted, _ = layer(X.copy())
+    np.testing.assert_array_equal(layer.stream().block(X, out=out), wanted)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_inputs_of_any_layout(dtype):
     layer = make("LSTM", 5, 7, dtype=dtype)
@@ -150,19 +162,34 @@ def test_inputs_of_any_layout(dtype):
         np.testing.assert_array_equal(stream.step(row), wanted[t])
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_step_shared_by_threads_gives_the_same(threads):
-    """Large weights: units are shared out, and members wait for each other at each layer."""
-    import fastrnn
-
-    layer = make("LSTM", 200, 300, num_layers=2, proj_size=130)
-    x = np.random.default_rng(0).standard_normal((40, 1, 200), dtype=np.float32)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("cell", "B", "arguments"),
+    [
+        ("LSTM", 1, {"num_layers": 2, "proj_size": 30}),
+        ("GRU-reset-before", 1, {"num_layers": 3}),
+        ("GRU", 7, {}),
+        ("RNN-relu", 1, {}),
+    ],
+)
+def test_a_step_shared_by_threads_gives_the_same(cell, B, arguments, threads, monkeypatch):
+    """Units are shared out, and members wait for each other at each layer; any work will do."""
+    for name, where in (("SHARED_WORK", stream_module), ("WAKING_WORK", threads_module)):
+        monkeypatch.setattr(where, name, 0)
+    layer = make(cell, 20, 70, **arguments)
+    x = np.random.default_rng(0).standard_normal((40, B, 20), dtype=np.float32)
     y, last = layer(x)
     before = fastrnn.get_num_threads()
     try:
         fastrnn.set_num_threads(threads)
-        stream = layer.stream()
+        stream = layer.stream(B)
         np.testing.assert_array_equal(follow(stream, x, [1] * 20 + [20]), y, strict=True)
         assert_same_state(stream, last)
     finally:
         fastrnn.set_num_threads(before)
+
+
+def test_deep_stacks_compile():
+    layer = make("RNN-tanh", 2, 3, num_layers=40)
+    x = np.random.default_rng(0).standard_normal((5, 1, 2), dtype=np.float32)
+    np.testing.assert_array_equal(layer.stream().block(x), layer(x)[0])

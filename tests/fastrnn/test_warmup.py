@@ -86,3 +86,14 @@ def test_long_compilation_is_announced(seconds, said, monkeypatch, caplog):
         time.sleep(0.1)
     assert ("a-test's-kernel" in caplog.text) == said
     assert ("fastrnn warmup" in caplog.text) == said
+
+
+def test_the_command_compiles_the_streams_of_saved_models(tmp_path):
+    fastrnn.GRU(3, 4, seed=0).save(tmp_path / "gru.safetensors")
+    fastrnn.GRU(3, 4, bidirectional=True).save(tmp_path / "both.safetensors")
+    done = CliRunner().invoke(cli.main, ["warmup", str(tmp_path / "gru.safetensors")])
+    assert done.exit_code == 0, done.output
+    assert "gru.safetensors stream: " in done.output
+    done = CliRunner().invoke(cli.main, ["warmup", str(tmp_path / "both.safetensors")])
+    assert done.exit_code == 1
+    assert "both.safetensors: this GRU is bidirectional and cannot stream" in done.output

@@ -18,7 +18,12 @@ from fastrnn.bench.data import Array, Sample
 
 
 class Program(Protocol):
-    """One case, ready to run. Only `run` is timed."""
+    """One case, ready to run. Only `run` is timed.
+
+    Two methods more may be there: `rewind(loaded)`, for who keeps a state between calls, goes
+    back to the one of an input before its answer is compared; `release()` gives back memory
+    that waits for the next call.
+    """
 
     def load(self, sample: Sample) -> Any:
         """The input in the contender's own kind of array."""

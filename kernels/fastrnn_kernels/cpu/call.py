@@ -155,6 +155,9 @@ class _MethodDef(ctypes.Structure):
 
 
 _FASTCALL = 0x80
+_new_function = ctypes.PYFUNCTYPE(
+    ctypes.py_object, ctypes.POINTER(_MethodDef), ctypes.py_object, ctypes.c_void_p
+)(("PyCFunction_NewEx", ctypes.pythonapi))
 _THREE = (types.int64,) * 3
 _method: list[_MethodDef] = []  # made once, and never let go: functions refer to it
 
@@ -188,10 +191,9 @@ def new_block(rows: int, inputs: int, outputs: int, dtype: np.dtype[Any]) -> Blo
 
 def caller(block: Block) -> Callable[[Any, Any], bool | None]:
     """A function (x, y) of arrays that takes one step; see `_call`."""
-    make = ctypes.pythonapi.PyCFunction_NewEx
-    make.argtypes = [ctypes.POINTER(_MethodDef), ctypes.py_object, ctypes.c_void_p]
-    make.restype = ctypes.py_object
-    function: Callable[[Any, Any], bool | None] = make(ctypes.byref(_compile()), block, None)
+    function: Callable[[Any, Any], bool | None] = _new_function(
+        ctypes.byref(_compile()), block, None
+    )
     return function
 
 

@@ -43,9 +43,10 @@ def stored(panels: Array, K: int, width: int, weights: str) -> tuple[Array, Arra
         return paired(panels, K, width), none
     blocks = panels.reshape(-1, K, width)
     scales = np.abs(blocks).max(axis=1) / np.float32(127)
-    # Where all are zero, or one is not finite, any scale will do: 0 * NaN stays NaN.
+    # Where all are zero, any scale will do; where one is not finite, the scale makes all NaN.
     steps = np.where((scales > 0) & np.isfinite(scales), scales, np.float32(1))
-    rounded = np.rint(np.nan_to_num(blocks / steps[:, None]))
+    usable = np.where(np.isfinite(scales)[:, None], blocks, np.float32(0))
+    rounded = np.rint(usable / steps[:, None])
     scales = np.where(np.isfinite(scales), steps, np.float32(np.nan))
     return rounded.astype(np.int8).reshape(-1), scales.reshape(-1)
 

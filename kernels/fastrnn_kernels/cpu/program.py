@@ -56,11 +56,12 @@ def value_offsets(stages: Sequence[Stage]) -> list[int]:
 
 def _stacked(stages: list[tuple[Stage, int, int]], team: bool) -> Any:
     """One step of all stages, each reading what the one before has written."""
-    (stage, slot, at), *others = stages
-    first = stage.step(slot, at, team)
-    if not others:
-        return first
-    then = _stacked(others, team)
+    stage, slot, at = stages[0]
+    if len(stages) == 1:
+        return stage.step(slot, at, team)
+    half = len(stages) // 2  # so that calls nest no deeper than they have to
+    first, then = _stacked(stages[:half], team), _stacked(stages[half:], team)
+    stage, slot, at = stages[half - 1]
     step, each = stage.out_step, stage.B * stage.out_step
 
     @inlined

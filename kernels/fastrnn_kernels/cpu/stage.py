@@ -60,7 +60,8 @@ def _tiled(B: int, vectors: int, near: bool, body: Callable[[int, int], Any]) ->
     """
     if B == 1:
         together = 2 if near else 1
-        wide, narrow = body(1, together), body(1, 1)
+        narrow = body(1, 1)
+        wide = body(1, together) if near else narrow
 
         @inlined
         def row(program, memory, x, x_step, turn, first, last):  # type: ignore[no-untyped-def]

@@ -19,12 +19,11 @@ from itertools import repeat
 from queue import SimpleQueue
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
 from fastrnn_kernels.cache import kernel
 from fastrnn_kernels.cpu import atomic
+from fastrnn_kernels.cpu.address import word
 from fastrnn_kernels.cpu.job import ARRIVALS, CALLS, COUNT, MEMBERS, TEAM, WORDS, Block, Job, call
 
 #: Multiply-adds below which handing work to another thread costs more than it saves, if that
@@ -79,17 +78,6 @@ def _cpus_for_helpers() -> frozenset[int]:
     return allowed - {_cpu_of_caller()} or allowed
 
 
-@intrinsic
-def _word_at(typingctx, address, at):  # type: ignore[no-untyped-def]
-    """The word so many words behind an address."""
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        words = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-        return builder.load(builder.gep(words, [args[1]]))
-
-    return types.int64(types.int64, types.int64), codegen
-
-
 @njit(error_model="numpy", no_cfunc_wrapper=True)
 def _make_calls(board):  # type: ignore[no-untyped-def]
     """Make calls of the board's jobs, whoever is free the next, until all are begun."""
@@ -99,10 +87,10 @@ def _make_calls(board):  # type: ignore[no-untyped-def]
         if number >= total:
             return
         block = board[BLOCKS]
-        while number >= _word_at(block, CALLS):
-            number -= _word_at(block, CALLS)
+        while number >= word(block, CALLS):
+            number -= word(block, CALLS)
             block += 8 * WORDS
-        call(block, number, _word_at(block, MEMBERS))
+        call(block, number, word(block, MEMBERS))
         atomic.add(board, FINISHED, 1)
 
 
@@ -267,10 +255,10 @@ class _Pool:
         for helper in self._helpers[:helpers]:
             helper.stay_on(cpus)
 
-    def run(self, jobs: Sequence[Job], work: float) -> None:
+    def run(self, jobs: Sequence[Job], work: float, least: float) -> None:
         blocks = jobs[0].block if len(jobs) == 1 else np.concatenate([job.block for job in jobs])
         helpers = 0
-        if self.threads > 1 and work >= MIN_WORK and not self._closed:
+        if self.threads > 1 and work >= least and not self._closed:
             helpers = min(self.threads, sum(job.largest for job in jobs)) - 1
             # A single call of little work would be done before a helper is awake.
             if work < WAKING_WORK and time.perf_counter() - self._last > LINGER_SECONDS:
@@ -308,9 +296,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.forget)
 
 
-def run(jobs: Sequence[Job], work: float) -> None:
-    """Run all jobs, `work` multiply-adds together, and come back when they are done."""
-    _pool.run(jobs, work)
+def run(jobs: Sequence[Job], work: float, least: float | None = None) -> None:
+    """Run all jobs, `work` multiply-adds together, and come back when they are done.
+
+    Other threads take part from `least` multiply-adds on, or MIN_WORK.
+    """
+    _pool.run(jobs, work, MIN_WORK if least is None else least)
 
 
 def parts_of(work: float, share: int = 1) -> int:

@@ -36,6 +36,7 @@ def test_it_gives_the_truth_for_one_input_after_another(contender, case):
     program = importlib.import_module(contender.module).build(case, 1, "cpu")
     loaded = [program.load(sample(case, index)) for index in range(2)]
     for index in (0, 1, 0):
+        getattr(program, "rewind", lambda loaded: None)(loaded[index])
         answer = program.read(program.run(loaded[index]))
         assert difference(answer, truth(case, index), case.dtype) is None
 
