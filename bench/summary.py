@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 CELLS = {"lstm": "#d1495b", "gru": "#2e6f95", "rnn": "#e3a72f"}
 #: Lines of the table: a name, a file, a pass, and the least batch that counts.
 LINES = (
-    ("one step, from Python", "stream", "forward", 1),
+    ("one step of a stream, from Python", "stream", "forward", 1),
     ("sequences, inference", "sequence", "forward", 1),
     ("the same in bfloat16, B ≥ 4", "sequence-bfloat16", "forward", 4),
     ("sequences, training", "train", "train", 1),

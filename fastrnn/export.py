@@ -13,6 +13,7 @@ from typing import Any
 
 from fastrnn import check
 from fastrnn.streamable import Streamable, storage
+from fastrnn_kernels.files import write_whole
 
 #: Features of the levels of the x86 psABI.
 _X86 = ["sse2"]
@@ -117,22 +118,16 @@ def export(
         source = Path(scratch) / "model.safetensors"
         model.save(source)  # type: ignore[attr-defined]
         # In a process of its own, whose vectors are as wide as the target's.
-        command = [
-            sys.executable,
-            "-m",
-            "fastrnn.export",
-            str(source),
-            str(folder),
-            name,
-            cpu,
-            stored,
-        ]
+        task = [str(source), scratch, name, cpu, stored]
+        command = [sys.executable, "-m", "fastrnn.export", *task]
         done = subprocess.run(
             command, env=_environment(cpu), capture_output=True, text=True, check=False
         )
-    if done.returncode != 0:
-        raise RuntimeError(f"the code could not be emitted: {done.stderr.strip()[-2000:]}")
-    files = [folder / f"{name}.o", folder / f"{name}.h"]
+        if done.returncode != 0:
+            raise RuntimeError(f"the code could not be emitted: {done.stderr.strip()[-2000:]}")
+        files = [folder / f"{name}.o", folder / f"{name}.h"]
+        for file in files:
+            write_whole(file, (Path(scratch) / file.name).read_bytes())
     return files + ([] if cpu == "wasm32" else _libraries(folder, name))
 
 
@@ -169,9 +164,11 @@ def _libraries(folder: Path, name: str) -> list[Path]:
         commands.append((shared, compiler, ["-shared", "-o", shared.name, f"{name}.o"]))
     for file, tool, arguments in commands:
         program = shutil.which(tool)
-        if program is None or file in found:
+        if file in found:
             continue
-        file.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)  # an old one does not belong to the new code
+        if program is None:
+            continue
         if subprocess.run([program, *arguments], cwd=folder, capture_output=True).returncode == 0:
             found.append(file)
     return found
@@ -183,9 +180,8 @@ def _emit(arguments: Sequence[str]) -> None:
 
     import fastrnn
     from fastrnn_kernels.cpu.objects import emit
-    from fastrnn_kernels.files import write_whole
 
-    source, folder, name, cpu, stored = arguments
+    source, scratch, name, cpu, stored = arguments
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     model = fastrnn.load(source)
@@ -196,8 +192,8 @@ def _emit(arguments: Sequence[str]) -> None:
         guard=name.upper(), inputs=stages[0][0].I, outputs=stages[-1][0].out_size, state=state,
         number="double" if model.dtype == "float64" else "float",
     )  # fmt: skip
-    write_whole(Path(folder) / f"{name}.h", header.encode())
-    write_whole(Path(folder) / f"{name}.o", code)
+    (Path(scratch) / f"{name}.h").write_text(header)
+    (Path(scratch) / f"{name}.o").write_bytes(code)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from fastrnn.check import Array
 from fastrnn.parameters import Module
 from fastrnn.streamable import LayerState, Streamable
 from fastrnn.tape import Gradients
-from fastrnn_kernels.cpu import Stage, linear_stage
+from fastrnn_kernels.cpu import LinearStage, Stage, pack_linear
 
 
 def _sigmoid(a: Array) -> Array:
@@ -152,17 +152,18 @@ class Linear(Module, Streamable[tuple[()]]):
         return a
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
-        parameters = self.parameters
-        return [
-            linear_stage(
-                parameters["weight"], parameters.get("bias"), self.activation, batch_size, weights
-            )
-        ]
+        version = self._version
+        weight, bias = version.values["weight"], version.values.get("bias")
+        if weights not in version.packed:  # threads that come first both pack, and get the same
+            version.packed[weights] = pack_linear(weight, bias, weights)
+        I, O = self.in_features, self.out_features
+        stage = LinearStage(self.activation, str(self.dtype), weights, batch_size, I, O)
+        return [(stage, version.packed[weights])]
 
     def _join_layers(self, layers: Iterator[LayerState]) -> tuple[()]:
         return ()
 
     def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
-        if state is not None and state != ():
+        if state is not None and not (isinstance(state, tuple) and not state):
             raise ValueError(f"{name} is {state!r}, a linear layer has none")
         return []

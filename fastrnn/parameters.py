@@ -7,7 +7,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ class _Version:
 
     values: Mapping[str, Array]
     weights: tuple[Weights, ...] = ()
+    packed: dict[str, Any] = field(default_factory=dict)  # for streams, if not recurrent
 
 
 #: Attributes that may be changed, and what they must be.
@@ -206,6 +207,10 @@ class Module(ABC):
         are dropped; tapes keep theirs. Raises ValueError for an unknown name or another
         shape, TypeError for what is no array of floats.
         """
+        self._replace(self._checked_values(values))
+
+    def _checked_values(self, values: Mapping[str, Any]) -> dict[str, Array]:
+        """Copies of new values for some parameters, as they have to be."""
         if not isinstance(values, Mapping):
             raise TypeError(f"values is a {type(values).__name__}, wanted a mapping")
         new = {}
@@ -220,6 +225,10 @@ class Module(ABC):
             if got.shape != self._shapes[name]:
                 raise ValueError(f"{name} has shape {got.shape}, wanted {self._shapes[name]}")
             new[name] = np.array(got, self.dtype, order="C")
+        return new
+
+    def _replace(self, new: dict[str, Array]) -> None:
+        """Put checked values in the place of the old ones."""
         with self._lock:
             self._bind({**self.parameters, **new})
 

@@ -123,23 +123,21 @@ class Sequential(Streamable[States]):
                 wanted = ", ".join(self.parameters)
                 raise ValueError(f"{name!r} is no parameter; this Sequential has {wanted}")
             parts[int(number)][rest] = value
-        before = [dict(module.parameters) for module in self.modules]
-        done = 0
-        try:
-            for module, part in zip(self.modules, parts, strict=True):
-                module.update(part)
-                done += 1
-        except (TypeError, ValueError) as error:
-            for module, values in zip(self.modules[:done], before, strict=False):
-                module.update(values)
-            raise type(error)(f"in module {done}: {error}") from None
+        new = []
+        for k, (module, part) in enumerate(zip(self.modules, parts, strict=True)):
+            try:
+                new.append(module._checked_values(part))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"in module {k}: {error}") from None
+        for module, checked in zip(self.modules, new, strict=True):
+            module._replace(checked)
 
     def config(self) -> dict[str, Any]:
         """What `Sequential` is made of: of each module its class and its configuration."""
         return {
             "modules": [
                 {
-                    "class": type(module).__name__,
+                    "class": next(n for n, kind in classes().items() if isinstance(module, kind)),
                     "config": {k: v for k, v in module.config().items() if k != "device"},
                 }
                 for module in self.modules

@@ -206,9 +206,10 @@ class Writer:
         full = 2.0 ** (8 * self._bytes - 1)
         values = np.nan_to_num(np.clip(np.rint(block.astype(np.float64) * full), -full, full - 1))
         if self._bytes == 1:
-            return (values + 128).astype(np.uint8).tobytes()
-        parts = values.astype("<i4").reshape(-1, 1).view(np.uint8)
-        pcm: bytes = np.ascontiguousarray(parts[:, : self._bytes]).tobytes()
+            parts = (values + 128).astype(np.uint8)
+        else:
+            parts = values.astype("<i4").reshape(-1, 1).view(np.uint8)[:, : self._bytes]
+        pcm: bytes = np.ascontiguousarray(parts).tobytes()
         return pcm
 
     def finish(self) -> None:

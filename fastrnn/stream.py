@@ -25,6 +25,8 @@ from fastrnn_kernels.cpu.job import COUNT, Job
 KEEPS_LOCK = 100_000
 #: Multiply-adds of a step from which other threads share it, if they listen (measured).
 SHARED_WORK = 300_000
+#: Programs that stay after they were replaced.
+KEPT_PROGRAMS = 8
 
 
 class CFunction:
@@ -115,7 +117,7 @@ class Stream(Generic[State]):
         self.output_size = O = program.stages[-1].out_size
         self._block = block = call.new_block(B, I, O, self.dtype)
         self._memory = program.new_memory()
-        self._owner = _Owner(block, [program, self._memory])
+        self._owner = _Owner(block, [self._memory, program])
         self._words: Array = np.asarray(self._owner)
         block[call.MEMORY] = self._memory.ctypes.data
         block[call.KEEPS_LOCK] = program.work <= KEEPS_LOCK
@@ -316,8 +318,9 @@ class Stream(Generic[State]):
         """Take up the model's parameters as they are now; the state stays."""
         program = Program.of(self.model._stages(self.batch_size, self._storage), self._members > 1)
         with _Use(self._block):
-            # A thread that steps by the handle may still be reading the ones before.
-            self._owner.keeps = [self._program, program, self._memory]
+            # A thread that steps by the handle asks nobody, and may still be reading the one
+            # before: so the last ones stay, more than it can miss in one step.
+            self._owner.keeps = [self._memory, *self._owner.keeps[-KEPT_PROGRAMS:], program]
             self._use(program)
 
     def warmup(self) -> None:

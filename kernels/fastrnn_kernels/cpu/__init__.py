@@ -5,9 +5,10 @@ from fastrnn_kernels.cpu.gradients import Gradients
 from fastrnn_kernels.cpu.memory import empty, waiting_bytes
 from fastrnn_kernels.cpu.memory import release as release_memory
 from fastrnn_kernels.cpu.plan import scratch_bytes
-from fastrnn_kernels.cpu.program import Program, Stage, cell_stage, linear_stage
+from fastrnn_kernels.cpu.program import Program, Stage, cell_stage, pack_linear
 from fastrnn_kernels.cpu.rows import Rows
 from fastrnn_kernels.cpu.sequence import Backward, Forward, start_backward, start_forward
+from fastrnn_kernels.cpu.stage import LinearStage
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import (
     available_cpus,
@@ -22,6 +23,7 @@ __all__ = [
     "Backward",
     "Forward",
     "Gradients",
+    "LinearStage",
     "Program",
     "Rows",
     "Stage",
@@ -31,7 +33,7 @@ __all__ = [
     "cell_stage",
     "empty",
     "get_num_threads",
-    "linear_stage",
+    "pack_linear",
     "prepare_threads",
     "release_memory",
     "run",

@@ -194,13 +194,10 @@ def cell_stage(weights: Weights, B: int, stored_as: str) -> tuple[CellStage, tup
     return stage, weights.stream(stored_as)
 
 
-def linear_stage(
-    weight: Array, bias: Array | None, activation: str | None, B: int, stored_as: str
-) -> tuple[LinearStage, tuple[Array, ...]]:
-    """The stage of a linear layer, weight (H, I) and bias (H,), and its weights, packed."""
+def pack_linear(weight: Array, bias: Array | None, stored_as: str) -> tuple[Array, ...]:
+    """Weights of a linear stage, weight (H, I) and bias (H,), in the order of its slots."""
     H, I = weight.shape
     offsets = np.zeros((1, H), weight.dtype) if bias is None else bias[None]
-    stage = LinearStage(activation, str(weight.dtype), stored_as, B, I, H)
-    width = VECTORS * lanes_of(FLOATS[stage.dtype])
+    width = VECTORS * lanes_of(FLOATS[str(weight.dtype)])
     panels, scales = stored(plain_panels(weight.T), I, width, stored_as)
-    return stage, (on_line(panels), on_line(plain_panels(offsets)), scales)
+    return on_line(panels), on_line(plain_panels(offsets)), scales
