@@ -116,7 +116,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "model.safetensors"
-        model.save(source)  # type: ignore[attr-defined]
+        model.save(source)
         # In a process of its own, whose vectors are as wide as the target's.
         task = [str(source), scratch, name, cpu, stored]
         command = [sys.executable, "-m", "fastrnn.export", *task]

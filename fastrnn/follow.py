@@ -33,9 +33,8 @@ def follow(
         try:
             steps = _run(stream, reader, writer, block, times, quiet or target == PIPE)
             writer.finish()
-        except BaseException:
-            writer.abandon()
-            raise
+        finally:
+            writer.abandon()  # of what was finished there is nothing left to leave behind
     finally:
         reader.close()
     if not quiet:

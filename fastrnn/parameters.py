@@ -6,7 +6,7 @@ import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
@@ -45,7 +45,64 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-class Module(ABC):
+class Named(ABC):
+    """What has parameters by name: a module, or several as one."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Mapping[str, Array]:
+        """The parameters by name, read-only. `update` changes them."""
+
+    @abstractmethod
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Change some parameters, all or none of them."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another one of the same kind and size."""
+
+    def _names(self) -> Collection[str]:
+        """The names of the parameters."""
+        return self.parameters
+
+    @property
+    def _owner(self) -> str:
+        """How errors call it."""
+        return f"this {type(self).__name__}"
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the parameters under torch's names."""
+        return {name: value.copy() for name, value in self.parameters.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take all parameters from a mapping of just these names, as torch's strict loading.
+
+        Raises ValueError for a missing, an unknown or a misshapen entry, TypeError for one
+        that is no array of floats; nothing is changed then.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict is a {type(state_dict).__name__}, wanted a mapping")
+        names = self._names()
+        missing = [name for name in names if name not in state_dict]
+        unknown = [str(name) for name in state_dict if name not in names]
+        if missing or unknown:
+            found = [f"misses {', '.join(missing)}"] if missing else []
+            found += [f"holds unknown {', '.join(unknown)}"] if unknown else []
+            wanted = ", ".join(names)
+            raise ValueError(f"state_dict {' and '.join(found)}; {self._owner} has {wanted}")
+        self.update(state_dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the parameters and the configuration to a safetensors file.
+
+        `fastrnn.load` reads it; so does anything that reads safetensors.
+        """
+        from fastrnn.weights.safetensors import save
+
+        save(self, path)
+
+
+class Module(Named):
     """What layers, cells and linear layers share: parameters by torch's names, a device.
 
     The parameters' arrays are never written: `update` puts new ones in their place. So a
@@ -155,10 +212,6 @@ class Module(ABC):
         """The kernels' weights, layer-major, then direction; none if not recurrent."""
         return ()
 
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """The arguments that make another one of the same kind and size."""
-
     @classmethod
     def _restored(cls, config: Mapping[str, Any], values: Mapping[str, Any]) -> Self:
         """Another one from its configuration and parameters, nothing drawn."""
@@ -170,35 +223,12 @@ class Module(ABC):
         return self
 
     @property
-    def _owner(self) -> str:
-        """How errors call it."""
-        return f"this {type(self).__name__}"
-
-    @property
     def parameters(self) -> Mapping[str, Array]:
         """The parameters by name, read-only. `update` changes them."""
         return self._version.values
 
-    def state_dict(self) -> dict[str, Array]:
-        """Copies of the parameters under torch's names."""
-        return {name: value.copy() for name, value in self.parameters.items()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take all parameters from a mapping of just these names, as torch's strict loading.
-
-        Raises ValueError for a missing, an unknown or a misshapen entry, TypeError for one
-        that is no array of floats; nothing is changed then.
-        """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict is a {type(state_dict).__name__}, wanted a mapping")
-        missing = [name for name in self._shapes if name not in state_dict]
-        unknown = [str(name) for name in state_dict if name not in self._shapes]
-        if missing or unknown:
-            found = [f"misses {', '.join(missing)}"] if missing else []
-            found += [f"holds unknown {', '.join(unknown)}"] if unknown else []
-            wanted = ", ".join(self._shapes)
-            raise ValueError(f"state_dict {' and '.join(found)}; {self._owner} has {wanted}")
-        self.update(state_dict)
+    def _names(self) -> Collection[str]:
+        return self._shapes  # also before there are values
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Change some parameters, all or none of them; the one way to change weights.
@@ -240,15 +270,6 @@ class Module(ABC):
         self._kernels = kernels_for(device)
         self.__dict__["device"] = device
         return self
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the parameters and the configuration to a safetensors file.
-
-        `fastrnn.load` reads it; so does anything that reads safetensors.
-        """
-        from fastrnn.weights.safetensors import save
-
-        save(self, path)
 
     def __repr__(self) -> str:
         """The call that makes another one of the kind."""

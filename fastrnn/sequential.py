@@ -1,6 +1,5 @@
 """Modules one after the other, as one model."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -95,23 +94,6 @@ class Sequential(Streamable[States]):
             }
         )
 
-    def state_dict(self) -> dict[str, Array]:
-        """Copies of the parameters."""
-        return {name: value.copy() for name, value in self.parameters.items()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take all parameters from a mapping of just these names.
-
-        Raises ValueError for a missing, an unknown or a misshapen entry, TypeError for one
-        that is no array of floats; nothing is changed then.
-        """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict is a {type(state_dict).__name__}, wanted a mapping")
-        missing = [name for name in self.parameters if name not in state_dict]
-        if missing:
-            raise ValueError(f"state_dict misses {', '.join(missing)}")
-        self.update(state_dict)
-
     def update(self, values: Mapping[str, Any]) -> None:
         """Change some parameters, all or none of them; raises as `load_state_dict`."""
         if not isinstance(values, Mapping):
@@ -159,15 +141,6 @@ class Sequential(Streamable[States]):
         if unknown:
             raise ValueError(f"holds unknown {', '.join(unknown)}")
         return cls(*modules)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the parameters and the configuration to a safetensors file.
-
-        `fastrnn.load` reads it; so does anything that reads safetensors.
-        """
-        from fastrnn.weights.safetensors import save
-
-        save(self, path)
 
     def __call__(self, x: Any, states: Sequence[Any] | None = None) -> tuple[Array, States]:
         """Run over a whole sequence for inference.

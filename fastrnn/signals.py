@@ -224,7 +224,7 @@ class Writer:
         os.replace(self._part, self.path)
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind of what was not finished."""
         if self.path == PIPE:
             return
         with contextlib.suppress(Exception):  # what went wrong is told already

@@ -112,7 +112,7 @@ class Stream(Generic[State]):
         stages = model._stages(B, self._storage)
         work = sum(stage.work for stage, _ in stages)
         self._members = cpu.get_num_threads() if work >= SHARED_WORK else 1
-        self._program = program = Program.of(stages, self._members > 1)
+        program = Program.of(stages, self._members > 1)
         self.input_size = I = program.stages[0].I
         self.output_size = O = program.stages[-1].out_size
         self._block = block = call.new_block(B, I, O, self.dtype)

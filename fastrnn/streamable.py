@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from fastrnn import check
 from fastrnn.check import Array
+from fastrnn.parameters import Named
 from fastrnn.tape import State
 from fastrnn_kernels.cpu import Stage
 from fastrnn_kernels.cpu.formats import BF16, FULL, INT8
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 LayerState = tuple[Array, Array]
 
 
-class Streamable(ABC, Generic[State]):
+class Streamable(Named, Generic[State]):
     """A model that can run as a stream: a layer, a cell, or several one after the other."""
 
     dtype: np.dtype[Any]
@@ -44,15 +45,6 @@ class Streamable(ABC, Generic[State]):
         from fastrnn.stream import Stream
 
         return Stream(self, batch_size, weights=weights)
-
-    @property
-    @abstractmethod
-    def parameters(self) -> Mapping[str, Array]:
-        """The parameters by name, read-only."""
-
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """The arguments that make another one of the same kind and size."""
 
     @abstractmethod
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fastrnn.parameters import Module
+from fastrnn.parameters import Module, Named
 from fastrnn.sequential import Sequential
 from fastrnn_kernels.files import write_whole
 
@@ -24,7 +24,7 @@ def _classes() -> dict[str, type[Module | Sequential]]:
     return {**sequential.classes(), "Sequential": Sequential}
 
 
-def save(module: Module | Sequential, path: str | os.PathLike[str]) -> None:
+def save(module: Named, path: str | os.PathLike[str]) -> None:
     """Write a module; the file appears whole or not at all."""
     from safetensors.numpy import save as serialize
 

@@ -40,7 +40,7 @@ _DATA, _NDIM, _SHAPE, _DESCR, _FLAGS = (_HEAD + k for k in (0, 8, 16, 40, 48))
 _READABLE, _WRITEABLE = 0x0101, 0x0501
 _COUNTS_REFERENCES = sys.version_info < (3, 12)  # of True, False and None
 
-#: What C gets: done, no address, an address of nothing.
+#: What C gets: done, or that an address is NULL.
 DONE, NULL_POINTER = 0, 1
 
 

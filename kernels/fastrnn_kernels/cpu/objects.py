@@ -13,6 +13,7 @@ from numba.core.compiler import Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
+from fastrnn_kernels.cpu.call import DONE, NULL_POINTER
 from fastrnn_kernels.cpu.memory import Array
 from fastrnn_kernels.cpu.program import (
     HEADER,
@@ -23,8 +24,8 @@ from fastrnn_kernels.cpu.program import (
     value_offsets,
 )
 
-#: What C gets: done, an address of NULL, memory that was never reset.
-DONE, NULL_POINTER, NOT_RESET = 0, 1, 2
+#: What C gets beside DONE and NULL_POINTER: memory that was never reset.
+NOT_RESET = 2
 #: Stands in the second word of a state from its first reset on.
 _MAGIC = 0x6E6E727473616600
 
