@@ -61,6 +61,7 @@ def ratio(rows: list[dict[str, Any]], cell: str, pass_: str, least_batch: int) -
     ratios = []
     for case in cases(rows):
         own = case.pop("fastrnn", None)
+        case.pop("fastrnn.jit", None)
         if own is None or (own["cell"], own["pass"]) != (cell, pass_) or own["B"] < least_batch:
             continue
         if case:

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 
 import numba
 from numba import types
+from numba.core.datamodel.models import TupleModel
+from numba.core.datamodel.registry import register_default
 from numba.core.errors import TypingError
-from numba.extending import overload
+from numba.extending import overload, typeof_impl
 
 from fastrnn.check import Array
+from fastrnn_kernels.cache import sources
 from fastrnn_kernels.cpu.address import address_of
 from fastrnn_kernels.cpu.call import INPUTS, OUTPUTS, ROWS, run_steps
 from fastrnn_kernels.cpu.program import HEADER
@@ -32,6 +35,31 @@ class Handle(NamedTuple):
 
     words: Array
     memory: Array
+
+
+class _HandleType(types.NamedTuple):  # type: ignore[misc]
+    """A handle's type, another one for each version of the kernels.
+
+    What users compile and keep on disk reads a block's words itself: with other kernels it has
+    to be compiled anew, and is, as the type of its argument is another.
+    """
+
+    def __init__(self, kinds: Any, cls: Any) -> None:
+        self._sources = sources()
+        super().__init__(kinds, cls)
+
+    @property
+    def key(self) -> Any:
+        return super().key, self._sources
+
+
+register_default(_HandleType)(TupleModel)
+
+
+@typeof_impl.register(Handle)  # type: ignore[untyped-decorator]
+def _typeof_handle(handle: Handle, context: Any) -> Any:
+    kinds = [typeof_impl(value, context) for value in handle]
+    return None if None in kinds else _HandleType(kinds, Handle)
 
 
 def step(handle: Handle, x: Array, y: Array) -> int:

@@ -137,7 +137,8 @@ class Sequential(Streamable[States]):
             }
             kind = classes()[part["class"]]
             modules.append(kind._restored({**part["config"], "device": config["device"]}, own))
-        unknown = [name for name in values if int(name.partition(".")[0]) >= len(modules)]
+        numbers = set(map(str, range(len(modules))))
+        unknown = [name for name in values if name.partition(".")[0] not in numbers]
         if unknown:
             raise ValueError(f"holds unknown {', '.join(unknown)}")
         return cls(*modules)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Generic
@@ -64,13 +65,13 @@ class _Use:
         self._block = block
 
     def __enter__(self) -> None:
-        if not call.take(self._block):
+        if not call.take(self._block, threading.get_ident()):
             raise RuntimeError(
                 "another thread is using this stream: one stream serves one thread at a time"
             )
 
     def __exit__(self, *error: object) -> None:
-        self._block[call.BUSY] = 0
+        call.leave(self._block)
 
 
 #: All streams: what a fork interrupts in other threads is not in use in the child.
@@ -91,7 +92,9 @@ class Stream(Generic[State]):
 
     Made by `layer.stream(batch_size)`. Step by step or in blocks of any sizes, its outputs
     are the same bit for bit; denormal numbers count as zeros. Threads may have a stream each
-    over one model; one stream serves one thread at a time, and refuses a second.
+    over one model; one stream serves one thread at a time, and refuses a second. A child that is
+    forked in the middle of another thread's step may find that stream's state half changed:
+    it has to reset or restore it.
 
     Attributes:
         model: what it was made from.
@@ -156,7 +159,7 @@ class Stream(Generic[State]):
         try:
             cpu.run([self._job], self._program.work, SHARED_WORK)
         finally:
-            self._block[call.BUSY] = 0
+            call.leave(self._block)
         return y
 
     def _step(self, x: Any, out: Any) -> Array:

@@ -14,8 +14,11 @@ from typing import NamedTuple
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 CELLS = tuple(GATES)
 PASSES = ("forward", "train")
-DTYPES = ("float32", "float64", "bfloat16")
-ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2}
+DTYPES = ("float32", "float64", "bfloat16", "int8")
+#: Bytes of a weight.
+ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "int8": 1}
+#: Low precision: arrays, states and sums are float32.
+LOW = ("bfloat16", "int8")
 
 
 #: Numbers in the largest array of a case: 4 GiB of float32.
@@ -176,8 +179,13 @@ class Case:
 
     @property
     def arrays(self) -> str:
-        """The float type of all arrays; bfloat16 is what fastrnn multiplies in."""
-        return "float32" if self.dtype == "bfloat16" else self.dtype
+        """The float type of all arrays."""
+        return "float32" if self.dtype in LOW else self.dtype
+
+    @property
+    def products(self) -> str:
+        """What fastrnn multiplies in; a stream's weights are widened first."""
+        return self.arrays if self.stepwise else self.dtype
 
     @property
     def stepwise(self) -> bool:
@@ -230,9 +238,11 @@ def plan(
         for shape in shapes:
             if shape.T != 1:
                 raise ValueError(f"suite {suite} takes one step to a call: T=1, got {shape}")
-    if dtype == "bfloat16":
+    if dtype == "int8" and not chosen.stepwise:
+        raise ValueError(f"int8 is how a stream's weights are stored, suite {suite} has no streams")
+    if dtype in LOW:
         if "train" in passes or "forward" not in chosen.passes:
-            raise ValueError("bfloat16 is for inference: it has no pass 'train'")
+            raise ValueError(f"{dtype} is for inference: it has no pass 'train'")
         passes = ("forward",)
     fewer = [2**n for n in range(threads.bit_length()) if 2**n < threads]
     return [

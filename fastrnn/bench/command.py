@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 import fastrnn
 from fastrnn.bench import machine
 from fastrnn.bench.cases import Case
-from fastrnn.bench.contenders import OWN, PEERS, Contender, peer
+from fastrnn.bench.contenders import COMPILED, OWN, PEERS, Contender, peer
 from fastrnn.bench.process import CAN_STOP
 from fastrnn.bench.results import Results
 from fastrnn.bench.run import Settings, probe, run
@@ -63,10 +63,12 @@ def field(device: str, peers: str | None, cases: Sequence[Case]) -> Field:
     """
     notes = []
     own = [OWN] if device in ("cpu", "auto") else []
+    if own and cases[0].stepwise:
+        own.append(COMPILED)
     if device in ("cuda", "auto"):
         cuda = next(found for found in fastrnn.devices() if found.name == "cuda")
         if cuda.available:
-            own.append(Contender(OWN.name, OWN.module, device="cuda"))
+            own.append(replace(OWN, device="cuda"))
         elif device == "cuda":
             raise DeviceUnavailableError(f"cuda cannot be used here: {cuda.reason}")
         else:
@@ -83,7 +85,7 @@ def field(device: str, peers: str | None, cases: Sequence[Case]) -> Field:
     for found in asked:
         if found.missing:
             raise ValueError(f"peer {found.name}: {_absence(found)}")
-    names = [OWN.name, *(found.name for found in asked)]
+    names = [OWN.name, COMPILED.name, *(found.name for found in asked)]
     if len(set(names)) < len(names):
         raise ValueError(f"each name once, and not {OWN.name!r}: got {peers!r}")
     return Field(tuple(own), tuple(asked), (*notes, *_limits(asked, cases)))
@@ -124,7 +126,7 @@ def measure(cases: Sequence[Case], contenders: Field, threads: int, timeout: flo
     load = machine.load()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("probing the machine", total=len(cases))
-        probes = probe(threads, cases[0].dtype, timeout)
+        probes = probe(threads, cases[0].products, timeout)
         progress.update(task, description=str(cases[0]))
         following = iter(cases[1:])
 

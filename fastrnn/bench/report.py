@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastrnn.bench.cases import Case
-from fastrnn.bench.contenders import Contender
+from fastrnn.bench.contenders import COMPILED, Contender
 from fastrnn.bench.results import Results, Row
 
 NONE = "–"
@@ -18,6 +18,8 @@ NONE = "–"
 FAILED = "FAILED"
 #: Load average from which on a run is said to be disturbed.
 BUSY = 0.5
+#: What is said of calls timed one by one.
+SINGLE = ("p50", "p99", "p99.9", "worst")
 
 
 def duration(seconds: float | None) -> str:
@@ -25,7 +27,7 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return NONE
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
+        if seconds >= 0.9995 * size:  # what three digits make 1 of
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1e6:.3g} µs"
 
@@ -44,6 +46,12 @@ def _field(row: Row | None, name: str, shown: str) -> str:
     return _number(getattr(row, name, None), shown)
 
 
+def _steps(own: Row | None, compiled: Row | None) -> list[str]:
+    """Of single steps: the time in compiled code, and how calls from Python are spread."""
+    spread = (own and own.single) or {}
+    return [_time(compiled), *(duration(spread.get(part)) for part in SINGLE)]
+
+
 def ratio(own: Row | None, peers: Sequence[Row]) -> float | None:
     """Median of the fastest peer over that of fastrnn: above 1, fastrnn is faster."""
     times = [row.median_s for row in peers if row.median_s is not None]
@@ -57,7 +65,10 @@ def table(rows: Sequence[Row], peers: Sequence[Contender]) -> Table:
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     for title in ("cell", "T,B,I,H", "pass"):
         made.add_column(title, no_wrap=True)
-    titles = ["fastrnn\nCPU", "\np99", "fastrnn\nCUDA", "GFLOP/s", "% of\npeak", "% of\nroof"]
+    stepwise = any(row.case.stepwise for row in rows)
+    titles = ["fastrnn\nCPU"]
+    titles += ["in compiled\ncode", *SINGLE] if stepwise else ["\np99"]
+    titles += ["fastrnn\nCUDA", "GFLOP/s", "% of\npeak", "% of\nroof"]
     titles += [peer.name for peer in peers]
     for title in [*titles, "best peer\n/ fastrnn", "compile\ns"]:
         made.add_column(title, justify="right", no_wrap=True)
@@ -67,14 +78,14 @@ def table(rows: Sequence[Row], peers: Sequence[Contender]) -> Table:
         by_case.setdefault(row.case, {})[contender.name, contender.device] = row
     for case, found in by_case.items():
         on_cpu, on_gpu = found.get(("fastrnn", "cpu")), found.get(("fastrnn", "cuda"))
-        own = on_cpu or on_gpu
+        compiled, own = found.get((COMPILED.name, "cpu")), on_cpu or on_gpu
         others = [found.get((peer.name, peer.device)) for peer in peers]
         made.add_row(
             case.cell.upper(),
             str(case.shape),
             case.pass_ if case.threads is None else f"{case.pass_}, {case.threads} threads",
             _time(on_cpu),
-            duration(own.p99_s if own else None),
+            *(_steps(own, compiled) if stepwise else [duration(own.p99_s if own else None)]),
             _time(on_gpu),
             _field(own, "gflops", ".3g"),
             _field(own, "of_peak", ".0%"),

@@ -18,7 +18,7 @@
         {"suite": "quick", "cell": "lstm", "T": 100, "B": 16, "I": 128, "H": 256,
          "pass": "train",                 or "forward"
          "device": "cpu",                 or "cuda"
-         "dtype": "float32",              or "float64", "bfloat16"; a peer's own
+         "dtype": "float32",              or "float64", "bfloat16", "int8"; a peer's own
          "threads": 2,                    or fewer than the run's, of a suite that varies them
          "contender": "fastrnn",          or the name of a peer
          "median_s": ..., "p99_s": ...,   seconds of one call
@@ -28,6 +28,8 @@
          "compile_s": ...,                the first call in a fresh process, less the median
          "samples": 87, "calls": 12,      samples taken, calls in each
          "memory_bytes": ...,             that one call takes of the system, or null
+         "single_s": null,                of a suite of single steps, calls timed one by one:
+                                          {"p50": ..., "p99": ..., "p99.9": ..., "worst": ...}
          "error": null}                   or why it was not timed; the numbers then are null
       ]
     }
@@ -47,7 +49,7 @@ from fastrnn.bench.contenders import Contender
 
 @dataclass(frozen=True)
 class Row:
-    """One contender in one case; either `error` is None or all the numbers are."""
+    """One contender in one case; either `error` is None or the numbers are."""
 
     case: Case
     contender: Contender
@@ -59,6 +61,7 @@ class Row:
     samples: int = 0
     calls: int = 0
     memory: int | None = None
+    single: Mapping[str, float] | None = None
     error: str | None = None
 
     @property
@@ -87,6 +90,7 @@ class Row:
             "samples": self.samples,
             "calls": self.calls,
             "memory_bytes": self.memory,
+            "single_s": None if self.single is None else dict(self.single),
             "error": self.error,
         }
 

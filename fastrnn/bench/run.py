@@ -16,6 +16,8 @@ from fastrnn.bench.results import Row
 
 #: How long a contender's calls are tried out before they are timed.
 CALIBRATION_SECONDS = 0.02
+#: How long a contender's single calls are timed one by one, where a call is a step.
+SINGLE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ class _Race:
         for contender, error in errors.items():
             self.out(contender, str(error))
         memory = {contender: worker.ask("memory") for contender, worker in self.each()}
+        single = {
+            contender: worker.ask("single", SINGLE_SECONDS) if self.case.stepwise else None
+            for contender, worker in self.each()
+        }
         threads = self.case.threads or settings.threads
         # The probes are of all threads together.
         probes = {name: rate * threads / settings.threads for name, rate in settings.probes.items()}
@@ -123,6 +129,7 @@ class _Race:
                 of_peak=peak_s / median_s,
                 samples=len(taken),
                 memory=memory[contender],
+                single=single[contender],
             )
 
 

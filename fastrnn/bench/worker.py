@@ -15,12 +15,19 @@ import sys
 from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from fastrnn.bench.cases import Case
 from fastrnn.bench.contenders import Contender, Program
 from fastrnn.bench.data import ROTATION, Array, sample
+
+#: Calls at a time of who makes many by itself, to see how long one takes.
+REPEATED = 1000
+#: Calls at most that are timed one by one.
+SINGLE_CALLS = 20_000
 
 
 def _memory(field: str) -> int | None:
@@ -79,15 +86,26 @@ class Desk:
         self._rewind()
         return self.program.read(self.program.run(self.inputs[0]))
 
+    def _loop(self, calls: int) -> float:
+        """Seconds of so many calls."""
+        repeat = getattr(self.program, "repeat", None)
+        if repeat is not None:
+            start = perf_counter()
+            repeat(calls)
+            return perf_counter() - start
+        run, inputs = self.program.run, list(islice(self.turn, calls))
+        start = perf_counter()
+        for given in inputs:
+            run(given)
+        return perf_counter() - start
+
     def calibrate(self, seconds: float) -> float:
         """Median seconds of a call, of as many as fit in `seconds`, at least three."""
+        calls = REPEATED if hasattr(self.program, "repeat") else 1
         end = perf_counter() + seconds
         taken: list[float] = []
         while len(taken) < 3 or perf_counter() < end:
-            given = next(self.turn)
-            start = perf_counter()
-            self.program.run(given)
-            taken.append(perf_counter() - start)
+            taken.append(self._loop(calls) / calls)
         return statistics.median(taken)
 
     def sample(self, calls: int) -> float:
@@ -95,14 +113,34 @@ class Desk:
 
         While others were timed, caches went cold and threads to sleep: everyone's.
         """
-        run = self.program.run
-        for uncounted in islice(self.turn, calls):
-            run(uncounted)
-        inputs = list(islice(self.turn, calls))
-        start = perf_counter()
-        for given in inputs:
+        self._loop(calls)
+        return self._loop(calls) / calls
+
+    def single(self, seconds: float) -> dict[str, float] | None:
+        """How the seconds of calls timed one by one are spread, the clock's own included.
+
+        None for who is not called one by one. As many calls as fit in `seconds`, at most
+        `SINGLE_CALLS`, after some that do not count.
+        """
+        if hasattr(self.program, "repeat"):
+            return None
+        run, turn = self.program.run, self.turn
+        self._loop(SINGLE_CALLS // 100)
+        taken = [0] * SINGLE_CALLS
+        end = perf_counter_ns() + int(seconds * 1e9)
+        calls = 0
+        while calls < SINGLE_CALLS:
+            given = next(turn)
+            start = perf_counter_ns()
             run(given)
-        return (perf_counter() - start) / calls
+            now = perf_counter_ns()
+            taken[calls] = now - start
+            calls += 1
+            if now > end:
+                break
+        ordered = np.sort(np.array(taken[:calls])) / 1e9
+        found = {f"p{part:g}": float(np.percentile(ordered, part)) for part in (50, 99, 99.9)}
+        return found | {"worst": float(ordered[-1])}
 
     def memory(self) -> int | None:
         """Bytes that a call holds at most beyond what the process holds between calls."""

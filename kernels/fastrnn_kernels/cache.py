@@ -60,6 +60,17 @@ def _root() -> Path:
 
 
 @cache
+def sources() -> str:
+    """A hash of every kernel source."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in sorted(here.rglob("*.py")):
+        digest.update(str(path.relative_to(here)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
 def cache_folder() -> Path | None:
     """The folder of the kernels that these sources, versions and settings compile.
 
@@ -69,11 +80,6 @@ def cache_folder() -> Path | None:
         root = _root()
     except RuntimeError:
         return None
-    digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for path in sorted(here.rglob("*.py")):
-        digest.update(str(path.relative_to(here)).encode())
-        digest.update(path.read_bytes())
     compilers = (
         numba.__version__,
         llvmlite.__version__,
@@ -86,7 +92,7 @@ def cache_folder() -> Path | None:
         str(getattr(config, name, None))
         for name in ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")
     ]
-    digest.update(repr((compilers, settings)).encode())
+    digest = hashlib.sha256(repr((sources(), compilers, settings)).encode())
     return root / f"kernels-{digest.hexdigest()[:16]}"
 
 

@@ -76,6 +76,32 @@ def test_phonemes(golden):
         assert phonemes == word["phonemes"], word["word"]
 
 
+def test_words_as_streams(golden):
+    """Letter by letter, and phoneme by phoneme from where the letters left the state."""
+    content, weights, _ = golden
+    h = encode(content, weights)
+    index = {letter: k for k, letter in enumerate(content["graphemes"])}
+    encoder = fastrnn.GRUCell(256, 256)
+    load(encoder, weights, "enc")
+    decoder = fastrnn.GRUCell(256, 256)
+    load(decoder, weights, "dec")
+    reading, speaking = encoder.stream(), decoder.stream()
+    scores = fastrnn.Linear(256, len(content["phonemes"]))
+    scores.load_state_dict({"weight": weights["fc_w"], "bias": weights["fc_b"]})
+    for b in (0, 41, 92):
+        reading.reset()
+        for letter in [*content["words"][b]["word"]]:
+            reading.step(weights["enc_emb"][index[letter]])
+        final = reading.step(weights["enc_emb"][END_OF_LETTERS])
+        assert np.array_equal(final, h[b])
+        speaking.state, phoneme, spoken = final[None], START, []
+        while phoneme != END and len(spoken) < LONGEST:
+            y = speaking.step(weights["dec_emb"][phoneme])
+            phoneme = int(np.argmax(scores(y)))
+            spoken.append(content["phonemes"][phoneme])
+        assert spoken[:-1] == content["words"][b]["phonemes"]
+
+
 def test_a_word_alone_gives_the_bits_of_the_batch(golden):
     """The decoder's steps, unbatched, from the state of one word."""
     content, weights, _ = golden

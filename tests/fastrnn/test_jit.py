@@ -119,6 +119,15 @@ def test_another_thing_is_no_handle():
         follow((np.zeros(3), np.zeros(3)), np.zeros((2, 5)), np.zeros((2, 7)))
 
 
+def test_with_other_kernels_a_handle_is_of_another_type(monkeypatch):
+    """So that what users keep compiled on disk is not taken for blocks that it cannot read."""
+    handle = make("LSTM", 5, 7).stream().handle
+    now = numba.typeof(handle)
+    assert numba.typeof(handle) == now
+    monkeypatch.setattr(fastrnn.jit, "sources", lambda: "others")
+    assert numba.typeof(handle) != now
+
+
 def test_a_handle_outlives_its_stream_and_layer(x):
     layer = make("LSTM", 5, 7)
     wanted, _ = layer(x)

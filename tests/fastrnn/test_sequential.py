@@ -200,3 +200,18 @@ def test_tapes_of_others():
     y, _, tape = model().forward(np.zeros((2, 1, 3), np.float32))
     with pytest.raises(ValueError, match="tape comes from another model"):
         model().backward(tape, y)
+
+
+@pytest.mark.parametrize("name", ["2.weight", "-1.weight", "00.weight_ih_l0", "weight"])
+def test_files_with_other_names_are_refused(tmp_path, name):
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    model = fastrnn.Sequential(fastrnn.GRU(3, 5, seed=0), fastrnn.Linear(5, 2, seed=0))
+    file = tmp_path / "model.safetensors"
+    model.save(file)
+    with safe_open(file, "np") as stored:
+        metadata = stored.metadata()
+    save_file(load_file(file) | {name: np.zeros(3, np.float32)}, file, metadata)
+    with pytest.raises(ValueError, match=f"holds unknown {name}"):
+        fastrnn.load(file)

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -13,6 +14,7 @@ from numba.core.runtime import _nrt_python, rtsys
 
 import fastrnn
 from cases import make
+from fastrnn_kernels.cpu import call
 
 
 @pytest.fixture
@@ -161,6 +163,21 @@ def test_one_stream_refuses_a_second_thread():
     wanted = "another thread is using this stream: one stream serves one thread at a time"
     assert refused == {wanted}
     stream.step(x[0])
+
+
+def test_an_interrupted_use_leaves_the_stream_to_its_thread():
+    stream = make("LSTM", 5, 7).stream()
+    x = np.zeros(5, np.float32)
+    # An interrupt right behind this would leave the stream as this does.
+    assert call.take(stream._block, threading.get_ident())
+    with ThreadPoolExecutor(1) as others:
+        with pytest.raises(RuntimeError, match="another thread is using this stream"):
+            others.submit(stream.step, x).result()
+        stream.step(x)
+        others.submit(stream.step, x).result()
+        assert call.take(stream._block, threading.get_ident())
+        stream.reset()
+        others.submit(stream.block, x[None]).result()
 
 
 def _in_child(stream, x, queue):

@@ -20,9 +20,10 @@ from fastrnn.bench.data import Array, Sample
 class Program(Protocol):
     """One case, ready to run. Only `run` is timed.
 
-    Two methods more may be there: `rewind(loaded)`, for who keeps a state between calls, goes
-    back to the one of an input before its answer is compared; `release()` gives back memory
-    that waits for the next call.
+    More methods may be there: `rewind(loaded)`, for who keeps a state between calls, goes back
+    to the one of an input before its answer is compared; `release()` gives back memory that
+    waits for the next call; `repeat(calls)` makes so many calls, with one input after the
+    other, for who is not called from Python.
     """
 
     def load(self, sample: Sample) -> Any:
@@ -46,6 +47,8 @@ class Contender:
         device: "cpu" or "cuda".
         passes: the passes it has.
         dtypes: the dtypes it takes.
+        own: whether it is fastrnn itself.
+        stepwise: whether single steps are all it takes.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Contender:
     device: str = "cpu"
     passes: tuple[str, ...] = PASSES
     dtypes: tuple[str, ...] = DTYPES
+    own: bool = False
+    stepwise: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -62,14 +67,20 @@ class Contender:
 
     def takes(self, case: Case) -> bool:
         """Whether it can run a case at all."""
+        if self.stepwise and not case.stepwise:
+            return False
         return case.pass_ in self.passes and self.dtype(case) in self.dtypes
 
     def dtype(self, case: Case) -> str:
         """What it computes a case in: of low precision, its peers' column shows float32."""
-        return case.dtype if self.name == OWN.name else case.arrays
+        return case.dtype if self.own else case.arrays
 
 
-OWN = Contender("fastrnn", "fastrnn.bench.contenders.fastrnn")
+OWN = Contender("fastrnn", "fastrnn.bench.contenders.fastrnn", own=True)
+#: The same steps from a compiled function, as `fastrnn.jit` has them.
+COMPILED = Contender(
+    "fastrnn.jit", "fastrnn.bench.contenders.compiled", own=True, stepwise=True, passes=("forward",)
+)
 
 PEERS = {
     peer.name: peer

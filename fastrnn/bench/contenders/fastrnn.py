@@ -11,7 +11,7 @@ from fastrnn.bench.data import Array, Sample, answer, weights
 
 CELLS = {"rnn": fastrnn.RNNCell, "lstm": fastrnn.LSTMCell, "gru": fastrnn.GRUCell}
 #: How a stream's weights are stored, where that is not in full.
-WEIGHTS = {"bfloat16": "bf16"}
+WEIGHTS = {"bfloat16": "bf16", "int8": "int8"}
 LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
 
 

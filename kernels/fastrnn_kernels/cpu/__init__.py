@@ -2,13 +2,13 @@
 
 import fastrnn_kernels.cpu.scalar  # noqa: F401  (registers the CPU's forms of the functions)
 from fastrnn_kernels.cpu.gradients import Gradients
+from fastrnn_kernels.cpu.linear_stage import LinearStage
 from fastrnn_kernels.cpu.memory import empty, waiting_bytes
 from fastrnn_kernels.cpu.memory import release as release_memory
 from fastrnn_kernels.cpu.plan import scratch_bytes
 from fastrnn_kernels.cpu.program import Program, Stage, cell_stage, pack_linear
 from fastrnn_kernels.cpu.rows import Rows
 from fastrnn_kernels.cpu.sequence import Backward, Forward, start_backward, start_forward
-from fastrnn_kernels.cpu.stage import LinearStage
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import (
     available_cpus,

@@ -21,15 +21,16 @@ from fastrnn_kernels.cpu.job import ARGUMENTS, COUNT, ENTRY, SIGNATURE, TEAM, WO
 from fastrnn_kernels.cpu.program import STEP as PROGRAM_STEP
 from fastrnn_kernels.cpu.program import TEAM as PROGRAM_TEAM
 
-# Words of a stream's block: what its function takes, and how many steps; whether it runs; its
-# rows, values of the rows of inputs and outputs, and bytes of one; whether Python keeps its lock,
-# and whether helpers share a step.
+# Words of a stream's block: what its function takes, and how many steps; the thread that uses it,
+# 0 for none (one that an interrupt took out of its use has left it so, and may go on); its
+# rows, values of the rows of inputs and outputs, and bytes of one; whether Python keeps its
+# lock, and whether helpers share a step.
 PROGRAM, MEMORY, X, Y, STEPS, BUSY, ROWS, INPUTS, OUTPUTS, ITEM, KEEPS_LOCK, SHARED = range(
     ARGUMENTS, ARGUMENTS + 12
 )
 #: Of this process: NumPy's class of arrays, its float type, and functions of Python's.
-_ARRAY_TYPE, _FLOAT_TYPE, _SAVE_THREAD, _RESTORE_THREAD, _TRUE, _FALSE, _NONE = range(
-    SHARED + 1, SHARED + 8
+_ARRAY_TYPE, _FLOAT_TYPE, _THREAD, _SAVE_THREAD, _RESTORE_THREAD, _TRUE, _FALSE, _NONE = range(
+    SHARED + 1, SHARED + 9
 )
 
 # Where NumPy's and Python's objects have what, in bytes (PyArrayObject_fields).
@@ -88,6 +89,13 @@ def _fits(array, block, width, wanted):  # type: ignore[no-untyped-def]
     return ndim == 2 and word(shape, 0) == rows and word(shape, 1) == word(block, width)
 
 
+@inlined
+def _take(block, thread):  # type: ignore[no-untyped-def]
+    """Mark a stream as in use by a thread; whether it may be."""
+    return atomic.replace(block, BUSY, 0, thread) or atomic.load(block, BUSY) == thread
+
+
+_this_thread = call_c(types.int64, ())
 _save_thread = call_c(types.int64, ())
 _restore_thread = call_c(types.void, (types.int64,))
 
@@ -111,7 +119,7 @@ def _call(self, args, many):  # type: ignore[no-untyped-def]
         _fits(x, block, INPUTS, _READABLE)
         and _fits(y, block, OUTPUTS, _WRITEABLE)
         and short_word(x + _NDIM, 0) == short_word(y + _NDIM, 0)
-        and atomic.replace(words(block), BUSY, 0, 1)
+        and _take(words(block), _this_thread(word(block, _THREAD), ()))
     ):
         return _object(block, _FALSE)
     source, target = word(x + _DATA, 0), word(y + _DATA, 0)
@@ -140,9 +148,15 @@ def _step(block, x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel("stream-take")
-def take(block):  # type: ignore[no-untyped-def]
-    """Mark a stream as in use; whether it was free."""
-    return atomic.replace(block, BUSY, 0, 1)
+def take(block, thread):  # type: ignore[no-untyped-def]
+    """Mark a stream as in use by a thread, named as Python does; whether it may be."""
+    return _take(block, thread)
+
+
+@kernel("stream-leave")
+def leave(block):  # type: ignore[no-untyped-def]
+    """Mark a stream as free; what was written before is seen by whoever takes it."""
+    atomic.store(block, BUSY, 0)
 
 
 class _MethodDef(ctypes.Structure):
@@ -182,6 +196,7 @@ def new_block(rows: int, inputs: int, outputs: int, dtype: np.dtype[Any]) -> Blo
     for at, constant in ((_TRUE, True), (_FALSE, False), (_NONE, None)):
         block[at] = id(constant)
     for at, name in (
+        (_THREAD, "PyThread_get_thread_ident"),
         (_SAVE_THREAD, "PyEval_SaveThread"),
         (_RESTORE_THREAD, "PyEval_RestoreThread"),
     ):

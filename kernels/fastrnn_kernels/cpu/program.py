@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from fastrnn_kernels.cache import kernel, native_address
 from fastrnn_kernels.cpu.address import moved, set_word, values, word
+from fastrnn_kernels.cpu.cell_stage import CellStage
 from fastrnn_kernels.cpu.denormals import flush, restore
 from fastrnn_kernels.cpu.formats import stored
 from fastrnn_kernels.cpu.inlined import inlined
+from fastrnn_kernels.cpu.linear_stage import LinearStage
 from fastrnn_kernels.cpu.memory import CACHE_LINE, Array, on_line
 from fastrnn_kernels.cpu.simd import lanes_of
-from fastrnn_kernels.cpu.stage import FLOATS, CellStage, LinearStage
+from fastrnn_kernels.cpu.stage import FLOATS
 from fastrnn_kernels.cpu.tile import VECTORS
 from fastrnn_kernels.cpu.vector import load, store_part
 from fastrnn_kernels.cpu.weights import Weights, plain_panels

@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from fastrnn_kernels.cpu.host import FETCH_AHEAD, HAS_BFLOAT16, HAS_FMA, VECTOR_BYTES
+from fastrnn_kernels.cpu.host import FETCH_AHEAD, HAS_BFLOAT16, HAS_FMA, REGISTERS, VECTOR_BYTES
 
 #: Products to a chain. One chain over K = 512 costs three times the error of chains of 128.
 CHUNK = 128
@@ -226,80 +226,83 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
             def vector_at(base: Any, at: Any, kind: Any = vector) -> Any:
                 return builder.bitcast(builder.gep(base, [at]), kind.as_pointer())
 
-            row = [
-                builder.gep(
-                    a,
-                    [builder.load(builder.gep(rows_at, [builder.add(rows_first, _INDEX(r))]))],
-                )
-                for r in range(rows)
-            ]
-            entry = builder.block
-            chunk_loop = builder.append_basic_block("chunk")
-            product_loop = builder.append_basic_block("product")
-            add_up = builder.append_basic_block("add")
-            done = builder.append_basic_block("done")
-            builder.branch(chunk_loop)
+            def sum_up(numbers: range) -> None:
+                """The sums of some of the rows."""
+                row = {}
+                for r in numbers:
+                    at = builder.load(builder.gep(rows_at, [builder.add(rows_first, _INDEX(r))]))
+                    row[r] = builder.gep(a, [at])
+                entry = builder.block
+                chunk_loop = builder.append_basic_block("chunk")
+                product_loop = builder.append_basic_block("product")
+                add_up = builder.append_basic_block("add")
+                done = builder.append_basic_block("done")
+                builder.branch(chunk_loop)
 
-            builder.position_at_end(chunk_loop)
-            start = builder.phi(_INDEX)
-            start.add_incoming(_INDEX(0), entry)
-            end = builder.add(start, _INDEX(chain))
-            end = builder.select(builder.icmp_signed("<", end, count), end, count)
-            builder.cbranch(builder.icmp_signed("<", start, end), product_loop, add_up)
+                builder.position_at_end(chunk_loop)
+                start = builder.phi(_INDEX)
+                start.add_incoming(_INDEX(0), entry)
+                end = builder.add(start, _INDEX(chain))
+                end = builder.select(builder.icmp_signed("<", end, count), end, count)
+                builder.cbranch(builder.icmp_signed("<", start, end), product_loop, add_up)
 
-            builder.position_at_end(product_loop)
-            k = builder.phi(_INDEX)
-            k.add_incoming(start, chunk_loop)
-            sums = [builder.phi(vector) for _ in range(rows * vectors)]
-            for phi in sums:
-                phi.add_incoming(ir.Constant(vector, [0.0] * width), chunk_loop)
-            a_at = builder.mul(k, a_step)
-            p_at = builder.add(panel_at, builder.mul(k, panel_step))
-            splats = []
-            for r in range(rows):
-                value = builder.load(builder.gep(row[r], [a_at]))
-                splats.append(splat(builder, value, factors))
-            new = list(sums)
-            for v in range(vectors):
-                pointer = vector_at(panel, builder.add(p_at, _INDEX(v * width)), factors)
-                if FETCH_AHEAD and rows <= FETCHING_ROWS:
-                    _fetch(builder, builder.gep(pointer, [_INDEX(FETCH_AHEAD // VECTOR_BYTES)]))
-                column = builder.load(pointer, align=item)
-                for r in range(rows):
-                    at = r * vectors + v
-                    new[at] = multiply_add(builder, splats[r], column, sums[at])
-            following = builder.add(k, _INDEX(1))
-            k.add_incoming(following, builder.block)
-            for phi, value in zip(sums, new, strict=True):
-                phi.add_incoming(value, builder.block)
-            again = builder.icmp_signed("<", following, end)
-            unroll(builder, builder.cbranch(again, product_loop, add_up))
-
-            builder.position_at_end(add_up)
-            parts = []
-            for value in new:
-                part = builder.phi(vector)
-                part.add_incoming(ir.Constant(vector, [0.0] * width), chunk_loop)
-                part.add_incoming(value, product_loop)
-                parts.append(part)
-            at_start = builder.icmp_signed("==", start, _INDEX(0))
-            base = builder.select(at_start, init, out)
-            base_at = builder.select(at_start, init_at, out_at)
-            base_step = builder.select(at_start, init_step, out_step)
-            for r in range(rows):
-                from_at = builder.add(base_at, builder.mul(base_step, _INDEX(r)))
-                to_at = builder.add(out_at, builder.mul(out_step, _INDEX(r)))
+                builder.position_at_end(product_loop)
+                k = builder.phi(_INDEX)
+                k.add_incoming(start, chunk_loop)
+                sums = {(r, v): builder.phi(vector) for r in numbers for v in range(vectors)}
+                for phi in sums.values():
+                    phi.add_incoming(ir.Constant(vector, [0.0] * width), chunk_loop)
+                a_at = builder.mul(k, a_step)
+                p_at = builder.add(panel_at, builder.mul(k, panel_step))
+                splats = {}
+                for r in numbers:
+                    value = builder.load(builder.gep(row[r], [a_at]))
+                    splats[r] = splat(builder, value, factors)
+                new = dict(sums)
                 for v in range(vectors):
-                    old = builder.load(
-                        vector_at(base, builder.add(from_at, _INDEX(v * width))), align=item
-                    )
-                    total = builder.fadd(old, parts[r * vectors + v])
-                    pointer = vector_at(out, builder.add(to_at, _INDEX(v * width)))
-                    builder.store(total, pointer, align=item)
-            start.add_incoming(end, add_up)
-            builder.cbranch(builder.icmp_signed("<", end, count), chunk_loop, done)
+                    pointer = vector_at(panel, builder.add(p_at, _INDEX(v * width)), factors)
+                    if FETCH_AHEAD and rows <= FETCHING_ROWS:
+                        _fetch(builder, builder.gep(pointer, [_INDEX(FETCH_AHEAD // VECTOR_BYTES)]))
+                    column = builder.load(pointer, align=item)
+                    for r in numbers:
+                        new[r, v] = multiply_add(builder, splats[r], column, sums[r, v])
+                following = builder.add(k, _INDEX(1))
+                k.add_incoming(following, builder.block)
+                for place, phi in sums.items():
+                    phi.add_incoming(new[place], builder.block)
+                again = builder.icmp_signed("<", following, end)
+                unroll(builder, builder.cbranch(again, product_loop, add_up))
 
-            builder.position_at_end(done)
+                builder.position_at_end(add_up)
+                parts = {}
+                for place, value in new.items():
+                    part = builder.phi(vector)
+                    part.add_incoming(ir.Constant(vector, [0.0] * width), chunk_loop)
+                    part.add_incoming(value, product_loop)
+                    parts[place] = part
+                at_start = builder.icmp_signed("==", start, _INDEX(0))
+                base = builder.select(at_start, init, out)
+                base_at = builder.select(at_start, init_at, out_at)
+                base_step = builder.select(at_start, init_step, out_step)
+                for r in numbers:
+                    from_at = builder.add(base_at, builder.mul(base_step, _INDEX(r)))
+                    to_at = builder.add(out_at, builder.mul(out_step, _INDEX(r)))
+                    for v in range(vectors):
+                        old = builder.load(
+                            vector_at(base, builder.add(from_at, _INDEX(v * width))), align=item
+                        )
+                        total = builder.fadd(old, parts[r, v])
+                        pointer = vector_at(out, builder.add(to_at, _INDEX(v * width)))
+                        builder.store(total, pointer, align=item)
+                start.add_incoming(end, add_up)
+                builder.cbranch(builder.icmp_signed("<", end, count), chunk_loop, done)
+                builder.position_at_end(done)
+
+            halved = pairs and not HAS_BFLOAT16
+            together = max(1, (REGISTERS - 4) // (vectors + 2)) if halved else rows
+            # Pairs that have to be taken apart need registers for both halves of each row.
+            for first in range(0, rows, together):
+                sum_up(range(first, min(rows, first + together)))
             return context.get_dummy_value()
 
         return signature, codegen

@@ -53,6 +53,14 @@ def test_scaling_goes_through_the_threads_up_to_the_runs():
     assert all(case.threads is None for case in plan("scaling", shapes=(shape,), threads=6))
 
 
+def test_int8_is_for_streams():
+    assert {case.arrays for case in plan("stream", dtype="int8")} == {"float32"}
+    assert {case.products for case in plan("stream", dtype="int8")} == {"float32"}
+    for suite in ("quick", "sequence", "train"):
+        with pytest.raises(ValueError, match=f"int8 .* suite {suite} has no streams"):
+            plan(suite, dtype="int8")
+
+
 def test_bfloat16_is_for_inference():
     assert {case.pass_ for case in plan("quick", dtype="bfloat16")} == {"forward"}
     for arguments in ({"suite": "train"}, {"suite": "quick", "passes": ("train",)}):

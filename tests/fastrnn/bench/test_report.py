@@ -5,7 +5,7 @@ from rich.console import Console
 
 from fastrnn.bench import report
 from fastrnn.bench.cases import Case, Shape
-from fastrnn.bench.contenders import OWN, PEERS
+from fastrnn.bench.contenders import COMPILED, OWN, PEERS
 from fastrnn.bench.results import Results, Row
 
 CASE = Case("quick", "lstm", Shape(10, 2, 30, 40), "train", "float32")
@@ -39,6 +39,7 @@ def printed(rows, notes=()):
         (0.0123, "12.3 ms"),
         (0.001, "1 ms"),
         (0.000999, "999 µs"),
+        (0.0009996, "1 ms"),
         (1.23e-6, "1.23 µs"),
     ],
 )
@@ -67,6 +68,21 @@ def test_the_table_has_every_number_however_narrow_the_window():
     assert "torch 4.5" in text
     assert text.rstrip().endswith("a note")
     assert report.FAILED not in text
+
+
+def test_of_single_steps_the_table_has_compiled_code_and_the_worst_call():
+    case = Case("stream", "gru", Shape(1, 1, 3, 5), "forward", "float32")
+    spread = {"p50": 2e-6, "p99": 3e-6, "p99.9": 4e-6, "worst": 5e-3}
+    numbers = (1e-6, 1.5e-6, 0.125, 0.5, 0.25, 9, 100, 0)
+    rows = [
+        Row(case, OWN, *numbers, single=spread),
+        Row(case, COMPILED, 5e-8, *numbers[1:]),
+        Row(case, NUMPY, 9e-6, *numbers[1:], single=spread),
+    ]
+    (line,) = (line for line in printed(rows).splitlines() if "GRU" in line)
+    wanted = "GRU 1,1,3,5 forward 1 µs 0.05 µs 2 µs 3 µs 4 µs 5 ms – 0.24 25% 50% – 9 µs 9.00 0.12"
+    assert line.split() == wanted.split()
+    assert rows[0].as_json()["single_s"] == spread
 
 
 def test_what_may_have_disturbed_a_run_is_said():
@@ -108,6 +124,7 @@ def test_a_row_as_json():
         "samples": 9,
         "calls": 1,
         "memory_bytes": None,
+        "single_s": None,
         "threads": None,
         "error": None,
     }

@@ -4,7 +4,7 @@ import pytest
 
 from fastrnn.bench import timing
 from fastrnn.bench.cases import Shape, plan
-from fastrnn.bench.contenders import PEERS, Contender
+from fastrnn.bench.contenders import COMPILED, OWN, PEERS, Contender
 from fastrnn.bench.run import Settings, run
 
 PROBES = {"fma": 1e12, "L1": 1e12, "L2": 1e12, "L3": 1e12, "memory": 1e12}
@@ -69,6 +69,17 @@ def test_a_good_contender_gets_all_its_numbers(spoilt):
     assert row.gflops == pytest.approx(TRAIN.flops / row.median_s / 1e9)
     assert row.of_peak == pytest.approx(row.gflops / 1e3)
     assert row.of_roof >= row.of_peak
+
+
+def test_single_steps_are_timed_one_by_one_too(spoilt):
+    (case,) = plan("stream", ("gru",), (Shape(1, 1, 4, 5),))
+    found = rows(case, OWN, COMPILED, PEERS["numpy"])
+    assert [row.error for row in found.values()] == [None] * 3
+    for name in ("fastrnn", "numpy"):
+        p50, p99, p999, worst = (found[name].single[k] for k in ("p50", "p99", "p99.9", "worst"))
+        assert 0 < p50 <= p99 <= p999 <= worst < 60
+    assert found["fastrnn.jit"].single is None
+    assert rows(FORWARD, COMPILED) == {}
 
 
 @pytest.mark.parametrize("case", [FORWARD, TRAIN], ids=["forward", "train"])

@@ -1,0 +1,103 @@
+"""The stage of a linear layer: one product and an activation (`stage.py`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastrnn_kernels import scalar
+from fastrnn_kernels.cpu.address import values, word
+from fastrnn_kernels.cpu.chain import block
+from fastrnn_kernels.cpu.formats import element, elements
+from fastrnn_kernels.cpu.inlined import inlined
+from fastrnn_kernels.cpu.plan import padded
+from fastrnn_kernels.cpu.simd import lanes_of
+from fastrnn_kernels.cpu.stage import FLOATS, NEAR, shared, tiled
+from fastrnn_kernels.cpu.tile import VECTORS
+from fastrnn_kernels.cpu.vector import load, store
+
+
+def _identity(x: Any) -> Any:
+    return x
+
+
+#: Activations of a linear stage.
+ACTIVATIONS: dict[str | None, Callable[..., Any]] = {
+    None: _identity,
+    "tanh": lambda x: scalar.tanh(x),
+    "sigmoid": lambda x: scalar.sigmoid(x),
+    "relu": lambda x: scalar.relu(x),
+}
+
+
+@dataclass(frozen=True)
+class LinearStage:
+    """y = φ(W x + b) for B rows, I inputs and H outputs, φ by its name or None."""
+
+    activation: str | None
+    dtype: str
+    weights: str
+    B: int
+    I: int
+    H: int
+
+    #: Addresses of weights: panels, bias, scales.
+    SLOTS = 3
+
+    @property
+    def key(self) -> str:
+        """What its compiled function is kept under."""
+        sizes = f"{self.B}x{self.I}-{self.H}"
+        return f"linear-{self.activation}-{self.dtype}-{self.weights}-{sizes}"
+
+    @property
+    def out_step(self) -> int:
+        """H, padded to whole panels."""
+        return padded(self.H, VECTORS * lanes_of(FLOATS[self.dtype]))
+
+    @property
+    def out_size(self) -> int:
+        """H."""
+        return self.H
+
+    @property
+    def size(self) -> int:
+        """Values of memory that it takes."""
+        return 2 * self.B * self.out_step
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of a step."""
+        return self.B * self.I * self.H
+
+    def step(self, slot: int, at: int, team: bool) -> Any:
+        """The function that runs one step; see above."""
+        B, I, H, HW = self.B, self.I, self.H, self.out_step
+        kind = FLOATS[self.dtype]
+        of, numbers = values(element(self.weights, kind)), values(kind)
+        W, IE = lanes_of(kind), elements(self.weights, I)
+        width = VECTORS * W
+        load_one, store_one = load(1), store(1)
+        activation = inlined(ACTIVATIONS[self.activation])
+
+        def tile(rows: int, many: int) -> Any:
+            product = block(rows, many, VECTORS, I, self.weights)
+
+            @inlined
+            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+                first = at + ((1 - turn) * B + q) * HW + n * width
+                product(
+                    memory, first, HW, width, numbers(word(program, slot + 1)), n * width, 0, width,
+                    x, q * x_step, x_step, of(word(program, slot)), n * IE * width, IE * width,
+                    numbers(word(program, slot + 2)), n * width,
+                )  # fmt: skip
+                for r in range(rows):
+                    for u in range(0, many * width, W):
+                        if n * width + u >= H:
+                            break
+                        place = first + r * HW + u
+                        (value,) = load_one(memory, place, 0)
+                        store_one(memory, place, 0, (activation(value),))
+
+            return run
+
+        return shared(tiled(B, VECTORS, self.work // B <= NEAR, tile), HW // width, team)
