@@ -2,7 +2,7 @@
 
     python bench/summary.py          prints the table, writes bench/results/*.png
 
-It reads all of bench/results/*.json, files of `fastrnn bench --json`.
+It reads all of bench/results/*/*.json, files of `fastrnn bench --json`, a folder to a machine.
 """
 
 import json
@@ -19,9 +19,13 @@ import matplotlib.pyplot as plt
 
 RESULTS = Path(__file__).parent / "results"
 CELLS = {"lstm": "#d1495b", "gru": "#2e6f95", "rnn": "#e3a72f"}
+#: The machine whose results the pictures show: the one with all suites.
+PICTURED = "zen4"
 #: Lines of the table: a name, a file, a pass, and the least batch that counts.
 LINES = (
     ("one step of a stream, from Python", "stream", "forward", 1),
+    ("the same, weights in bfloat16", "stream-bfloat16", "forward", 1),
+    ("the same, weights in int8", "stream-int8", "forward", 1),
     ("sequences, inference", "sequence", "forward", 1),
     ("the same in bfloat16, B ≥ 4", "sequence-bfloat16", "forward", 4),
     ("sequences, training", "train", "train", 1),
@@ -40,10 +44,12 @@ class Ratio(NamedTuple):
     most: float
 
 
-def read() -> dict[str, dict[str, Any]]:
-    """The committed results by the names of their files."""
-    files = sorted(RESULTS.glob("*.json"))
-    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+def read() -> dict[str, dict[str, dict[str, Any]]]:
+    """The committed results by machine and the names of their files."""
+    found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for file in sorted(RESULTS.glob("*/*.json")):
+        found[file.parent.name][file.stem] = json.loads(file.read_text(encoding="utf-8"))
+    return found
 
 
 def cases(rows: list[dict[str, Any]]) -> Iterator[dict[str, dict[str, Any]]]:
@@ -154,21 +160,45 @@ def draw_limit(scaling: dict[str, Any]) -> None:
     _finish(figure, scaling["machine"], "limit")
 
 
+def steps(stream: dict[str, Any]) -> Iterator[str]:
+    """Lines of the table of single steps: in compiled code, from Python, and how they spread."""
+    for case in cases(stream["rows"]):
+        own, compiled = case.pop("fastrnn"), case.pop("fastrnn.jit", None)
+        if compiled is None:
+            continue
+        best = min(row["median_s"] for row in case.values())
+        spread = [own["single_s"][part] * 1e6 for part in ("p50", "p99", "p99.9", "worst")]
+        yield (
+            f"| {own['cell'].upper()} {own['I']}, {own['H']} | {compiled['median_s'] * 1e9:.0f} ns "
+            f"| {own['median_s'] * 1e6:.2f} µs | {' / '.join(f'{us:.3g}' for us in spread)} "
+            f"| {best * 1e6:.1f} µs | {best / own['median_s']:.2f} |"
+        )
+
+
 def main() -> None:
-    """Print the table and draw the pictures."""
+    """Print the tables and draw the pictures."""
     results = read()
-    lines = table(results)
-    print("| best peer / fastrnn | LSTM | GRU | RNN |\n|---|---|---|---|")
-    for name, line in lines.items():
-        shown = [
-            f"{line[cell].mean:.2f} ({line[cell].least:.2f})" if cell in line else "–"
-            for cell in CELLS
-        ]
+    lines = {machine: table(found) for machine, found in results.items()}
+    print(f"| best peer / fastrnn |{' LSTM | GRU | RNN |' * len(results)}   {' '.join(results)}")
+    for name, *_ in LINES:
+        shown = []
+        for found in lines.values():
+            line = found.get(name, {})
+            shown += [
+                f"{line[cell].mean:.2f} ({line[cell].least:.2f})" if cell in line else "–"
+                for cell in CELLS
+            ]
         print(f"| {name} | {' | '.join(shown)} |")
-    if lines:
-        draw_ratio(lines, next(iter(results.values()))["machine"])
-    if "scaling" in results:
-        draw_limit(results["scaling"])
+    for machine, found in results.items():
+        if "stream" in found:
+            print(f"\n{machine}: a step of a stream")
+            print(*steps(found["stream"]), sep="\n")
+    pictured = results[PICTURED]
+    shown_in_picture = {
+        name: line for name, line in lines[PICTURED].items() if not name.startswith("the same, w")
+    }
+    draw_ratio(shown_in_picture, pictured["sequence"]["machine"])
+    draw_limit(pictured["scaling"])
 
 
 if __name__ == "__main__":

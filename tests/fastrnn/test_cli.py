@@ -7,13 +7,15 @@ from click.testing import CliRunner
 
 import fastrnn
 from fastrnn.bench import command, timing
+from fastrnn.bench.cases import plan
 from fastrnn.cli import main
 
 ROW = {
     "suite": str, "cell": str, "T": int, "B": int, "I": int, "H": int, "pass": str,
     "device": str, "dtype": str, "contender": str, "median_s": float, "p99_s": float,
     "gflops": float, "compile_s": float, "of_peak": float, "of_roof": float,
-    "samples": int, "calls": int, "threads": int, "memory_bytes": int, "error": type(None),
+    "samples": int, "calls": int, "threads": int, "memory_bytes": int, "single_s": type(None),
+    "error": type(None),
 }  # fmt: skip
 MACHINE = {
     "cpu": str, "cores": int, "platform": str, "features": list, "vector_bytes": int,
@@ -122,7 +124,8 @@ def test_a_wrong_contender_fails_the_run_and_the_others_are_shown(short, tmp_pat
         ("--suite stream --pass train", "no pass 'train'"),
         ("--suite slow", "'slow' is not one of"),
         ("--cell elman", "'elman' is not one of"),
-        ("--dtype int8", "'int8' is not one of"),
+        ("--dtype int8", "int8 is how a stream's weights are stored"),
+        ("--dtype int16", "'int16' is not one of"),
         ("--threads 0", "0 is not in the range"),
         ("--timeout 0", "0.0 is not in the range"),
         ("--peers tensorflow", "unknown peer 'tensorflow'"),
@@ -168,15 +171,18 @@ def test_a_peer_that_is_not_installed_is_named_with_what_to_do(monkeypatch, shor
 
 def test_the_devices_decide_who_runs(monkeypatch):
     monkeypatch.setattr(fastrnn, "devices", lambda: device(True))
+    cases = plan("quick")
     chosen = {
-        asked: [own.device for own in command.field(asked, "none", []).own]
+        asked: [own.device for own in command.field(asked, "none", cases).own]
         for asked in ("auto", "cpu", "cuda")
     }
     assert chosen == {"auto": ["cpu", "cuda"], "cpu": ["cpu"], "cuda": ["cuda"]}
     monkeypatch.setattr(fastrnn, "devices", lambda: device(False))
-    field = command.field("auto", "none", [])
+    field = command.field("auto", "none", cases)
     assert [own.device for own in field.own] == ["cpu"]
     assert field.notes == ("CUDA: no driver at all",)
+    steps = command.field("auto", "none", plan("stream")).own
+    assert [(own.name, own.device) for own in steps] == [("fastrnn", "cpu"), ("fastrnn.jit", "cpu")]
 
 
 def test_info_lists_what_there_is():

@@ -85,7 +85,7 @@ def test_teams_in_bfloat16(cell, teams):
 
 def test_large_weights_and_few_rows_make_a_team():
     """What the measured thresholds decide."""
-    from fastrnn_kernels.cpu.rows import Rows
+    from fastrnn_kernels.rows import Rows
 
     def split(B, H, T=1000):
         weights = fastrnn.LSTM(8, H, seed=0)._version.weights[0]

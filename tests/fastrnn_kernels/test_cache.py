@@ -89,24 +89,36 @@ def test_a_folder_that_cannot_be_made_costs_time_only(warm, tmp_path):
     assert value == warm[1]
 
 
-def test_the_folder_follows_sources_and_setting(monkeypatch, tmp_path):
+def _forget():
+    cache.sources.cache_clear()
     cache.cache_folder.cache_clear()
+
+
+@pytest.fixture
+def forgotten():
+    """What is kept of sources and settings is read anew, in the test and after it."""
+    _forget()
+    yield _forget
+    _forget()
+
+
+def test_the_folder_follows_sources_and_setting(monkeypatch, tmp_path, forgotten):
     monkeypatch.setenv("FASTRNN_CACHE_DIR", str(tmp_path))
     first = cache.cache_folder()
     assert first.parent == tmp_path
-    cache.cache_folder.cache_clear()
+    forgotten()
     read = Path.read_bytes
-    monkeypatch.setattr(
-        Path, "read_bytes", lambda p: read(p) + (b" " if p.name == "lstm.py" else b"")
-    )
-    assert cache.cache_folder() != first, "changed equations would be served from the old cache"
-    monkeypatch.undo()
-    cache.cache_folder.cache_clear()
-    plain = cache.cache_folder()
-    monkeypatch.setattr(cache.config, "BOUNDSCHECK", 1)
-    cache.cache_folder.cache_clear()
-    assert cache.cache_folder() != plain, "kernels compiled with other settings would be served"
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Path, "read_bytes", lambda p: read(p) + (b" " if p.name == "lstm.py" else b"")
+        )
+        assert cache.cache_folder() != first, "changed equations would be served from the old cache"
+    forgotten()
+    assert cache.cache_folder() == first
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.config, "BOUNDSCHECK", 1)
+        forgotten()
+        assert cache.cache_folder() != first, "kernels compiled with other settings would be served"
 
 
 def test_no_home_folder_means_no_cache(monkeypatch):

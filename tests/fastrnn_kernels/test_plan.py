@@ -7,7 +7,7 @@ import pytest
 
 import fastrnn
 from fastrnn_kernels.cpu import plan, threads
-from fastrnn_kernels.cpu.rows import Rows
+from fastrnn_kernels.rows import Rows
 
 LINE = 16
 

@@ -7,7 +7,6 @@ from fastrnn_kernels.cpu.memory import empty, waiting_bytes
 from fastrnn_kernels.cpu.memory import release as release_memory
 from fastrnn_kernels.cpu.plan import scratch_bytes
 from fastrnn_kernels.cpu.program import Program, Stage, cell_stage, pack_linear
-from fastrnn_kernels.cpu.rows import Rows
 from fastrnn_kernels.cpu.sequence import Backward, Forward, start_backward, start_forward
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import (
@@ -18,6 +17,7 @@ from fastrnn_kernels.cpu.threads import (
     set_num_threads,
 )
 from fastrnn_kernels.cpu.weights import Weights
+from fastrnn_kernels.rows import Rows
 
 __all__ = [
     "Backward",

@@ -7,11 +7,11 @@ import numpy as np
 from fastrnn_kernels.cpu import memory, products, threads
 from fastrnn_kernels.cpu.job import Job
 from fastrnn_kernels.cpu.memory import Array
-from fastrnn_kernels.cpu.rows import Indices
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import parts_of
 from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS
 from fastrnn_kernels.cpu.weights import lanes_of
+from fastrnn_kernels.rows import Indices
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from fastrnn_kernels.cpu import memory, threads
 from fastrnn_kernels.cpu.memory import CACHE_LINE, Array
 from fastrnn_kernels.cpu.operands import VALUES
-from fastrnn_kernels.cpu.rows import Indices, Rows
 from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS, vectors_per_gate
 from fastrnn_kernels.cpu.weights import Weights, lanes_of
+from fastrnn_kernels.rows import Indices, Rows
 
 #: Bytes of the sums of a block of time steps: they leave most of a second-level cache to R.
 SUMS_BYTES = 1 << 18

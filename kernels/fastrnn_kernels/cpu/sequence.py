@@ -19,9 +19,9 @@ from fastrnn_kernels.cpu.job import Job
 from fastrnn_kernels.cpu.memory import Array
 from fastrnn_kernels.cpu.operands import VALUES
 from fastrnn_kernels.cpu.plan import backward_plan, forward_plan, padded
-from fastrnn_kernels.cpu.rows import Rows
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.weights import Weights, lanes_of
+from fastrnn_kernels.rows import Rows
 
 _NOTHING = {
     dtype: tuple(np.empty((0,) * ndim, dtype) for ndim in (3, 4))

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn_kernels.cpu.memory import Array
-from fastrnn_kernels.cpu.rows import Rows
 from fastrnn_kernels.cpu.weights import Weights
+from fastrnn_kernels.rows import Rows
 
 
 @dataclass(frozen=True, eq=False)

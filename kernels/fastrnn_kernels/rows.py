@@ -26,19 +26,20 @@ class Rows:
         #: how many rows still run at each step
         self.valid: Indices = np.searchsorted(-self.lengths, -np.arange(T)).astype(np.int64)
         self.steps = int(lengths.sum())
-        self._given = lengths
+        #: lengths in the order of the batch
+        self.given = lengths
 
     @property
     def running(self) -> Indices:
         """Positions t * B + b of all steps that are not padding; made anew, not kept."""
         if not self.ragged:
             return np.arange(self.T * self.B, dtype=np.int64)
-        return np.flatnonzero(np.arange(self.T)[:, None] < self._given).astype(np.int64)
+        return np.flatnonzero(np.arange(self.T)[:, None] < self.given).astype(np.int64)
 
     def clear_padding(self, array: NDArray[Any]) -> None:
         """Zeros into an array (T, B, ...) where a row has ended."""
         if self.ragged:
-            for b, length in enumerate(self._given):
+            for b, length in enumerate(self.given):
                 array[length:, b] = 0
 
     @staticmethod
