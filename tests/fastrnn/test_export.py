@@ -4,6 +4,7 @@ import ctypes
 import re
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -146,6 +147,38 @@ def test_webassembly(tmp_path):
     for what in (b"voice_step", b"voice_block", b"voice_reset", b"voice_state_size"):
         assert what in code
     assert not re.search(b"(?i)numba|PyE|NRT_", code)
+
+
+def test_webassembly_runs(tmp_path):
+    """Linked by wasm-ld, which the zig wheel carries, and run by wasmtime."""
+    pytest.importorskip("ziglang")
+    wasmtime = pytest.importorskip("wasmtime")
+    model = models()["model"]
+    export(model, tmp_path, name="voice", cpu="wasm32")
+    names = ("voice_step", "voice_block", "voice_reset", "voice_state_size", "__heap_base")
+    link = [sys.executable, "-m", "ziglang", "wasm-ld", "voice.o", "-o", "voice.wasm", "--no-entry"]
+    subprocess.run([*link, *(f"--export={name}" for name in names)], cwd=tmp_path, check=True)
+
+    store = wasmtime.Store(wasmtime.Engine())
+    module = wasmtime.Module.from_file(store.engine, str(tmp_path / "voice.wasm"))
+    found = wasmtime.Instance(store, module, []).exports(store)  # it imports nothing
+    memory = found["memory"]
+    stream = model.stream()
+    x = np.random.default_rng(0).standard_normal((50, stream.input_size), dtype=np.float32)
+    wanted = stream.block(x)
+    state = -(-found["__heap_base"].value(store) // 64) * 64
+    source = state + found["voice_state_size"](store)
+    target = source + x.nbytes
+    while memory.data_len(store) < target + wanted.nbytes:
+        memory.grow(store, 1)
+    memory.write(store, x.tobytes(), source)
+    assert found["voice_step"](store, state, source, target) == 2  # never reset
+    assert found["voice_reset"](store, state) == 0
+    assert found["voice_step"](store, 0, source, target) == 1
+    assert found["voice_block"](store, state, source, target, 50) == 0
+    y = np.frombuffer(memory.read(store, target, target + wanted.nbytes), np.float32)
+    # WebAssembly has no fused multiply-add: each product is rounded once more.
+    np.testing.assert_allclose(y.reshape(wanted.shape), wanted, rtol=0, atol=1e-6)
 
 
 def test_the_shared_library_from_python(tmp_path):
