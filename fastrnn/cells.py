@@ -38,7 +38,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
     def _make_weights(self, values: Mapping[str, Array]) -> tuple[Weights, ...]:
         biases = values.get("bias_ih"), values.get("bias_hh")
         weights = values["weight_ih"], values["weight_hh"]
-        return (Weights(self._cell, *weights, *biases, products=self.products),)
+        make = self._kernels.Weights
+        return (make(self._cell, *weights, *biases, products=self.products),)
 
     def config(self) -> dict[str, Any]:
         """The arguments that make another cell of the same kind and size."""
@@ -65,7 +66,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
         self._refuse_tape()
         new, one, batched = self._step(x, state, taping=True)
         shape = (one.rows.B, self.hidden_size) if batched else (self.hidden_size,)
-        return new, Tape(self, shape, batched, False, (one,), (None,))
+        return new, Tape(self, shape, batched, False, (one,), (None,), isinstance(x, np.ndarray))
 
     def backward(self, tape: Tape, dstate: State) -> Gradients[State]:
         """Gradients of a loss through one step.
@@ -84,19 +85,22 @@ class RecurrentCell(Recurrent, Streamable[State]):
         one = tape.passes[0]
         B, H = one.rows.B, self.hidden_size
         h, rest = self._states("dstate", dstate, B, tape.batched)
-        nothing = np.zeros((1, B, H), self.dtype)
+        nothing = self._kernels.xp.zeros((1, B, H), self.dtype)
         run = self._kernels.start_backward(one, nothing, 0, h, rest)
         self._kernels.run([run.job], run.work)
         found = run.finish()
-        parameters = {"weight_ih": found.w_ih, "weight_hh": found.w_hh}
+        gradients = {"weight_ih": found.w_ih, "weight_hh": found.w_hh}
         if self.bias:
-            parameters |= {"bias_ih": found.b_ih, "bias_hh": found.b_hh}
-        dx = found.x[0] if tape.batched else found.x[0, 0]
+            gradients |= {"bias_ih": found.b_ih, "bias_hh": found.b_hh}
+        give, host = self._kernels.give, tape.host
         return Gradients(
-            dx, self._joined(found.start_h, found.start_rest, tape.batched), parameters
+            give(found.x[0] if tape.batched else found.x[0, 0], host),
+            self._joined(found.start_h, found.start_rest, tape.batched, host),
+            {name: give(value, host) for name, value in gradients.items()},
         )
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+        self._check_streams()
         return [cell_stage(self._version.weights[0], batch_size, weights)]
 
     def _join_layers(self, layers: Iterator[LayerState]) -> State:
@@ -119,31 +123,34 @@ class RecurrentCell(Recurrent, Streamable[State]):
         B = x.shape[0] if batched else 1
         x = x.reshape(1, B, self.input_size)
         # The tape must not change when the caller fills the same array with the next input.
-        x = np.array(x, order="C") if taping else check.ready(x)
+        host = isinstance(x, np.ndarray)
+        x = self._kernels.take(x, copy=taping)
         h, rest = self._states("state", state, B, batched)
-        y = np.empty((1, B, self.hidden_size), self.dtype)
+        y = self._kernels.xp.empty((1, B, self.hidden_size), self.dtype)
         rows = self._kernels.Rows.whole(1, B)
         weights = self._version.weights[0]
-        new = np.empty_like(h), np.empty_like(rest)
+        new = self._kernels.xp.empty_like(h), self._kernels.xp.empty_like(rest)
         run = self._kernels.start_forward(weights, x, h, rest, *new, rows, y, 0, taping=taping)
         self._kernels.run([run.job], run.work)
-        return self._joined(*new, batched), run.tape, batched
+        return self._joined(*new, batched, host), run.tape, batched
 
     def _states(self, name: str, given: Any, B: int, batched: bool) -> tuple[Array, Array]:
         """h (B, H) and the other states (states but h, B, H), zeros if none were given."""
         H, letters = self.hidden_size, self._cell.states
         if given is None:
-            return np.zeros((B, H), self.dtype), np.zeros((len(letters) - 1, B, H), self.dtype)
+            zeros = self._kernels.xp.zeros
+            return zeros((B, H), self.dtype), zeros((len(letters) - 1, B, H), self.dtype)
         shape, axes = ((B, H), "(B, H)") if batched else ((H,), "(H,)")
         shapes = [shape] * len(letters)
         states = check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
-        h, *others = (check.ready(state.reshape(B, H)) for state in states)
-        rest = np.empty((len(letters) - 1, B, H), self.dtype)
+        h, *others = (self._kernels.take(state.reshape(B, H)) for state in states)
+        rest = self._kernels.xp.empty((len(letters) - 1, B, H), self.dtype)
         for k, state in enumerate(others):
             rest[k] = state
         return h, rest
 
-    def _joined(self, h: Array, rest: Array, batched: bool) -> State:
+    def _joined(self, h: Array, rest: Array, batched: bool, host: bool = True) -> State:
+        h, rest = self._kernels.give(h, host), self._kernels.give(rest, host)
         states = (h, *rest) if batched else (h[0], *rest[:, 0])
         return states[0] if len(states) == 1 else states  # type: ignore[return-value]
 

@@ -5,6 +5,7 @@ Each error names the argument, what came and what was wanted.
 
 import operator
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,26 +15,6 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-class _Writeable:
-    """The same memory, not marked read-only.
-
-    Numba compiles a kernel anew for read-only arrays; kernels do not write their inputs.
-    """
-
-    def __init__(self, array: Array) -> None:
-        self._array = array  # keeps the memory alive
-        interface = dict(array.__array_interface__)
-        interface["data"] = (array.ctypes.data, False)
-        self.__array_interface__ = interface
-
-
-def ready(array: Array) -> Array:
-    """The array as kernels take it: C-contiguous and aligned, copied only if it is not."""
-    if not array.flags.carray:  # contiguous, aligned and writeable
-        array = np.require(array, requirements=["C", "A"])
-    return array if array.flags.writeable else np.asarray(_Writeable(array))
 
 
 def flag(name: str, value: Any) -> bool:
@@ -94,13 +75,26 @@ def products_type(name: str, value: Any) -> str:
 
 
 def array(name: str, value: Any) -> Array:
-    """Anything NumPy takes for an array of numbers."""
+    """Anything NumPy takes for an array of numbers; an array on a GPU stays there, as CuPy's."""
+    if hasattr(value, "__cuda_array_interface__"):
+        return _on_gpu(name, value)
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, wanted a plain one: masks are not applied")
     try:
         return np.asarray(value)
     except Exception as error:  # whatever the object's own __array__ raises
         raise TypeError(f"{name} is no array: {error}") from None
+
+
+def _on_gpu(name: str, value: Any) -> Array:
+    try:
+        cupy: Any = import_module("cupy")
+    except ImportError as error:
+        raise TypeError(
+            f"{name} is on a GPU, and fastrnn takes it there by CuPy: {error}"
+        ) from None
+    found: Array = cupy.asarray(value)
+    return found
 
 
 def floats(name: str, value: Any, dtype: np.dtype[Any], owner: str) -> Array:
@@ -147,6 +141,8 @@ def lengths(value: Any, T: int, B: int) -> NDArray[np.int64] | None:
     if value is None:
         return None
     got = array("lengths", value)
+    if not isinstance(got, np.ndarray):
+        got = got.get()  # they decide how work is divided, which is done here
     if got.size == 0 and got.dtype == np.float64:  # what NumPy makes of an empty list
         got = got.astype(np.int64)
     if got.dtype.kind not in "iu":

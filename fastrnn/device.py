@@ -4,6 +4,8 @@ import ctypes
 import platform
 import sys
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 import llvmlite.binding as llvm
@@ -12,8 +14,6 @@ import numba
 from fastrnn import check
 from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import host
-
-_NO_KERNELS = "this version of fastrnn has no CUDA kernels yet"
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,13 @@ def kernels_for(device: str) -> ModuleType:
     what there is.
     """
     check.choice("device", device, ("auto", "cpu", "cuda"))
-    if numba.config.DISABLE_JIT:
-        raise RuntimeError("NUMBA_DISABLE_JIT is set: the CPU's kernels run only compiled")
     if device == "cuda":
         cuda = _cuda()
-        raise RuntimeError(f"device 'cuda' cannot be used: {cuda.reason}")
+        if not cuda.available:
+            raise RuntimeError(f"device 'cuda' cannot be used: {cuda.reason}")
+        return import_module("fastrnn_kernels.cuda.device")
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError("NUMBA_DISABLE_JIT is set: the CPU's kernels run only compiled")
     return cpu
 
 
@@ -101,10 +103,13 @@ def _cpu_model() -> str:
 
 
 def _cuda() -> Device:
+    if numba.config.ENABLE_CUDASIM:
+        return Device("cuda", True, details={"gpu": "Numba's simulator"})
     gpus, reason = _gpus()
-    if gpus:
-        return Device("cuda", False, _NO_KERNELS, {"gpu": ", ".join(gpus)})
-    return Device("cuda", False, f"{_NO_KERNELS}, and {reason}")
+    missing = [name for name in ("numba_cuda", "cupy") if find_spec(name) is None]
+    if gpus and missing:
+        reason = f"{' and '.join(missing)} not installed (pip install 'fastrnn[cuda]')"
+    return Device("cuda", not reason, reason, {"gpu": ", ".join(gpus)} if gpus else {})
 
 
 def _gpus() -> tuple[list[str], str]:

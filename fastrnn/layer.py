@@ -86,7 +86,7 @@ class Layer(Recurrent, Streamable[State]):
 
     def _make_weights(self, values: Mapping[str, Array]) -> tuple[Weights, ...]:
         return tuple(
-            Weights(
+            self._kernels.Weights(
                 self._cell,
                 values[f"weight_ih{suffix}"],
                 values[f"weight_hh{suffix}"],
@@ -166,8 +166,10 @@ class Layer(Recurrent, Streamable[State]):
             self, call, taping=True, dropout=self.dropout if training else 0.0, rng=rng
         )
         given = self._as_given(call, y)
-        gates = [self._gates(one, call.batched) for one in passes] if return_gates else None
-        tape = Tape(self, given.shape, call.batched, call.batch_first, passes, masks, gates)
+        gates = [self._given_gates(one, call) for one in passes] if return_gates else None
+        tape = Tape(
+            self, given.shape, call.batched, call.batch_first, passes, masks, call.host, gates
+        )
         return given, self._joined(call, final), tape
 
     def backward(self, tape: Tape, dy: Any, dstate: State | None = None) -> Gradients[State]:
@@ -185,23 +187,23 @@ class Layer(Recurrent, Streamable[State]):
         if tape.owner is not self:
             raise ValueError(f"tape comes from another layer, {tape.owner!r}")
         if dy is None:
-            dy = np.zeros(tape.shape, self.dtype)
+            dy = self._kernels.xp.zeros(tape.shape, self.dtype)
         dy = check.shaped("dy", dy, self.dtype, tape.shape, "that of y", self._owner)
         rows = tape.passes[0].rows
         d_final = self._states("dstate", dstate, rows.B, tape.batched)
         dy = self._time_first(dy, tape.batched, tape.batch_first)
-        call = Call(dy, d_final, rows, None, tape.batched, tape.batch_first)
+        call = Call(dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
         dx, d_start, gradients = run_backward(self, tape.passes, tape.masks, call)
         parameters = {}
         suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
         for suffix, of in zip(suffixes, gradients, strict=True):
-            parameters[f"weight_ih{suffix}"] = of.w_ih
-            parameters[f"weight_hh{suffix}"] = of.w_hh
+            parameters[f"weight_ih{suffix}"] = self._kernels.give(of.w_ih, tape.host)
+            parameters[f"weight_hh{suffix}"] = self._kernels.give(of.w_hh, tape.host)
             if self.bias:
-                parameters[f"bias_ih{suffix}"] = of.b_ih
-                parameters[f"bias_hh{suffix}"] = of.b_hh
+                parameters[f"bias_ih{suffix}"] = self._kernels.give(of.b_ih, tape.host)
+                parameters[f"bias_hh{suffix}"] = self._kernels.give(of.b_hh, tape.host)
             if of.w_hr is not None:
-                parameters[f"weight_hr{suffix}"] = of.w_hr
+                parameters[f"weight_hr{suffix}"] = self._kernels.give(of.w_hr, tape.host)
         return Gradients(self._as_given(call, dx), self._joined(call, d_start), parameters)
 
     def scratch_bytes(self, T: int, B: int) -> int:
@@ -221,6 +223,7 @@ class Layer(Recurrent, Streamable[State]):
                 f"{self._owner} is bidirectional and cannot stream: its reverse direction "
                 "begins at the end of a sequence"
             )
+        self._check_streams()
         return [cell_stage(one, batch_size, weights) for one in self._version.weights]
 
     def _join_layers(self, layers: Iterator[LayerState]) -> State:
@@ -249,9 +252,9 @@ class Layer(Recurrent, Streamable[State]):
                 f"input {axes if batched else '(T, I)'} has I={x.shape[-1]}, "
                 f"this layer takes {self.input_size}"
             )
-        x = self._time_first(x, batched, self.batch_first)
+        host = isinstance(x, np.ndarray)
         # The tape must not change when the caller fills the same array with the next input.
-        x = np.array(x, order="C") if taping else check.ready(x)
+        x = self._kernels.take(self._time_first(x, batched, self.batch_first), copy=taping)
         T, B = x.shape[:2]
         if lengths is not None and not batched:
             lengths = check.array("lengths", lengths).reshape(-1)
@@ -259,25 +262,26 @@ class Layer(Recurrent, Streamable[State]):
         shape = ((B, T) if self.batch_first else (T, B)) if batched else (T,)
         mask = check.reset(reset, shape, axes.replace(", I", "") if batched else "(T,)")
         if mask is not None:
-            mask = np.array(self._time_first(mask, batched, self.batch_first), order="C")
+            mask = self._time_first(mask, batched, self.batch_first)
+            mask = self._kernels.take(mask, copy=True)
         Rows = self._kernels.Rows
         rows = Rows.whole(T, B) if steps is None else Rows(T, B, steps)
         states = self._states("state", state, B, batched)
-        return Call(x, states, rows, mask, batched, self.batch_first)
+        return Call(x, states, rows, mask, batched, self.batch_first, host)
 
     def _states(self, name: str, given: Any, B: int, batched: bool) -> tuple[Array, ...]:
         """The states as (num_layers * D, B, width) each, zeros if none were given."""
         many, letters = self.num_layers * self.directions, self._cell.states
         widths = (self.state_size,) + (self.hidden_size,) * (len(letters) - 1)
         if given is None:
-            return tuple(np.zeros((many, B, width), self.dtype) for width in widths)
+            return tuple(self._kernels.xp.zeros((many, B, width), self.dtype) for width in widths)
         shapes = [(many, B, width) if batched else (many, width) for width in widths]
         axes = (
             "(num_layers * directions, B, width)" if batched else "(num_layers * directions, width)"
         )
         states = check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
         return tuple(
-            check.ready(state.reshape(many, B, width))
+            self._kernels.take(state.reshape(many, B, width))
             for state, width in zip(states, widths, strict=True)
         )
 
@@ -288,23 +292,33 @@ class Layer(Recurrent, Streamable[State]):
 
     def _as_given(self, call: Call, array: Array) -> Array:
         """Time first with a batch axis -> laid out as the user's input."""
+        array = self._kernels.give(array, call.host)
         if not call.batched:
             return array[:, 0]
         return array.swapaxes(0, 1) if call.batch_first else array
 
     def _joined(self, call: Call, states: tuple[Array, ...]) -> State:
-        shaped = states if call.batched else tuple(state[:, 0] for state in states)
+        given = tuple(self._kernels.give(state, call.host) for state in states)
+        shaped = given if call.batched else tuple(state[:, 0] for state in given)
         return shaped[0] if len(shaped) == 1 else shaped  # type: ignore[return-value]
 
-    def _gates(self, one: Pass, batched: bool) -> dict[str, Array]:
-        """The values of the gates of one pass, by name."""
+    def _given_gates(self, one: Pass, call: Call) -> dict[str, Array]:
+        """The values of the gates of one pass, by name, as the user's input is laid out."""
+        give = self._kernels.give
+        return {
+            name: give(values if call.batched else values[:, 0], call.host)
+            for name, values in self._gates(one).items()
+        }
+
+    def _gates(self, one: Pass) -> dict[str, Array]:
+        """The values (T, B, H) of the gates of one pass, by name."""
         T, B, K, padded = one.saved.shape
         running = one.rows.running
         gates = {}
         for name in self._cell.gates:
-            values = np.zeros((T * B, self.hidden_size), self.dtype)
+            values = self._kernels.xp.zeros((T * B, self.hidden_size), self.dtype)
             position = self._cell.saved.index(name)
             whole = one.saved.reshape(T * B, K, padded)[running, position]
             values[running] = whole[:, : self.hidden_size]
-            gates[name] = values.reshape(T, B, self.hidden_size) if batched else values
+            gates[name] = values.reshape(T, B, self.hidden_size)
         return gates

@@ -8,7 +8,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from fastrnn import check
 from fastrnn.check import Array, Shape
 from fastrnn.device import kernels_for
+from fastrnn_kernels import cpu
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Weights
 
@@ -139,9 +140,23 @@ class Module(Named):
         self.products = check.products_type("dtype", dtype)
         #: the type of all arrays: inputs, outputs, states, parameters
         self.dtype: np.dtype[Any] = np.dtype("float64" if self.products == "float64" else "float32")
-        self._kernels = kernels_for(device)
+        self._kernels = self._checked_kernels(device)
         self.device = device
         self._renew_lock()
+
+    def _checked_kernels(self, device: str) -> ModuleType:
+        """The kernels of a device, which have to know the type of the products."""
+        kernels = kernels_for(device)
+        if self.products == "bfloat16" and kernels is not cpu:
+            raise ValueError(f"dtype 'bfloat16' is for the CPU so far, not for {device!r}")
+        return kernels
+
+    def _check_streams(self) -> None:
+        """Raise where a stream is asked for that no kernel could run."""
+        if self._kernels is not cpu:
+            raise RuntimeError(
+                f"{self._owner} is on the GPU, and streams run on the CPU so far: .to('cpu') first"
+            )
 
     def _refuse_tape(self) -> None:
         """Raise where a tape is asked for that no backward pass could use."""
@@ -267,8 +282,13 @@ class Module(Named):
 
         Raises RuntimeError, with the reason, if the device cannot be used.
         """
-        self._kernels = kernels_for(device)
-        self.__dict__["device"] = device
+        kernels = self._checked_kernels(device)
+        with self._lock:
+            if kernels is not self._kernels:
+                self._kernels = kernels
+                values = dict(self.parameters)
+                self._version = _Version(self.parameters, self._make_weights(values))
+            self.__dict__["device"] = device
         return self
 
     def __repr__(self) -> str:

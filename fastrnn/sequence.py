@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fastrnn.check import Array, ready
+from fastrnn.check import Array
 from fastrnn_kernels.cpu import Gradients as PassGradients
 from fastrnn_kernels.cpu import Rows
 from fastrnn_kernels.cpu import Tape as Pass
@@ -20,7 +18,8 @@ class Call:
     """The checked arguments of a pass, time first and with a batch axis.
 
     x (T, B, width): the input, or in the backward pass the gradient of y; states
-    (num_layers * D, B, width) each, h first; reset (T, B) or None.
+    (num_layers * D, B, width) each, h first; reset (T, B) or None; host: whether the caller's
+    arrays, and so the results, are NumPy's.
     """
 
     x: Array
@@ -29,9 +28,10 @@ class Call:
     reset: Array | None
     batched: bool
     batch_first: bool
+    host: bool
 
 
-def _of_pass(states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
+def _of_pass(kernels: Any, states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
     """h (B, P) and the other states (states but h, B, H) of one layer and direction.
 
     Of up to two states, as for all cells here, these are views.
@@ -39,7 +39,7 @@ def _of_pass(states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
     h, *rest = states
     if len(rest) == 1:
         return h[index], rest[0][index : index + 1]
-    others = np.empty((len(rest), *h.shape[1:]), h.dtype)
+    others = kernels.xp.empty((len(rest), *h.shape[1:]), h.dtype)
     for k, state in enumerate(rest):
         others[k] = state[index]
     return h[index], others
@@ -53,11 +53,14 @@ def _keep(states: tuple[Array, ...], index: int, h: Array, rest: Array) -> None:
 
 def _mask(layer: "Layer[Any]", shape: tuple[int, ...], dropout: float, rng: Any) -> Array:
     """A dropout mask, scaled so that the expectation stays: 0 or 1 / (1 - dropout)."""
+    mask: Array
     if dropout == 1:
-        return np.zeros(shape, layer.dtype)
-    drawn = rng.random(shape, np.float32)
-    mask: Array = (drawn >= dropout).astype(layer.dtype)
+        mask = layer._kernels.xp.zeros(shape, layer.dtype)
+        return mask
+    drawn = rng.random(shape, "float32")
+    mask = (drawn >= dropout).astype(layer.dtype)
     mask /= 1 - dropout
+    mask = layer._kernels.take(mask)
     return mask
 
 
@@ -67,7 +70,7 @@ def run_forward(
     """All layers and directions: y (T, B, D * P), final states, and what backward needs."""
     kernels, weights = layer._kernels, layer._version.weights
     T, B, D, P = call.rows.T, call.rows.B, layer.directions, layer.state_size
-    final = tuple(np.empty_like(state) for state in call.states)
+    final = tuple(kernels.xp.empty_like(state) for state in call.states)
     passes: list[Pass] = []
     masks: list[Array | None] = []
     x = call.x
@@ -80,13 +83,13 @@ def run_forward(
             x = x * mask
         masks.append(mask)
         y = kernels.empty((T, B, D * P), layer.dtype)
-        runs, ends = [], [_of_pass(final, k * D + d) for d in range(D)]
+        runs, ends = [], [_of_pass(kernels, final, k * D + d) for d in range(D)]
         for d in range(D):
             runs.append(
                 kernels.start_forward(
                     weights[k * D + d],
                     x,
-                    *_of_pass(call.states, k * D + d),
+                    *_of_pass(kernels, call.states, k * D + d),
                     *ends[d],
                     call.rows,
                     y,
@@ -113,13 +116,13 @@ def run_backward(
     """All layers and directions backwards: dx, d_start, and each pass's gradients."""
     kernels = layer._kernels
     D, P = layer.directions, layer.state_size
-    d_start = tuple(np.empty_like(state) for state in call.states)
+    d_start = tuple(kernels.xp.empty_like(state) for state in call.states)
     gradients: list[PassGradients] = []
-    dy = ready(call.x)
+    dy = kernels.take(call.x)
     for k in reversed(range(layer.num_layers)):
         runs = []
         for d in range(D):
-            h, rest = _of_pass(call.states, k * D + d)
+            h, rest = _of_pass(kernels, call.states, k * D + d)
             runs.append(kernels.start_backward(passes[k * D + d], dy, d * P, h, rest, share=D))
         kernels.run([run.job for run in runs], sum(run.work for run in runs))
         found = [run.finish() for run in runs]

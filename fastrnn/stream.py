@@ -175,7 +175,7 @@ class Stream(Generic[State]):
                 return self._y_row if done else self._shared(self._y_row)
         shape = (O,) if given.ndim == 1 else (B, O)
         y = self._y.reshape(shape) if out is None else self._checked_out(out, shape)
-        self._run(check.ready(given), y, 1)
+        self._run(cpu.take(given), y, 1)
         return y
 
     def block(self, X: Any, out: Array | None = None) -> Array:
@@ -194,7 +194,7 @@ class Stream(Generic[State]):
         T = given.shape[0]
         shape = (T, O) if given.ndim == 2 else (T, B, O)
         y = np.empty(shape, self.dtype) if out is None else self._checked_out(out, shape)
-        x = check.ready(given)
+        x = cpu.take(given)
         same = x.ctypes.data == y.ctypes.data and O <= I  # outputs stay behind the inputs
         if out is not None and not same and np.may_share_memory(x, y):
             x = x.copy()  # outputs would overwrite inputs yet to come

@@ -23,6 +23,7 @@ class Tape:
     batch_first: bool
     passes: Sequence[Any] = field(repr=False)  # of the kernels, layer-major
     masks: Sequence[Array | None] = field(repr=False)  # dropout in front of each layer
+    host: bool  # whether results are NumPy's
     gates: Sequence[Mapping[str, Array]] | None = field(default=None, repr=False)
 
 

@@ -67,7 +67,9 @@ def field(device: str, peers: str | None, cases: Sequence[Case]) -> Field:
         own.append(COMPILED)
     if device in ("cuda", "auto"):
         cuda = next(found for found in fastrnn.devices() if found.name == "cuda")
-        if cuda.available:
+        if cuda.available and cases[0].stepwise:
+            notes.append("CUDA: streams run on the CPU so far")
+        elif cuda.available:
             own.append(replace(OWN, device="cuda"))
         elif device == "cuda":
             raise DeviceUnavailableError(f"cuda cannot be used here: {cuda.reason}")

@@ -26,6 +26,7 @@ class Rows:
         #: how many rows still run at each step
         self.valid: Indices = np.searchsorted(-self.lengths, -np.arange(T)).astype(np.int64)
         self.steps = int(lengths.sum())
+        self.longest = int(lengths.max(initial=0))
         #: lengths in the order of the batch
         self.given = lengths
 

@@ -1,6 +1,9 @@
 """The CPU's kernels: register blocks, packing, the sequence forward and backward, threads."""
 
+import numpy as xp
+
 import fastrnn_kernels.cpu.scalar  # noqa: F401  (registers the CPU's forms of the functions)
+from fastrnn_kernels.cpu.arrays import give, take
 from fastrnn_kernels.cpu.gradients import Gradients
 from fastrnn_kernels.cpu.linear_stage import LinearStage
 from fastrnn_kernels.cpu.memory import empty, waiting_bytes
@@ -33,6 +36,7 @@ __all__ = [
     "cell_stage",
     "empty",
     "get_num_threads",
+    "give",
     "pack_linear",
     "prepare_threads",
     "release_memory",
@@ -41,5 +45,7 @@ __all__ = [
     "set_num_threads",
     "start_backward",
     "start_forward",
+    "take",
     "waiting_bytes",
+    "xp",
 ]

@@ -1,0 +1,57 @@
+"""Arrays on the GPU: CuPy's, whose matrix products are cuBLAS's; NumPy's on the simulator."""
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numba import config, cuda
+
+from fastrnn_kernels.cuda.kernel import BLOCK, Kernel
+
+#: The module of arrays.
+xp: Any = import_module("numpy" if config.ENABLE_CUDASIM else "cupy")
+Array = Any  # of `xp`
+
+
+def take(array: Any, copy: bool = False) -> Array:
+    """An array as kernels take it: on the GPU and C-contiguous.
+
+    Copied if it is not, or if asked to.
+    """
+    return xp.array(array, order="C") if copy else xp.ascontiguousarray(xp.asarray(array))
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array that is to be written."""
+    return xp.empty(shape, dtype)
+
+
+def give(array: Array, host: bool) -> Any:
+    """A result for a caller who gave arrays of the host, or of the GPU; the former waits for it."""
+    return xp.asnumpy(array) if host and not isinstance(array, np.ndarray) else array
+
+
+def stream() -> Any:
+    """The caller's stream, as Numba takes it; 0 on the simulator, which has none."""
+    if config.ENABLE_CUDASIM:
+        return 0
+    return cuda.external_stream(xp.cuda.get_current_stream().ptr)
+
+
+def flat(array: Array) -> Array:
+    """A view with one axis. Kernels are not given empty arrays, which have no address."""
+    return array.reshape(-1) if array.size else xp.zeros(1, array.dtype)
+
+
+def launch(kernel: Kernel, count: int, *arguments: Any) -> None:
+    """Run a kernel of a thread to a unit on the caller's stream."""
+    if count:
+        kernel.compiled[-(-count // BLOCK), BLOCK, stream()](*arguments)
+
+
+def launch_blocks(
+    kernel: Kernel, blocks: int, threads: int, shared_bytes: int, *arguments: Any
+) -> None:
+    """Run a kernel of blocks with shared memory of their own on the caller's stream."""
+    if blocks:
+        kernel.compiled[blocks, threads, stream(), shared_bytes](*arguments)

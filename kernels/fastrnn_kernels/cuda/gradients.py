@@ -1,0 +1,66 @@
+"""The gradients that are products over all time steps, computed after the loop over them."""
+
+from dataclasses import dataclass
+
+from fastrnn_kernels.cuda.arrays import Array, xp
+from fastrnn_kernels.cuda.tape import Tape
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """Gradients of one direction; of the weights in the cell's gate order."""
+
+    x: Array
+    start_h: Array
+    start_rest: Array
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array
+    b_hh: Array
+    w_hr: Array | None
+
+
+def gradients(
+    tape: Tape, d_sums: Array, dh_tape: Array, d_start_h: Array, d_start_rest: Array
+) -> Gradients:
+    """The gradients that are products over all steps: sums in one order, run for run."""
+    weights, cell = tape.weights, tape.weights.cell
+    T, B, S, H = d_sums.shape
+    G, A, L = len(cell.gates), len(cell.apart), len(cell.late)
+    E = G - L
+    steps = T * B
+    sums = d_sums.reshape(steps, S * H)
+    x = tape.x.reshape(steps, weights.input_size)
+    if tape.rows.ragged:  # padding may hold anything: 0 times NaN would be NaN
+        running = xp.zeros(steps, bool)
+        running[xp.asarray(tape.rows.running)] = True
+        x = xp.where(running[:, None], x, xp.zeros(1, x.dtype))
+    x_sums, h_sums = sums[:, : G * H], sums[:, A * H : (A + E) * H]
+    dx = xp.matmul(x_sums, weights.matrices.x)
+    d_x_rows = xp.matmul(x_sums.T, x)
+    d_h_rows = xp.matmul(h_sums.T, tape.old_h.reshape(steps, weights.state_size))
+    if L:
+        late = sums[:, E * H : (E + L) * H]
+        d_late_rows = xp.matmul(late.T, tape.inner.reshape(steps, H))
+        d_h_rows = xp.concatenate([d_h_rows, d_late_rows])
+    d_projection = None
+    if weights.w_hr is not None:
+        d_projection = xp.matmul(
+            dh_tape.reshape(steps, weights.state_size).T, tape.full_h.reshape(steps, H)
+        )
+    d_bias = sums.sum(axis=0)
+
+    def in_gate_order(by_sum: Array, gates: tuple[str, ...]) -> Array:
+        position = [gates.index(gate) for gate in cell.gates]
+        return xp.concatenate([by_sum[p * H : (p + 1) * H] for p in position])
+
+    return Gradients(
+        x=dx.reshape(tape.x.shape),
+        start_h=d_start_h,
+        start_rest=d_start_rest,
+        w_ih=in_gate_order(d_x_rows, cell.x_gates),
+        w_hh=in_gate_order(d_h_rows, cell.h_gates),
+        b_ih=in_gate_order(d_bias[: G * H], cell.x_gates),
+        b_hh=in_gate_order(d_bias[A * H :], cell.h_gates),
+        w_hr=d_projection,
+    )

@@ -1,0 +1,59 @@
+"""What a path is given: the arrays of one pass through one direction of one layer."""
+
+from dataclasses import dataclass
+
+from fastrnn_kernels.cuda.arrays import Array, xp
+from fastrnn_kernels.cuda.tape import Tape
+from fastrnn_kernels.cuda.weights import Weights
+from fastrnn_kernels.rows import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """A forward pass; shapes as `sequence.start_forward` and `Tape` tell them."""
+
+    weights: Weights
+    x: Array
+    start_h: Array
+    start_rest: Array
+    final_h: Array
+    final_rest: Array
+    rows: Rows
+    y: Array
+    y_at: int
+    reverse: bool
+    reset: Array | None
+    tape: Tape | None
+
+
+@dataclass(frozen=True, eq=False)
+class Backward:
+    """A backward pass; d_start_h, d_start_rest, d_sums and dh_tape are written."""
+
+    tape: Tape
+    dy: Array
+    y_at: int
+    d_final_h: Array
+    d_final_rest: Array
+    d_start_h: Array
+    d_start_rest: Array
+    d_sums: Array
+    dh_tape: Array
+
+
+def lengths_of(rows: Rows) -> Array:
+    """The lengths of the rows in the order of the batch, on the GPU."""
+    return xp.asarray(rows.given)
+
+
+def x_sums(given: Forward) -> Array:
+    """W x for all steps, (T * B, G H)."""
+    weights = given.weights
+    return xp.matmul(given.x.reshape(-1, weights.input_size), weights.matrices.x.T)
+
+
+def finish_backward(given: Backward, dh: Array, d_product: Array, d_rest: Array) -> None:
+    """Add what has come through to the first step to the gradient of the initial state."""
+    none = xp.asarray(given.tape.rows.given == 0)[:, None]
+    given.d_start_h[...] += xp.where(none, given.d_final_h, dh + d_product)
+    given.d_start_rest[...] += xp.where(none, given.d_final_rest, d_rest)

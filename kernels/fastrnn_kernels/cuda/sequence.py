@@ -1,0 +1,114 @@
+"""A whole sequence through one direction of one layer on the GPU, forward and backward.
+
+`start_forward` and `start_backward` prepare a pass, as those of the CPU do; nothing waits for
+the GPU. The product for all x and the gradients of the weights are the library's; what depends
+on time is `stepwise_kernels.py`'s, or a path's that does all of it in one launch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastrnn_kernels.cuda import choice, passes
+from fastrnn_kernels.cuda.arrays import Array, take, xp
+from fastrnn_kernels.cuda.gradients import Gradients, gradients
+from fastrnn_kernels.cuda.tape import Tape, new_tape
+from fastrnn_kernels.cuda.weights import Weights
+from fastrnn_kernels.rows import Rows
+
+
+@dataclass(slots=True, eq=False)
+class Forward:
+    """A forward pass: what runs it, and what the backward pass needs of it."""
+
+    job: Callable[[], None]
+    work: float  # multiply-adds
+    tape: Tape | None
+
+
+@dataclass(slots=True, eq=False)
+class Backward:
+    """A backward pass through time: what runs it, then `finish` for the gradients."""
+
+    job: Callable[[], None]
+    work: float  # multiply-adds
+    finish: Callable[[], Gradients]
+
+
+def _work(weights: Weights, rows: Rows) -> float:
+    depth = weights.input_size + weights.state_size
+    return float(rows.steps) * len(weights.cell.gates) * weights.hidden_size * depth
+
+
+def start_forward(
+    weights: Weights,
+    x: Array,
+    start_h: Array,
+    start_rest: Array,
+    final_h: Array,
+    final_rest: Array,
+    rows: Rows,
+    y: Array,
+    y_at: int,
+    *,
+    reverse: bool = False,
+    reset: Any = None,
+    taping: bool = False,
+    share: int = 1,
+) -> Forward:
+    """Prepare a forward pass.
+
+    All arrays on the GPU and C-contiguous, but for `rows` and `reset`: x (T, B, I), y (T, B, Y)
+    and all states; h goes to the columns of y from y_at on, zeros where a row is padding.
+    start_h and final_h (B, P), start_rest and final_rest (states but h, B, H); the pass writes
+    the final ones. `share` passes will run together.
+    """
+    cell = weights.cell
+    if cell.reads_h and weights.w_hr is not None:
+        raise ValueError(f"cell {cell.name} reads h of its own unit, which a projection has not")
+    tape = new_tape(weights, rows, x, reverse, reset) if taping else None
+    given = passes.Forward(
+        weights, x, start_h, start_rest, final_h, final_rest, rows, y, y_at,
+        reverse, None if reset is None else take(reset), tape,
+    )  # fmt: skip
+    return Forward(lambda: choice.run_forward(given), _work(weights, rows), tape)
+
+
+def start_backward(
+    tape: Tape, dy: Array, y_at: int, d_final_h: Array, d_final_rest: Array, *, share: int = 1
+) -> Backward:
+    """Prepare a backward pass: dy (T, B, Y) C-contiguous, read from column y_at on."""
+    weights, rows = tape.weights, tape.rows
+    T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
+    dtype = weights.dtype
+    # Where a row has ended nothing is written, and the products over all steps add it up.
+    make = xp.zeros if rows.ragged else xp.empty
+    found = passes.Backward(
+        tape, dy, y_at, d_final_h, d_final_rest,
+        d_start_h=xp.zeros((B, P), dtype),
+        d_start_rest=xp.zeros((len(weights.cell.states) - 1, B, H), dtype),
+        d_sums=make((T, B, len(weights.cell.sums), H), dtype),
+        dh_tape=make((T, B, P) if weights.w_hr is not None else (0, 0, 0), dtype),
+    )  # fmt: skip
+
+    def finish() -> Gradients:
+        return gradients(tape, found.d_sums, found.dh_tape, found.d_start_h, found.d_start_rest)
+
+    return Backward(lambda: choice.run_backward(found), 2 * _work(weights, rows), finish)
+
+
+def run(jobs: list[Callable[[], None]], work: float) -> None:
+    """Run passes, one after the other on the caller's stream."""
+    for job in jobs:
+        job()
+
+
+def scratch_bytes(weights: Weights, T: int, B: int, share: int) -> int:
+    """Bytes of GPU memory that a forward pass takes beside its results and tape.
+
+    Most are the products of all x, which grow with T.
+    """
+    cell, H, P = weights.cell, weights.hidden_size, weights.state_size
+    each_step = len(cell.gates) * H
+    states = 2 * P + (len(cell.states) - 1) * H
+    return (T * B * each_step + B * (each_step + states + 2 * H)) * weights.dtype.itemsize

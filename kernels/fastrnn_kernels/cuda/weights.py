@@ -1,0 +1,99 @@
+"""The weights of one direction of one layer, on the GPU, laid out for its products."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn_kernels.cell import Cell
+from fastrnn_kernels.cuda.arrays import Array, take
+
+
+class Matrices(NamedTuple):
+    """What products and kernels read; shapes as in `stepwise_kernels.py`, of early and late gates.
+
+    x (G H, I), bias (G H,); h (E H, P), h_bias (A H,); late (L H, H); projection (P, H).
+    """
+
+    x: Array
+    bias: Array
+    h: Array
+    h_bias: Array
+    late: Array
+    projection: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """One direction of one layer, never changed; copied to the GPU when first used.
+
+    NumPy arrays w_ih (G H, I), w_hh (G H, P), b_ih and b_hh (G H,) or None, w_hr (P, H) or
+    None; products: the type that products are computed in, of the weights if not given.
+    """
+
+    cell: Cell
+    w_ih: Any
+    w_hh: Any
+    b_ih: Any = None
+    b_hh: Any = None
+    w_hr: Any = None
+    products: str = ""
+    #: what the paths keep from call to call
+    kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        dtype: np.dtype[Any] = self.w_ih.dtype
+        return dtype
+
+    @property
+    def input_size(self) -> int:
+        """I, the width of x."""
+        return int(self.w_ih.shape[1])
+
+    @property
+    def hidden_size(self) -> int:
+        """H, the units."""
+        return int(self.w_ih.shape[0]) // len(self.cell.gates)
+
+    @property
+    def state_size(self) -> int:
+        """P, the width of h."""
+        return int(self.w_hh.shape[1])
+
+    def rows(self, matrix: Any, gates: tuple[str, ...]) -> Any:
+        """The rows of some gates, one after the other."""
+        H = self.hidden_size
+        parts = [self.cell.gates.index(gate) for gate in gates]
+        none = matrix[:0]
+        return np.concatenate([none, *(matrix[g * H : (g + 1) * H] for g in parts)])
+
+    @cached_property
+    def matrices(self) -> Matrices:
+        """The weights on the GPU."""
+        cell, H = self.cell, self.hidden_size
+        zeros = np.zeros(len(cell.gates) * H, self.dtype)
+        b_ih = zeros if self.b_ih is None else self.b_ih
+        b_hh = zeros if self.b_hh is None else self.b_hh
+        # A gate that stands apart keeps its two biases apart; the others' are one.
+        apart = np.repeat([gate in cell.apart for gate in cell.gates], H)
+        early = cell.h_gates[: len(cell.gates) - len(cell.late)]
+        projection = self.w_hh[:0] if self.w_hr is None else self.w_hr
+        return Matrices(
+            x=take(self.rows(self.w_ih, cell.x_gates)),
+            bias=take(self.rows(np.where(apart, b_ih, b_ih + b_hh), cell.x_gates)),
+            h=take(self.rows(self.w_hh, early)),
+            h_bias=take(self.rows(b_hh, cell.apart)),
+            late=take(self.rows(self.w_hh, cell.late)),
+            projection=take(projection),
+        )
+
+    def keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What was made for a key before, or is made now."""
+        # No lock: two threads that come first both make it, and get the same.
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
