@@ -35,7 +35,8 @@ def stream() -> Any:
     """The caller's stream, as Numba takes it; 0 on the simulator, which has none."""
     if config.ENABLE_CUDASIM:
         return 0
-    return cuda.external_stream(xp.cuda.get_current_stream().ptr)
+    address = xp.cuda.get_current_stream().ptr
+    return cuda.external_stream(address) if address else 0
 
 
 def flat(array: Array) -> Array:

@@ -5,7 +5,6 @@ from functools import cache
 from numba import config, cuda
 
 from fastrnn_kernels.cuda import passes, resident, stepwise
-from fastrnn_kernels.cuda.arrays import xp
 from fastrnn_kernels.cuda.division import Division, Gpu, divide
 from fastrnn_kernels.cuda.weights import Weights
 
@@ -42,13 +41,11 @@ def division_of(weights: Weights, B: int, backward: bool) -> Division | None:
 def run_forward(given: passes.Forward) -> None:
     """Run a forward pass on the path that suits its shape."""
     rows, P = given.rows, given.weights.state_size
-    if rows.ragged:
-        for b, length in enumerate(rows.given.tolist()):
-            given.y[length:, b, given.y_at : given.y_at + P] = 0
-    if rows.ragged or rows.T == 0:  # what has no step at all ends where it starts
-        ended = xp.asarray(rows.given == 0)
-        given.final_h[ended] = given.start_h[ended]
-        given.final_rest[:, ended] = given.start_rest[:, ended]
+    if rows.ragged or rows.T == 0:
+        given.y[:, :, given.y_at : given.y_at + P] = 0  # kernels write where a row runs
+        # What has no step at all ends where it starts.
+        given.final_h[...] = given.start_h
+        given.final_rest[...] = given.start_rest
     division = division_of(given.weights, rows.B, False)
     if division is None:
         stepwise.forward(given)
