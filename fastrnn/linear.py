@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from fastrnn.check import Array
 from fastrnn.parameters import Module
 from fastrnn.streamable import LayerState, Streamable
 from fastrnn.tape import Gradients
+from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import LinearStage, Stage, pack_linear
 
 
@@ -89,6 +91,12 @@ class Linear(Module, Streamable[tuple[()]]):
         self._shapes = {"weight": (self.out_features, self.in_features)}
         if self.bias:
             self._shapes["bias"] = (self.out_features,)
+
+    def _checked_kernels(self, device: str) -> ModuleType:
+        kernels = super()._checked_kernels(device)
+        if kernels is not cpu:
+            raise RuntimeError(f"a linear layer runs on the CPU so far, not on {device!r}")
+        return kernels
 
     @property
     def _fan(self) -> int:
