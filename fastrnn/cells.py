@@ -80,6 +80,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
             raise TypeError(f"tape is a {type(tape).__name__}, wanted the Tape that forward gives")
         if tape.owner is not self:
             raise ValueError(f"tape comes from another cell, {tape.owner!r}")
+        if not isinstance(tape.passes[0], self._kernels.Tape):
+            raise ValueError(f"tape was made before this cell moved to {self.device!r}")
         if dstate is None:
             raise TypeError("dstate is None, wanted the gradient of the new state")
         one = tape.passes[0]

@@ -76,7 +76,11 @@ def products_type(name: str, value: Any) -> str:
 
 def array(name: str, value: Any) -> Array:
     """Anything NumPy takes for an array of numbers; an array on a GPU stays there, as CuPy's."""
-    if hasattr(value, "__cuda_array_interface__"):
+    try:
+        on_gpu = hasattr(value, "__cuda_array_interface__")
+    except Exception as error:  # torch's, of a tensor that requires a gradient
+        raise TypeError(f"{name} cannot be read as an array: {error}") from None
+    if on_gpu:
         return _on_gpu(name, value)
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, wanted a plain one: masks are not applied")
@@ -93,7 +97,8 @@ def _on_gpu(name: str, value: Any) -> Array:
         raise TypeError(
             f"{name} is on a GPU, and fastrnn takes it there by CuPy: {error}"
         ) from None
-    found: Array = cupy.asarray(value)
+    # By DLPack, streams wait for each other.
+    found: Array = (cupy.from_dlpack if hasattr(value, "__dlpack__") else cupy.asarray)(value)
     return found
 
 

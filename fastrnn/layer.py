@@ -186,6 +186,8 @@ class Layer(Recurrent, Streamable[State]):
             raise TypeError(f"tape is a {type(tape).__name__}, wanted the Tape that forward gives")
         if tape.owner is not self:
             raise ValueError(f"tape comes from another layer, {tape.owner!r}")
+        if not isinstance(tape.passes[0], self._kernels.Tape):
+            raise ValueError(f"tape was made before this layer moved to {self.device!r}")
         if dy is None:
             dy = self._kernels.xp.zeros(tape.shape, self.dtype)
         dy = check.shaped("dy", dy, self.dtype, tape.shape, "that of y", self._owner)

@@ -269,6 +269,8 @@ class Module(Named):
                 raise TypeError(f"{name} has dtype {got.dtype}, wanted {self.dtype}")
             if got.shape != self._shapes[name]:
                 raise ValueError(f"{name} has shape {got.shape}, wanted {self._shapes[name]}")
+            if not isinstance(got, np.ndarray):  # parameters are the host's
+                got = got.get()
             new[name] = np.array(got, self.dtype, order="C")
         return new
 

@@ -1,5 +1,6 @@
 """Arrays on the GPU: CuPy's, whose matrix products are cuBLAS's; NumPy's on the simulator."""
 
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -13,11 +14,40 @@ xp: Any = import_module("numpy" if config.ENABLE_CUDASIM else "cupy")
 Array = Any  # of `xp`
 
 
+@cache
+def _first_device() -> int:
+    """The GPU that is current when fastrnn first uses one."""
+    return int(xp.cuda.Device().id)
+
+
+def check_device(array: Array | None = None) -> None:
+    """Raise RuntimeError where another GPU is current, or holds an array, than the first used.
+
+    Weights, and what kernels are allowed, belong to that one.
+    """
+    if config.ENABLE_CUDASIM:
+        return
+    first, now = _first_device(), int(xp.cuda.Device().id)
+    held = now if array is None or isinstance(array, np.ndarray) else int(array.device.id)
+    if {now, held} != {first}:
+        raise RuntimeError(
+            f"fastrnn uses one GPU of a process, {first} here: {now} is current, and the array "
+            f"lies on {held}"
+        )
+
+
+def wait() -> None:
+    """Wait for the caller's stream."""
+    if not config.ENABLE_CUDASIM:
+        xp.cuda.get_current_stream().synchronize()
+
+
 def take(array: Any, copy: bool = False) -> Array:
     """An array as kernels take it: on the GPU and C-contiguous.
 
-    Copied if it is not, or if asked to.
+    Copied if it is not, or if asked to. Raises RuntimeError for an array on another GPU.
     """
+    check_device(array if hasattr(array, "device") else None)
     return xp.array(array, order="C") if copy else xp.ascontiguousarray(xp.asarray(array))
 
 
@@ -36,7 +66,13 @@ def stream() -> Any:
     if config.ENABLE_CUDASIM:
         return 0
     address = xp.cuda.get_current_stream().ptr
-    return cuda.external_stream(address) if address else 0
+    return _external_stream(address) if address else 0
+
+
+@lru_cache(maxsize=64)
+def _external_stream(address: int) -> Any:
+    # The same object each time: what Numba prepares for a launch it keeps by that.
+    return cuda.external_stream(address)
 
 
 def flat(array: Array) -> Array:

@@ -8,8 +8,9 @@ from fastrnn_kernels.cuda import passes, resident, stepwise
 from fastrnn_kernels.cuda.division import Division, Gpu, divide
 from fastrnn_kernels.cuda.weights import Weights
 
-#: Seconds of a step's barrier among all blocks, and of a step's launches without.
-BARRIER_S, LAUNCHES_S = 1.5e-6, 6e-6
+#: Seconds of a step's barrier among all blocks; and of a step's launches from Python without,
+#: most of them for describing some twenty arrays to each. Assumed, not yet measured.
+BARRIER_S, LAUNCHES_S = 1.5e-6, 1.5e-4
 #: Multiply-adds a second of one multiprocessor, in float32: the resident kernels', and a
 #: library's product. Assumed, not yet measured.
 RESIDENT_RATE, PRODUCT_RATE = 1.0e11, 1.7e11

@@ -1,5 +1,6 @@
 """A kernel and the types of its arguments, so that it is compiled before it is first launched."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,10 @@ from typing import Any
 
 import numpy as np
 from numba import config, cuda, from_dtype, types
+from numba.core.errors import NumbaPerformanceWarning
+
+# A pass of few rows has few blocks: Numba's advice to launch more is not for it.
+warnings.filterwarnings("ignore", message="Grid size", category=NumbaPerformanceWarning)
 
 #: Threads to a block of kernels of a thread to a unit; the simulator's are Python's.
 BLOCK = 8 if config.ENABLE_CUDASIM else 256

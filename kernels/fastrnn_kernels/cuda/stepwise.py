@@ -37,24 +37,26 @@ def forward(given: passes.Forward) -> None:
     else:
         saved, old_h, old_rest = flat(tape.saved), flat(tape.old_h), flat(tape.old_rest)
         inner_tape, full_tape = flat(tape.inner), flat(tape.full_h)
+    flat_h, flat_sums, flat_late = flat(h), flat(h_sums), flat(late_sums)
+    flat_full, flat_inner, flat_new = flat(full_h), flat(inner), flat(new_h)
     for s in range(T):
         xp.matmul(h, matrices.h.T, out=h_sums)
         if L:
             launch(
-                kernels.inner, B * H, x_sums, flat(h_sums), bias, flat(h), rest, lengths,
-                flat(inner), inner_tape, s, B, H, given.reverse, taping,
+                kernels.inner, B * H, x_sums, flat_sums, bias, flat_h, rest, lengths,
+                flat_inner, inner_tape, s, B, H, given.reverse, taping,
             )  # fmt: skip
             xp.matmul(inner, matrices.late.T, out=late_sums)
         launch(
-            kernels.gates, B * H, x_sums, flat(h_sums), flat(late_sums), bias, h_bias, flat(h),
+            kernels.gates, B * H, x_sums, flat_sums, flat_late, bias, h_bias, flat_h,
             rest, start_h, start_rest, final_h, final_rest, lengths, reset, y, saved, old_h,
-            old_rest, flat(full_h), full_tape, s, T, B, H, Y, given.y_at, given.reverse,
+            old_rest, flat_full, full_tape, s, T, B, H, Y, given.y_at, given.reverse,
             resetting, taping,
         )  # fmt: skip
         if projected:
             xp.matmul(full_h, matrices.projection.T, out=new_h)
             launch(
-                kernels.keep, B * P, flat(new_h), flat(h), start_h, final_h, lengths, reset, y,
+                kernels.keep, B * P, flat_new, flat_h, start_h, final_h, lengths, reset, y,
                 old_h, s, B, P, Y, given.y_at, given.reverse, resetting, taping,
             )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cuda.arrays import Array, take
+from fastrnn_kernels.cuda.arrays import Array, take, wait
 
 
 class Matrices(NamedTuple):
@@ -82,7 +82,7 @@ class Weights:
         apart = np.repeat([gate in cell.apart for gate in cell.gates], H)
         early = cell.h_gates[: len(cell.gates) - len(cell.late)]
         projection = self.w_hh[:0] if self.w_hr is None else self.w_hr
-        return Matrices(
+        made = Matrices(
             x=take(self.rows(self.w_ih, cell.x_gates)),
             bias=take(self.rows(np.where(apart, b_ih, b_ih + b_hh), cell.x_gates)),
             h=take(self.rows(self.w_hh, early)),
@@ -90,6 +90,8 @@ class Weights:
             late=take(self.rows(self.w_hh, cell.late)),
             projection=take(projection),
         )
+        wait()  # another stream may be the next to read them
+        return made
 
     def keep(self, key: Any, make: Callable[[], Any]) -> Any:
         """What was made for a key before, or is made now."""
