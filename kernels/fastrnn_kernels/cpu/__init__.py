@@ -4,7 +4,6 @@ import numpy as xp
 
 import fastrnn_kernels.cpu.scalar  # noqa: F401  (registers the CPU's forms of the functions)
 from fastrnn_kernels.cpu.arrays import give, take
-from fastrnn_kernels.cpu.gradients import Gradients
 from fastrnn_kernels.cpu.linear_stage import LinearStage
 from fastrnn_kernels.cpu.memory import empty, waiting_bytes
 from fastrnn_kernels.cpu.memory import release as release_memory
@@ -20,6 +19,7 @@ from fastrnn_kernels.cpu.threads import (
     set_num_threads,
 )
 from fastrnn_kernels.cpu.weights import Weights
+from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
 
 __all__ = [

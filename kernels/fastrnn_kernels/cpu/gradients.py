@@ -1,7 +1,5 @@
 """The gradients that are products over all time steps, computed after the loop over them."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from fastrnn_kernels.cpu import memory, products, threads
@@ -11,21 +9,8 @@ from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import parts_of
 from fastrnn_kernels.cpu.tile import MAX_ROWS, VECTORS
 from fastrnn_kernels.cpu.weights import lanes_of
+from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Indices
-
-
-@dataclass(frozen=True, eq=False)
-class Gradients:
-    """Gradients of one direction; of the weights in the cell's gate order."""
-
-    x: Array
-    start_h: Array
-    start_rest: Array
-    w_ih: Array
-    w_hh: Array
-    b_ih: Array
-    b_hh: Array
-    w_hr: Array | None
 
 
 def gradients(

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from fastrnn_kernels.cpu import memory
 from fastrnn_kernels.cpu.backward import backward_job
 from fastrnn_kernels.cpu.forward import forward_job
-from fastrnn_kernels.cpu.gradients import Gradients, gradients
+from fastrnn_kernels.cpu.gradients import gradients
 from fastrnn_kernels.cpu.job import Job
 from fastrnn_kernels.cpu.memory import Array
 from fastrnn_kernels.cpu.operands import VALUES
 from fastrnn_kernels.cpu.plan import backward_plan, forward_plan, padded
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.weights import Weights, lanes_of
+from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
 
 _NOTHING = {

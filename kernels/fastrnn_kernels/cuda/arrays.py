@@ -80,6 +80,11 @@ def flat(array: Array) -> Array:
     return array.reshape(-1) if array.size else xp.zeros(1, array.dtype)
 
 
+def flat_or(array: Array | None, otherwise: Array) -> Array:
+    """Kernels take an array even where they have no use for it."""
+    return otherwise if array is None else flat(array)
+
+
 def launch(kernel: Kernel, count: int, *arguments: Any) -> None:
     """Run a kernel of a thread to a unit on the caller's stream."""
     if count:

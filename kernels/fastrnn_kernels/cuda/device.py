@@ -1,7 +1,6 @@
 """What runs layers on the GPU, under the names that the CPU's kernels have; needs CuPy."""
 
 from fastrnn_kernels.cuda.arrays import empty, give, take, xp
-from fastrnn_kernels.cuda.gradients import Gradients
 from fastrnn_kernels.cuda.sequence import (
     Backward,
     Forward,
@@ -12,6 +11,7 @@ from fastrnn_kernels.cuda.sequence import (
 )
 from fastrnn_kernels.cuda.tape import Tape
 from fastrnn_kernels.cuda.weights import Weights
+from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
 
 __all__ = [

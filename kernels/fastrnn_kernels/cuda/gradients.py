@@ -1,23 +1,8 @@
 """The gradients that are products over all time steps, computed after the loop over them."""
 
-from dataclasses import dataclass
-
 from fastrnn_kernels.cuda.arrays import Array, xp
 from fastrnn_kernels.cuda.tape import Tape
-
-
-@dataclass(frozen=True, eq=False)
-class Gradients:
-    """Gradients of one direction; of the weights in the cell's gate order."""
-
-    x: Array
-    start_h: Array
-    start_rest: Array
-    w_ih: Array
-    w_hh: Array
-    b_ih: Array
-    b_hh: Array
-    w_hr: Array | None
+from fastrnn_kernels.gradients import Gradients
 
 
 def gradients(

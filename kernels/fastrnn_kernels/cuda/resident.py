@@ -5,14 +5,9 @@ from typing import Any
 import numpy as np
 
 from fastrnn_kernels.cuda import passes
-from fastrnn_kernels.cuda.arrays import Array, flat, launch_blocks, xp
+from fastrnn_kernels.cuda.arrays import flat, flat_or, launch_blocks, xp
 from fastrnn_kernels.cuda.division import Division
 from fastrnn_kernels.cuda.resident_kernels import backward_kernel, forward_kernel
-
-
-def _flat_or(array: Array | None, otherwise: Array) -> Array:
-    """Kernels take an array even where they have no use for it."""
-    return otherwise if array is None else flat(array)
 
 
 def forward(given: passes.Forward, division: Division) -> None:
@@ -32,8 +27,8 @@ def forward(given: passes.Forward, division: Division) -> None:
         division.blocks, division.threads, division.shared_bytes,
         flat(passes.x_sums(given)), flat(matrices.h), flat(matrices.bias), flat(matrices.h_bias),
         flat(h), flat(rest), flat(given.start_h), flat(given.start_rest), flat(given.final_h),
-        flat(given.final_rest), passes.lengths_of(rows), _flat_or(given.reset, no_reset),
-        flat(given.y), *(_flat_or(array, nothing) for array in kept),
+        flat(given.final_rest), passes.lengths_of(rows), flat_or(given.reset, no_reset),
+        flat(given.y), *(flat_or(array, nothing) for array in kept),
         rows.longest, T, B, H, division.units, division.parts, given.y.shape[2], given.y_at,
         given.reverse, given.reset is not None, tape is not None,
     )  # fmt: skip
@@ -54,7 +49,7 @@ def backward(given: passes.Backward, division: Division) -> None:
         division.blocks, division.threads, division.shared_bytes,
         flat(given.dy), flat(weights.matrices.h), flat(dh), flat(d_rest), flat(d_product),
         flat(d_now), flat(given.d_final_h), flat(given.d_final_rest), flat(given.d_start_h),
-        flat(given.d_start_rest), passes.lengths_of(rows), _flat_or(tape.reset, no_reset),
+        flat(given.d_start_rest), passes.lengths_of(rows), flat_or(tape.reset, no_reset),
         flat(tape.saved), flat(tape.old_h), flat(tape.old_rest), flat(given.d_sums),
         rows.longest, T, B, H, division.units, division.parts, given.dy.shape[2], given.y_at,
         tape.reverse, tape.reset is not None,

@@ -11,9 +11,10 @@ from typing import Any
 
 from fastrnn_kernels.cuda import choice, passes
 from fastrnn_kernels.cuda.arrays import Array, take, xp
-from fastrnn_kernels.cuda.gradients import Gradients, gradients
+from fastrnn_kernels.cuda.gradients import gradients
 from fastrnn_kernels.cuda.tape import Tape, new_tape
 from fastrnn_kernels.cuda.weights import Weights
+from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
 
 

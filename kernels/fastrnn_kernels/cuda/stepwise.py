@@ -1,13 +1,8 @@
 """The path for any shape: to each step a product with R and a kernel of a thread to a unit."""
 
 from fastrnn_kernels.cuda import passes
-from fastrnn_kernels.cuda.arrays import Array, flat, launch, xp
+from fastrnn_kernels.cuda.arrays import flat, flat_or, launch, xp
 from fastrnn_kernels.cuda.stepwise_kernels import backward_kernels, forward_kernels
-
-
-def _flat_or(array: Array | None, otherwise: Array) -> Array:
-    """Kernels take an array even where they have no use for it."""
-    return otherwise if array is None else flat(array)
 
 
 def forward(given: passes.Forward) -> None:
@@ -28,7 +23,7 @@ def forward(given: passes.Forward) -> None:
     # Rows that have ended keep theirs, which are multiplied and then not read.
     full_h, inner, new_h = (xp.zeros((B, width), dtype) for width in (H, H, P))
     lengths = passes.lengths_of(rows)
-    resetting, reset = given.reset is not None, _flat_or(given.reset, no_reset)
+    resetting, reset = given.reset is not None, flat_or(given.reset, no_reset)
     bias, h_bias = flat(matrices.bias), flat(matrices.h_bias)
     y, start_h, start_rest = flat(given.y), flat(given.start_h), flat(given.start_rest)
     final_h, final_rest = flat(given.final_h), flat(given.final_rest)
@@ -79,7 +74,7 @@ def backward(given: passes.Backward) -> None:
     d_now, d_late_now = xp.zeros((B, E * H), dtype), xp.zeros((B, L * H), dtype)
     d_full, d_inner = xp.zeros((B, H), dtype), xp.zeros((B, H), dtype)
     lengths = passes.lengths_of(rows)
-    resetting, reset = tape.reset is not None, _flat_or(tape.reset, no_reset)
+    resetting, reset = tape.reset is not None, flat_or(tape.reset, no_reset)
     dy, d_sums, dh_tape = flat(given.dy), flat(given.d_sums), flat(given.dh_tape)
     saved, old_h, old_rest = flat(tape.saved), flat(tape.old_h), flat(tape.old_rest)
     d_final_h, d_final_rest = flat(given.d_final_h), flat(given.d_final_rest)

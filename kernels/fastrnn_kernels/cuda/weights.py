@@ -1,7 +1,6 @@
 """The weights of one direction of one layer, on the GPU, laid out for its products."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -40,8 +39,6 @@ class Weights:
     b_hh: Any = None
     w_hr: Any = None
     products: str = ""
-    #: what the paths keep from call to call
-    kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -92,10 +89,3 @@ class Weights:
         )
         wait()  # another stream may be the next to read them
         return made
-
-    def keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What was made for a key before, or is made now."""
-        # No lock: two threads that come first both make it, and get the same.
-        if key not in self.kept:
-            self.kept[key] = make()
-        return self.kept[key]
