@@ -11,12 +11,15 @@ from fastrnn.bench.cases import LOW, Case
 from fastrnn.bench.data import Array, answer, sample, weights
 
 # Largest error of an array over its largest value. A gradient of the weights sums up to T*B
-# products; measured over all suites, fastrnn stays below 5e-6 in float32, and torch, on a Xeon,
-# below 3.5e-5, while the coarsest shortcut worth catching (the GPU's tanh.approx, 2^-11) moves
-# the output by some 1e-4.
+# products; measured over all suites, fastrnn stays below 5e-6 in float32.
 # bfloat16 keeps 8 bits of each factor, int8 7 of a weight beside the largest of its row; over
 # all suites they stay below 1.2e-2.
-TOLERANCE = {"float32": 5e-5, "float64": 1e-10, "bfloat16": 2.5e-2, "int8": 2.5e-2}
+TOLERANCE = {"float32": 2e-5, "float64": 1e-10, "bfloat16": 2.5e-2, "int8": 2.5e-2}
+
+# A peer may be coarser: that can only make it look faster. Torch's RNN on a Xeon is off by up to
+# 5.1e-5, more in one run than in another. What has to be caught is other numbers: a mistaken
+# gate, a step that is missing, bfloat16 where float32 was asked for (1e-3 and more).
+PEER_TOLERANCE = TOLERANCE | {"float32": 2e-4}
 
 
 def _wide(values: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -42,7 +45,12 @@ def truth(case: Case, index: int = 0) -> dict[str, Array]:
     return answer(y, state, dx, dstate, parameters)
 
 
-def difference(got: Mapping[str, Array], want: Mapping[str, Array], dtype: str) -> str | None:
+def difference(
+    got: Mapping[str, Array],
+    want: Mapping[str, Array],
+    dtype: str,
+    tolerance: Mapping[str, float] = TOLERANCE,
+) -> str | None:
     """What is wrong with an answer computed in `dtype`, in a sentence; None if nothing is."""
     arrays = "float32" if dtype in LOW else dtype
     if got.keys() != want.keys():
@@ -56,9 +64,9 @@ def difference(got: Mapping[str, Array], want: Mapping[str, Array], dtype: str) 
         scale = float(np.max(np.abs(expected), initial=0.0)) or 1.0
         error = float(np.max(np.abs(found - expected), initial=0.0)) / scale
         # so that NaN, which is never <= anything, is wrong too
-        if not error <= TOLERANCE[dtype]:
+        if not error <= tolerance[dtype]:
             return (
                 f"{name} differs from the reference by {error:.1e} of its largest value, "
-                f"{TOLERANCE[dtype]:.0e} is allowed"
+                f"{tolerance[dtype]:.0e} is allowed"
             )
     return None

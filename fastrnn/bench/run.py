@@ -82,13 +82,19 @@ class _Race:
             except WorkerError as error:
                 self.out(contender, str(error))
         for contender, worker in self.each():
+            wrong_in = partial(
+                parity.difference,
+                want=want,
+                dtype=contender.dtype(self.case),
+                tolerance=parity.TOLERANCE if contender.own else parity.PEER_TOLERANCE,
+            )
             try:
                 first_s, answer = worker.ask("first")
-                wrong = parity.difference(answer, want, contender.dtype(self.case))
+                wrong = wrong_in(answer)
                 if wrong is None:
                     median_s = worker.ask("calibrate", CALIBRATION_SECONDS)
                     answer = worker.ask("again")
-                    wrong = parity.difference(answer, want, contender.dtype(self.case))
+                    wrong = wrong_in(answer)
             except WorkerError as error:
                 wrong = str(error)
             if wrong is not None:

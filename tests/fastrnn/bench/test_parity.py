@@ -3,7 +3,7 @@ import pytest
 
 from fastrnn.bench.cases import Case, Shape, plan
 from fastrnn.bench.data import sample, weights
-from fastrnn.bench.parity import TOLERANCE, difference, truth
+from fastrnn.bench.parity import PEER_TOLERANCE, TOLERANCE, difference, truth
 
 CASE = Case("train", "lstm", Shape(5, 3, 2, 7), "train", "float32")
 
@@ -35,6 +35,17 @@ def test_one_wrong_element_anywhere_is_found(name, dtype):
     scale = np.abs(truth(CASE)[name]).max()
     wrong[name][(0,) * wrong[name].ndim] += 3 * TOLERANCE[dtype] * scale
     assert difference(wrong, truth(CASE), dtype).startswith(f"{name} differs")
+
+
+def test_a_peer_may_be_coarser_but_not_compute_in_less():
+    coarse = {name: value * np.float32(1 + 1e-4) for name, value in answer().items()}
+    assert difference(coarse, truth(CASE), "float32") is not None
+    assert difference(coarse, truth(CASE), "float32", PEER_TOLERANCE) is None
+    less = {
+        name: (value.view(np.uint32) & 0xFFFF0000).view(np.float32)  # bfloat16's digits
+        for name, value in answer().items()
+    }
+    assert difference(less, truth(CASE), "float32", PEER_TOLERANCE) is not None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
