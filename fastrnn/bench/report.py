@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fastrnn.bench.cases import Case
+from fastrnn.bench.cases import SUITES, Case
 from fastrnn.bench.contenders import COMPILED, Contender
 from fastrnn.bench.results import Results, Row
 
@@ -97,13 +97,22 @@ def table(rows: Sequence[Row], peers: Sequence[Contender]) -> Table:
     return made
 
 
-def headline(machine: Mapping[str, Any], case: Case, peers: Sequence[Contender]) -> list[str]:
+def _suite(cases: Sequence[Case]) -> str:
+    """The suite, or the shapes that the user named, which are called as the suite's are."""
+    suite = SUITES[cases[0].suite]
+    own = any(case.shape not in suite.shapes_of(case.cell) for case in cases)
+    return f"shapes of your own as in suite {cases[0].suite}" if own else f"suite {cases[0].suite}"
+
+
+def headline(
+    machine: Mapping[str, Any], cases: Sequence[Case], peers: Sequence[Contender]
+) -> list[str]:
     """What was measured on, what this machine can do at most, and who else took part."""
     probes, versions = machine["probes"], machine["versions"]
     reads = ", ".join(f"{level} {probes[level] / 1e9:.0f}" for level in probes if level != "fma")
     against = [f"{peer.name} {versions.get(peer.name, '')}".strip() for peer in peers]
     return [
-        f"fastrnn {versions['fastrnn']}, suite {case.suite}, {case.dtype}, "
+        f"fastrnn {versions['fastrnn']}, {_suite(cases)}, {cases[0].dtype}, "
         f"{machine['threads']} threads each, on {machine['cpu']}",
         f"peers: {', '.join(against) or 'none'}",
         f"this machine: {probes['fma'] / 1e9:.0f} GFLOP/s of fused multiply-adds; "
@@ -145,7 +154,7 @@ def show(
     # Where the window is too narrow, or there is none, lines run on instead of losing columns.
     wide = console.measure(made, options=console.options.update(width=1000)).maximum
     console.width = max(console.width, wide)
-    for line in headline(results.machine, results.rows[0].case, peers):
+    for line in headline(results.machine, [row.case for row in results.rows], peers):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(made)
     for line in (*faults(results.rows), *disturbances(results.machine), *notes):

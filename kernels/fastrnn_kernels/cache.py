@@ -12,8 +12,10 @@ import hashlib
 import os
 import pickle
 import platform
+import shutil
 import sys
 import sysconfig
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -43,6 +45,8 @@ if hasattr(os, "register_at_fork"):
     )
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
+#: Seconds after which a folder of kernels that nobody has loaded is taken for a leftover.
+UNUSED_S = 60 * 24 * 3600
 
 
 def _root() -> Path:
@@ -61,10 +65,10 @@ def _root() -> Path:
 
 @cache
 def sources() -> str:
-    """A hash of every kernel source."""
+    """A hash of every kernel source of the CPU; the GPU's are compiled anew in each process."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    for path in sorted(here.rglob("*.py")):
+    for path in sorted({*here.rglob("*.py")} - {*(here / "cuda").rglob("*.py")}):
         digest.update(str(path.relative_to(here)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -96,6 +100,20 @@ def cache_folder() -> Path | None:
     return root / f"kernels-{digest.hexdigest()[:16]}"
 
 
+@cache
+def _use(folder: Path) -> None:
+    """Mark a folder as used today, once a process."""
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove what other versions left beside a folder, if none has loaded it for long."""
+    for other in folder.parent.glob("kernels-*"):
+        if other != folder and time.time() - other.stat().st_mtime > UNUSED_S:
+            shutil.rmtree(other, ignore_errors=True)
+
+
 class _KernelCache(_Cache):  # type: ignore[misc]
     """What a Numba dispatcher asks for a compiled signature, and gives one to."""
 
@@ -119,6 +137,7 @@ class _KernelCache(_Cache):  # type: ignore[misc]
             data = self._path(sig, target_context.codegen()).read_bytes()
         except OSError:
             return None
+        _use(self._folder)
         # Damaged machine code would end the process: what fails its checksum is compiled again.
         digest, payload = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         if hashlib.sha256(payload).digest() != digest:
@@ -132,7 +151,9 @@ class _KernelCache(_Cache):  # type: ignore[misc]
         payload = dumps(data._reduce())
         # A cache folder that cannot be written costs time, never a result.
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _remove_unused(path.parent)
             write_whole(path, hashlib.sha256(payload).digest() + payload)
 
     def enable(self) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,47 @@ def test_the_folder_follows_sources_and_setting(monkeypatch, tmp_path, forgotten
         patch.setattr(cache.config, "BOUNDSCHECK", 1)
         forgotten()
         assert cache.cache_folder() != first, "kernels compiled with other settings would be served"
+
+
+def test_the_gpus_sources_leave_the_folder_as_it_is(monkeypatch, forgotten):
+    first = cache.sources()
+    forgotten()
+    read = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda p: read(p) + (b" " if p.parent.name == "cuda" else b"")
+    )
+    assert cache.sources() == first
+
+
+def test_folders_that_nobody_uses_are_removed_when_another_is_made(monkeypatch, tmp_path):
+    long_ago = time.time() - cache.UNUSED_S - 60
+    for name, used in (("kernels-old", long_ago), ("kernels-new", time.time())):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lstm.nbc").write_bytes(b"kernel")
+        os.utime(tmp_path / name, (used, used))
+    (tmp_path / "tuned").mkdir()
+    os.utime(tmp_path / "tuned", (long_ago, long_ago))
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "kernels-now")
+    assert cache.kernel("test")(lambda x: x + 1)(1) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "kernels-new",
+        "kernels-now",
+        "tuned",
+    ]
+
+
+def test_loading_a_kernel_marks_its_folder_as_used(monkeypatch, tmp_path):
+    folder = tmp_path / "kernels-now"
+    monkeypatch.setattr(cache, "cache_folder", lambda: folder)
+
+    def function(x):
+        return x + 2
+
+    assert cache.kernel("test")(function)(1) == 3
+    os.utime(folder, (0, 0))
+    cache._use.cache_clear()
+    assert cache.kernel("test")(function)(1) == 3
+    assert folder.stat().st_mtime > time.time() - 3600
 
 
 def test_no_home_folder_means_no_cache(monkeypatch):

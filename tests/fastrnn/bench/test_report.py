@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from fastrnn.bench import report
-from fastrnn.bench.cases import Case, Shape
+from fastrnn.bench.cases import Case, Shape, plan
 from fastrnn.bench.contenders import COMPILED, OWN, PEERS
 from fastrnn.bench.results import Results, Row
 
@@ -63,11 +63,17 @@ def test_the_table_has_every_number_however_narrow_the_window():
     assert line.split() == (
         f"LSTM 10,2,30,40 train 200 ms 400 ms – {gflops} 25% 50% 900 ms 300 ms 1.50 0.12".split()
     )
-    assert "fastrnn 1.2.3, suite quick, float32, 2 threads each, on A processor" in text
+    assert "fastrnn 1.2.3, shapes of your own as in suite quick, float32, 2 threads each" in text
     assert "200 GFLOP/s of fused multiply-adds; reads in GB/s: L1 100, memory 10" in text
     assert "torch 4.5" in text
     assert text.rstrip().endswith("a note")
     assert report.FAILED not in text
+
+
+def test_the_headline_names_the_suite_whose_shapes_they_are():
+    (case, *_) = plan("quick", ("lstm",), ())
+    first, *_ = report.headline(MACHINE, [case], [])
+    assert first.startswith("fastrnn 1.2.3, suite quick, float32")
 
 
 def test_of_single_steps_the_table_has_compiled_code_and_the_worst_call():
