@@ -24,8 +24,8 @@ from fastrnn_kernels.cpu.job import COUNT, Job
 #: takes as long as some thousand of them, and a thread that computes in Python may keep it
 #: for milliseconds.
 KEEPS_LOCK = 100_000
-#: Multiply-adds of a step from which other threads share it, if they listen (measured).
-SHARED_WORK = 300_000
+#: Multiply-adds of a step for each thread that shares it (measured).
+MEMBER_WORK = 100_000
 #: Programs that stay after they were replaced.
 KEPT_PROGRAMS = 8
 
@@ -114,7 +114,7 @@ class Stream(Generic[State]):
         self.weights = str(self.dtype) if self._storage == FULL else self._storage
         stages = model._stages(B, self._storage)
         work = sum(stage.work for stage, _ in stages)
-        self._members = cpu.get_num_threads() if work >= SHARED_WORK else 1
+        self._members = max(1, min(cpu.get_num_threads(), work // MEMBER_WORK))
         program = Program.of(stages, self._members > 1)
         self.input_size = I = program.stages[0].I
         self.output_size = O = program.stages[-1].out_size
@@ -155,9 +155,14 @@ class Stream(Generic[State]):
         return self._shared(y) if done is None else self._step(x, out)
 
     def _shared(self, y: Array) -> Array:
-        """A step by a team, of arrays that were found good; the stream is taken already."""
+        """A step by a team, of arrays that were found good; the stream is taken already.
+
+        Python wakes the helpers, or runs the step alone; while they listen, compiled code calls
+        them by itself.
+        """
         try:
-            cpu.run([self._job], self._program.work, SHARED_WORK)
+            self._block[call.BOARD] = cpu.board_address()  # another one after a fork
+            cpu.run([self._job], self._program.work, 2 * MEMBER_WORK)
         finally:
             call.leave(self._block)
         return y
@@ -214,7 +219,7 @@ class Stream(Generic[State]):
         with _Use(block):
             block[call.X], block[call.Y] = x.ctypes.data, y.ctypes.data
             block[call.STEPS] = steps
-            cpu.run([self._job], self._program.work * steps, SHARED_WORK)
+            cpu.run([self._job], self._program.work * steps, 2 * MEMBER_WORK)
 
     def reset(self, rows: Any = None) -> None:
         """Begin anew, from states of zeros.

@@ -5,7 +5,7 @@ import pytest
 
 import fastrnn
 from cases import CELLS, DTYPES, as_state, assert_same_bits, make, problem, run
-from fastrnn_kernels.cpu import plan, threads
+from fastrnn_kernels.cpu import board, plan, threads
 from fastrnn_kernels.cpu.job import MEMBERS, WORDS
 
 
@@ -17,15 +17,15 @@ def teams(monkeypatch):
     monkeypatch.setattr(plan, "MIN_STEP_WORK", 0)
     monkeypatch.setattr(plan, "FEW_ROWS", 1 << 30)
     joined = []
-    begin = threads._begin
+    begin = board.begin
 
-    def counted(board, blocks, helpers):
-        asleep = begin(board, blocks, helpers)
+    def counted(words, blocks, helpers):
+        asleep = begin(words, blocks, helpers)
         joined.append(int(blocks[MEMBERS::WORDS].sum()))
         return asleep
 
     counted.compile = begin.compile  # what the pool does before it first calls it
-    monkeypatch.setattr(threads, "_begin", counted)
+    monkeypatch.setattr(board, "begin", counted)
     before = fastrnn.get_num_threads()
     yield fastrnn.set_num_threads, joined
     fastrnn.set_num_threads(before)

@@ -174,8 +174,8 @@ def test_inputs_of_any_layout(dtype):
 )
 def test_a_step_shared_by_threads_gives_the_same(cell, B, arguments, threads, monkeypatch):
     """Units are shared out, and members wait for each other at each layer; any work will do."""
-    for name, where in (("SHARED_WORK", stream_module), ("WAKING_WORK", threads_module)):
-        monkeypatch.setattr(where, name, 0)
+    for name, where in (("MEMBER_WORK", stream_module), ("WAKING_WORK", threads_module)):
+        monkeypatch.setattr(where, name, 1)
     layer = make(cell, 20, 70, **arguments)
     x = np.random.default_rng(0).standard_normal((40, B, 20), dtype=np.float32)
     y, last = layer(x)

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastrnn_kernels.cpu import atomic, barrier, threads
+from fastrnn_kernels.cpu import atomic, barrier, board, threads
 from fastrnn_kernels.cpu.job import WORDS, _fill, job
 
 ENOUGH = float(threads.WAKING_WORK)
@@ -70,7 +70,7 @@ def test_the_calls_of_several_jobs():
 
 
 def test_little_work_stays_with_the_caller(monkeypatch):
-    monkeypatch.setattr(threads, "_begin", None)
+    monkeypatch.setattr(board, "begin", None)
     seen, one = calls(5)
     threads.run([one], threads.MIN_WORK - 1)
     assert np.array_equal(seen, np.ones(5))
@@ -78,8 +78,8 @@ def test_little_work_stays_with_the_caller(monkeypatch):
 
 def test_a_single_call_of_some_work_wakes_nobody_but_calls_in_a_loop_do(monkeypatch):
     called = []
-    begin = threads._begin
-    monkeypatch.setattr(threads, "_begin", lambda *args: called.append(1) or begin(*args))
+    begin = board.begin
+    monkeypatch.setattr(board, "begin", lambda *args: called.append(1) or begin(*args))
     monkeypatch.setattr(threads, "LINGER_SECONDS", 5.0)
     monkeypatch.setattr(threads._pool, "_last", -10.0)
     for k in range(3):
@@ -123,7 +123,7 @@ def test_members_of_a_team_run_at_the_same_time():
 
 def test_an_interrupt_between_calling_and_waking_helpers(monkeypatch):
     """Members wait for each other, so those that were called must come all the same."""
-    begin = threads._begin
+    begin = board.begin
 
     def interrupted(*arguments):
         begin(*arguments)
@@ -131,7 +131,7 @@ def test_an_interrupt_between_calling_and_waking_helpers(monkeypatch):
 
     threading.Event().wait(0.05)  # until helpers sleep
     seen = np.zeros(2, np.int64)
-    monkeypatch.setattr(threads, "_begin", interrupted)
+    monkeypatch.setattr(board, "begin", interrupted)
     with pytest.raises(KeyboardInterrupt):
         threads.run([team(2, True, seen)], ENOUGH)
     assert seen.tolist() == [2, 2]

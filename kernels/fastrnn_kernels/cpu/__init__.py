@@ -4,6 +4,7 @@ import numpy as xp
 
 import fastrnn_kernels.cpu.scalar  # noqa: F401  (registers the CPU's forms of the functions)
 from fastrnn_kernels.cpu.arrays import give, take
+from fastrnn_kernels.cpu.board import prepare as prepare_threads
 from fastrnn_kernels.cpu.linear_stage import LinearStage
 from fastrnn_kernels.cpu.memory import empty, waiting_bytes
 from fastrnn_kernels.cpu.memory import release as release_memory
@@ -13,8 +14,8 @@ from fastrnn_kernels.cpu.sequence import Backward, Forward, start_backward, star
 from fastrnn_kernels.cpu.tape import Tape
 from fastrnn_kernels.cpu.threads import (
     available_cpus,
+    board_address,
     get_num_threads,
-    prepare_threads,
     run,
     set_num_threads,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Tape",
     "Weights",
     "available_cpus",
+    "board_address",
     "cell_stage",
     "empty",
     "get_num_threads",

@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from fastrnn_kernels.cache import c_address, kernel, native_address
-from fastrnn_kernels.cpu import atomic
+from fastrnn_kernels.cpu import atomic, board, threads
 from fastrnn_kernels.cpu.address import address_of, call_c, call_native, short_word, word, words
 from fastrnn_kernels.cpu.inlined import inlined
 from fastrnn_kernels.cpu.job import ARGUMENTS, COUNT, ENTRY, SIGNATURE, TEAM, WORDS, Block
@@ -24,13 +24,13 @@ from fastrnn_kernels.cpu.program import TEAM as PROGRAM_TEAM
 # Words of a stream's block: what its function takes, and how many steps; the thread that uses it,
 # 0 for none (one that an interrupt took out of its use has left it so, and may go on); its
 # rows, values of the rows of inputs and outputs, and bytes of one; whether Python keeps its
-# lock, and whether helpers share a step.
-PROGRAM, MEMORY, X, Y, STEPS, BUSY, ROWS, INPUTS, OUTPUTS, ITEM, KEEPS_LOCK, SHARED = range(
-    ARGUMENTS, ARGUMENTS + 12
+# lock, whether helpers share a step, and the board by which they are called.
+PROGRAM, MEMORY, X, Y, STEPS, BUSY, ROWS, INPUTS, OUTPUTS, ITEM, KEEPS_LOCK, SHARED, BOARD = range(
+    ARGUMENTS, ARGUMENTS + 13
 )
-#: Of this process: NumPy's class of arrays, its float type, and functions of Python's.
-_ARRAY_TYPE, _FLOAT_TYPE, _THREAD, _SAVE_THREAD, _RESTORE_THREAD, _TRUE, _FALSE, _NONE = range(
-    SHARED + 1, SHARED + 9
+#: Of this process: NumPy's class of arrays, its float type, and functions of Python's and C's.
+_ARRAY_TYPE, _FLOAT_TYPE, _THREAD, _SAVE_THREAD, _RESTORE_THREAD, _TRUE, _FALSE, _NONE, _CPU = (
+    range(BOARD + 1, BOARD + 10)
 )
 
 # Where NumPy's and Python's objects have what, in bytes (PyArrayObject_fields).
@@ -96,6 +96,7 @@ def _take(block, thread):  # type: ignore[no-untyped-def]
 
 
 _this_thread = call_c(types.int64, ())
+_this_cpu = call_c(types.int32, ())
 _save_thread = call_c(types.int64, ())
 _restore_thread = call_c(types.void, (types.int64,))
 
@@ -106,6 +107,15 @@ def _object(block, at):  # type: ignore[no-untyped-def]
     if _COUNTS_REFERENCES:
         atomic.add(words(found), 0, 1)
     return found
+
+
+@inlined
+def _held(block):  # type: ignore[no-untyped-def]
+    """Helpers for a step, held on another CPU than this thread's; 0 where it takes Python."""
+    current = word(block, _CPU)
+    if current and _this_cpu(current, ()) != word(word(block, BOARD), board.CPU):
+        return 0
+    return board.hold(word(block, BOARD), word(block, COUNT))
 
 
 @kernel("stream-call", for_c=True)
@@ -127,8 +137,13 @@ def _call(self, args, many):  # type: ignore[no-untyped-def]
         atomic.store(words(block), X, source)
         atomic.store(words(block), Y, target)
         atomic.store(words(block), STEPS, 1)
-        return _object(block, _NONE)
-    if word(block, KEEPS_LOCK):
+        helpers = _held(block)
+        if helpers == 0:
+            return _object(block, _NONE)
+        thread = _save_thread(word(block, _SAVE_THREAD), ())
+        board.run_held(word(block, BOARD), block, helpers)
+        _restore_thread(word(block, _RESTORE_THREAD), (thread,))
+    elif word(block, KEEPS_LOCK):
         _step_of(block, source, target)
     else:
         thread = _save_thread(word(block, _SAVE_THREAD), ())
@@ -201,6 +216,7 @@ def new_block(rows: int, inputs: int, outputs: int, dtype: np.dtype[Any]) -> Blo
         (_RESTORE_THREAD, "PyEval_RestoreThread"),
     ):
         block[at] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+    block[_CPU], block[BOARD] = threads.CPU_FUNCTION, threads.board_address()
     return block
 
 
