@@ -42,22 +42,19 @@ def available_cpus() -> int:
     return len(_allowed()) or os.cpu_count() or 1
 
 
-def _current_cpu() -> Callable[[], int]:
-    """A function that tells the CPU its thread runs on, or -1 where nobody does."""
+def _current_cpu() -> tuple[Callable[[], int], int]:
+    """A function that tells the CPU its thread runs on, and its address for compiled code.
+
+    Where nobody does, the function tells -1, and there is no address (0).
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            function: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
-            return function
-    return lambda: -1
+            function = ctypes.CDLL(None).sched_getcpu
+            return function, ctypes.cast(function, ctypes.c_void_p).value or 0
+    return (lambda: -1), 0
 
 
-_cpu_of_caller = _current_cpu()
-#: The same for compiled code: the address of a C function, 0 where there is none.
-CPU_FUNCTION: int = (
-    ctypes.cast(_cpu_of_caller, ctypes.c_void_p).value or 0
-    if isinstance(_cpu_of_caller, ctypes._CFuncPtr)
-    else 0
-)
+_cpu_of_caller, CPU_FUNCTION = _current_cpu()
 
 
 def _cpus_for_helpers() -> frozenset[int]:
