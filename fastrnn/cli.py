@@ -1,4 +1,4 @@
-"""The command line: `fastrnn bench`, `export`, `info`, `stream`, `warmup`.
+"""The command line: `fastrnn bench`, `convert`, `export`, `info`, `stream`, `warmup`.
 
 Commands import what they need when they run, so that help and errors do not wait for it.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from fastrnn import convert
 from fastrnn.bench.cases import CELLS, DTYPES, PASSES, SUITES, Shape, plan
 
 
@@ -343,3 +344,6 @@ def export(model: str, folder: Path, name: str, cpu: str) -> None:
         click.echo(f"{file} ({file.stat().st_size:,} bytes)")
     if not any(file.suffix in (".so", ".dylib", ".dll") for file in files):
         click.echo("no C compiler for this target was found: there is no shared library", err=True)
+
+
+main.add_command(convert.command)

@@ -1,28 +1,107 @@
 """Models from and to files: one module for each format."""
 
 import os
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from fastrnn import check
 from fastrnn.device import kernels_for
+from fastrnn.weights.paths import path_of
+
+#: Formats by what files are named.
+_SUFFIXES = {
+    ".safetensors": "fastrnn", ".pt": "torch", ".pth": "torch", ".keras": "keras",
+    ".h5": "keras", ".onnx": "onnx", ".json": "rtneural", ".npz": "haste",
+}  # fmt: skip
+#: Of each format, what reads and what writes it.
+_MODULES = {
+    "fastrnn": ("fastrnn.weights.safetensors:load", "fastrnn.weights.safetensors:save"),
+    "torch": ("fastrnn.weights.torch:load", "fastrnn.weights.torch:save"),
+    "keras": ("fastrnn.weights.keras:load", "fastrnn.weights.keras_write:save"),
+    "onnx": ("fastrnn.onnx.read:load_model", "fastrnn.onnx.write:save"),
+    "rtneural": ("fastrnn.weights.rtneural:load", "fastrnn.weights.rtneural:save"),
+    "haste": ("fastrnn.weights.haste:load", "fastrnn.weights.haste:save"),
+}
+FORMATS = tuple(_MODULES)
+#: What a format needs that fastrnn does not bring.
+_EXTRAS = {"torch": "torch", "h5py": "keras", "onnx": "onnx"}
 
 
-def load(path: str | os.PathLike[str], *, device: str = "auto") -> Any:
+def load(
+    path: str | os.PathLike[str], *, device: str = "auto", prefix: str = "", of: str | None = None
+) -> Any:
     """Read a model from a file, for a device.
 
-    Of a `.safetensors` file the layer, cell or Sequential that was saved; of a `.json` file of
-    RTNeural's a Sequential.
+    The file's name tells its format: `.safetensors` (what was saved, or a state dict of
+    torch's, or Haste's layout), `.pt` and `.pth`, `.keras` and `.weights.h5`, `.onnx`, `.json`
+    (RTNeural's), `.npz` (Haste's); of another name, its first bytes. The result is a layer
+    where the file has one, else a Sequential, and of fastrnn's own files what was saved.
+
+    prefix: of a state dict of torch's, that of the names to take, as in "encoder.lstm".
+    of: the format, where the name does not tell it: one of `fastrnn.weights.FORMATS`.
 
     Raises FileNotFoundError or another OSError if the file cannot be read, ValueError if
     it is cut short, of another format, or does not fit its own description, RuntimeError
-    if the device cannot be used.
+    if the device cannot be used, ImportError where the format's library is not installed.
     """
-    from fastrnn.weights import rtneural, safetensors
-
     kernels_for(device)
-    try:
-        name = os.fsdecode(path)
-    except TypeError:
-        raise TypeError(f"path is {path!r}, wanted a path") from None
-    reader = rtneural.load if Path(name).suffix.lower() == ".json" else safetensors.load
-    return reader(name, device)
+    name = str(path_of(path))
+    if of is not None:
+        check.choice("of", of, FORMATS)
+    found = of or format_of(name) or _by_content(name)
+    read = _function(found, 0)
+    if not prefix:
+        return read(name, device)
+    if found != "torch":
+        raise ValueError(f"prefix is {prefix!r}, and {name!r} is no state dict of torch.save's")
+    return read(name, device, prefix.removesuffix(".") + ".")
+
+
+def save(model: Any, path: str | os.PathLike[str], *, to: str | None = None) -> None:
+    """Write a layer or a Sequential to a file of some format.
+
+    to: "fastrnn", "torch", "keras", "onnx", "rtneural" or "haste"; by the file's name if None.
+
+    Raises ValueError for a name of no known format, and for a model that the format cannot
+    hold; OSError where the file cannot be written, ImportError where a library is missing.
+    """
+    target = path_of(path)
+    to = to or format_of(target)
+    if to is None:
+        raise ValueError(f"path ends in {target.suffix!r}, wanted one of {', '.join(_SUFFIXES)}")
+    check.choice("to", to, FORMATS)
+    _function(to, 1)(model, target)
+
+
+def format_of(path: str | os.PathLike[str]) -> str | None:
+    """The format that a file's name tells, or None."""
+    return _SUFFIXES.get(Path(path).suffix.lower())
+
+
+def _function(name: str, which: int) -> Callable[..., Any]:
+    """What reads (0) or writes (1) a format."""
+    module, _, function = _MODULES[name][which].partition(":")
+    needed = {"torch": ("torch",), "keras": ("h5py",), "onnx": ("onnx",)}.get(name, ())
+    for library in needed:
+        try:
+            import_module(library)
+        except ImportError as error:
+            raise ImportError(
+                f"{name} files need {library}: pip install 'fastrnn[{_EXTRAS[library]}]' ({error})"
+            ) from None
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
+
+
+def _by_content(path: str) -> str:
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if head.startswith(b"\x89HDF"):
+        return "keras"
+    if head.startswith((b"PK", b"\x80")):  # an archive, or a pickle without one
+        return "torch"
+    if head.lstrip().startswith(b"{"):
+        return "rtneural"
+    return "onnx" if head[:1] == b"\x08" and head[8:9] != b"{" else "fastrnn"

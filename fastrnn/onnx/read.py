@@ -1,0 +1,218 @@
+"""The recurrent layers of an ONNX model."""
+
+import math
+import os
+import re
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, TensorProto, external_data_helper, helper, numpy_helper
+
+from fastrnn.check import Array
+from fastrnn.device import kernels_for
+from fastrnn.layer import Layer
+from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.onnx.attributes import OPERATORS, Node, parse, place
+from fastrnn.onnx.weights import check_weights, in_torch_order
+from fastrnn.weights.description import KEY, Description
+from fastrnn.weights.gates import from_format
+from fastrnn.weights.paths import path_of
+from fastrnn_kernels.activations import RELU, TANH
+
+_DTYPES = {
+    TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64", TensorProto.FLOAT16: "float32",
+    TensorProto.BFLOAT16: "float32",
+}  # fmt: skip
+#: The constants of a file that `save` wrote: of a module, and there of a layer or a linear module.
+_OWN = re.compile(r"((?:\d+\.)?)(?:l(\d+)\.([WRB])|(weight|bias))")
+
+
+def load(file: str | os.PathLike[str], *, device: str = "auto") -> dict[str, Any]:
+    """The RNN, LSTM and GRU nodes of a model as layers of one level, by the node's name.
+
+    A node without a name, or with that of another, goes by its first output. Weights have to be
+    constants of the model; half precision becomes float32. A layer's y is (T, B, D * H), where
+    a node's Y has the directions on an axis of their own.
+
+    Raises OSError if the file cannot be read, ValueError if it is no ONNX model, or if a node is
+    not what a layer can be; the message names the node and the attribute.
+    """
+    kernels_for(device)
+    path = str(path_of(file))
+    with open(path, "rb") as opened:
+        return _layers(_File(path, opened.read()), device)
+
+
+def load_model(path: str, device: str = "auto") -> Any:
+    """The model that `save` wrote, or the layer of a file that has but one recurrent node."""
+    with open(path, "rb") as opened:
+        file = _File(path, opened.read())
+    text = file.metadata.get(KEY)
+    if text is not None:
+        return Description(path, text).restored(device, _own_values(file))
+    layers = _layers(file, device)
+    if len(layers) != 1:
+        raise ValueError(
+            f"file {path!r} has {len(layers)} recurrent nodes, wanted one; fastrnn.onnx.load "
+            "gives them by name"
+        )
+    return next(iter(layers.values()))
+
+
+class _File:
+    """A parsed model: its nodes and constants."""
+
+    def __init__(self, path: str, data: bytes) -> None:
+        self.path, self._size = path, len(data)
+        try:
+            model = ModelProto.FromString(data)
+            self.nodes = list(model.graph.node)
+            self.metadata = {entry.key: entry.value for entry in model.metadata_props}
+            self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+            for node in self.nodes:
+                if node.op_type == "Constant" and node.output and node.attribute:
+                    self.constants.setdefault(node.output[0], node.attribute[0].t)
+        except Exception as error:  # protobuf's own
+            raise ValueError(f"file {path!r} is no ONNX model: {error}") from None
+        if not self.nodes:
+            raise ValueError(f"file {path!r} is no ONNX model, or has no nodes")
+
+    def array(self, where: str, name: str) -> Array:
+        """A constant's values in a float type of NumPy's."""
+        tensor = self.constants.get(name)
+        if tensor is None:
+            raise ValueError(f"file {self.path!r}: {where}: {name!r} is no constant of the model")
+        dtype = _DTYPES.get(tensor.data_type)
+        if dtype is None:
+            raise ValueError(f"file {self.path!r}: {where}: {name!r} is no array of floats")
+        outside = tensor.data_location == TensorProto.EXTERNAL
+        # Every value takes at least a byte of the file; dimensions alone must not ask for memory.
+        size = math.prod(tensor.dims)
+        if any(dim < 0 for dim in tensor.dims) or (size > self._size and not outside):
+            raise ValueError(
+                f"file {self.path!r}: {where}: {name!r} has dimensions {list(tensor.dims)}, more "
+                "than its values"
+            )
+        try:
+            if outside:
+                folder = os.path.dirname(os.path.abspath(self.path))
+                external_data_helper.load_external_data_for_tensor(tensor, folder)
+                tensor.data_location = TensorProto.DEFAULT
+            return np.asarray(numpy_helper.to_array(tensor)).astype(dtype)
+        except OSError:
+            raise
+        except Exception as error:  # onnx raises its checker's, NumPy's and protobuf's
+            raise ValueError(f"file {self.path!r}: {where}: {name!r}: {error}") from None
+
+
+def _layers(file: _File, device: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for proto in file.nodes:
+        if proto.op_type in OPERATORS and proto.domain in ("", "ai.onnx"):
+            name = proto.name
+            if not name or name in found:
+                name = next((output for output in proto.output if output), f"node {len(found)}")
+            found[name] = _layer(file, proto, device)
+    return found
+
+
+def _layer(file: _File, proto: Any, device: str) -> Layer[Any]:
+    kind = proto.op_type
+    where = place(kind, proto.name or next(iter(proto.output), ""))
+    try:
+        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+    except Exception as error:
+        raise ValueError(f"file {file.path!r}: {where}: its attributes: {error}") from None
+    try:
+        node = parse(kind, where, attributes)
+        inputs = [*proto.input, *[""] * 8][:8]
+        w, r, b = (file.array(where, name) if name else None for name in inputs[1:4])
+        if w is None or r is None:
+            raise ValueError(f"{where}: input {'R' if w is not None else 'W'!r} is missing")
+        config = _config(node, *check_weights(node, w, r, b))
+        for position in (5, 6, 7):
+            _check_left_out(file, where, position, inputs[position])
+        dtype = np.result_type(w, r)
+        values = {}
+        for d, suffix in enumerate(("_l0", "_l0_reverse")[: len(node.reverse)]):
+            values[f"weight_ih{suffix}"] = in_torch_order(node, w[d], dtype)
+            values[f"weight_hh{suffix}"] = in_torch_order(node, r[d], dtype)
+            if b is not None:
+                for part, rows in zip(("ih", "hh"), np.split(b[d], 2), strict=True):
+                    values[f"bias_{part}{suffix}"] = in_torch_order(node, rows, dtype)
+        config |= {"bias": b is not None, "device": device, "dtype": str(dtype)}
+        kind_of: Any = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}[kind]
+        layer: Layer[Any] = kind_of._restored(config, values)
+        return layer
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        named = text if text.startswith("file ") else f"file {file.path!r}: {text}"
+        raise ValueError(named) from None
+
+
+def _check_left_out(file: _File, where: str, position: int, name: str) -> None:
+    """Raise for what a layer has no place for: peepholes, and states that are not zero."""
+    what = {5: "initial_h", 6: "initial_c", 7: "P"}[position]
+    if not name:
+        return
+    if name in file.constants:
+        if file.array(where, name).any():
+            raise ValueError(
+                f"{where}: input {what!r} is a constant, which a layer has no place for"
+            )
+    elif what == "P":
+        raise ValueError(f"{where}: input 'P', peepholes, is nothing that a layer has")
+
+
+def _config(node: Node, I: int, H: int) -> dict[str, Any]:
+    """The layer's configuration; raises ValueError for what none can be."""
+
+    def refuse(attribute: str, came: object) -> ValueError:
+        return ValueError(f"{node.where}: attribute {attribute!r} is {came}, which no layer has")
+
+    usual = OPERATORS[node.kind][1]
+    own: dict[str, Any] = {}
+    if node.kind == "RNN" and node.activations[0] in ((TANH,), (RELU,)):
+        usual = node.activations[0]
+        own["nonlinearity"] = usual[0].name
+    if any(chosen != usual for chosen in node.activations):
+        names = [str(one) for chosen in node.activations for one in chosen]
+        raise refuse("activations", names)
+    if node.clip is not None:
+        raise refuse("clip", node.clip)
+    if node.reverse == (True,):
+        raise refuse("direction", "'reverse'")
+    if node.kind == "LSTM":
+        if node.option:
+            raise refuse("input_forget", 1)
+        own["proj_size"] = 0
+    if node.kind == "GRU":
+        own["reset_after"] = node.option
+    return {
+        "input_size": I, "hidden_size": H, "num_layers": 1, "batch_first": node.batch_first,
+        "dropout": 0.0, "bidirectional": len(node.reverse) == 2, **own,
+    }  # fmt: skip
+
+
+def _own_values(file: _File) -> dict[str, Array]:
+    """The parameters in a file that `save` wrote, by name."""
+    values: dict[str, Array] = {}
+    for name in file.constants:
+        match = _OWN.fullmatch(name)
+        if match is None:
+            continue
+        prefix, layer, part, linear = match.groups()
+        array = file.array("the model", name)
+        if linear:
+            values[prefix + linear] = array.T
+            continue
+        H = file.array("the model", f"{prefix}l{layer}.R").shape[-1]
+        gates = array.shape[1] // H // (2 if part == "B" else 1) if array.ndim > 1 and H else 0
+        if gates not in (1, 3, 4):
+            raise ValueError(f"file {file.path!r}: {name!r} has shape {array.shape}")
+        for rows, suffix in zip(array, ("", "_reverse"), strict=False):
+            own = {"W": ("weight_ih",), "R": ("weight_hh",), "B": ("bias_ih", "bias_hh")}[part]
+            for parameter, half in zip(own, np.split(rows, len(own)), strict=True):
+                value = from_format("onnx", half, gates)
+                values[f"{prefix}{parameter}_l{layer}{suffix}"] = value
+    return values

@@ -1,0 +1,77 @@
+"""The weights of a node: checked, in torch's order of gates, and packed once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn.check import Array
+from fastrnn.onnx.attributes import Node
+from fastrnn.weights.gates import from_format
+from fastrnn_kernels import cpu
+
+
+def shaped(where: str, name: str, array: Array, wanted: tuple[int | str, ...]) -> Array:
+    """An array of a shape, whose letters stand for any size; raises ValueError that names it."""
+    fits = array.ndim == len(wanted) and all(
+        isinstance(size, str) or size == got for size, got in zip(wanted, array.shape, strict=True)
+    )
+    if not fits:
+        text = ", ".join(map(str, wanted))
+        raise ValueError(f"{where}: input {name!r} has shape {array.shape}, wanted ({text})")
+    return array
+
+
+def check_weights(node: Node, w: Array, r: Array, b: Array | None) -> tuple[int, int]:
+    """I and H of a node's weights; raises ValueError for a shape that does not fit."""
+    D, G = len(node.reverse), node.gates
+    shaped(node.where, "R", r, (D, f"{G} H", "H"))
+    H = r.shape[2] if node.hidden_size is None else node.hidden_size
+    shaped(node.where, "R", r, (D, G * H, H))
+    shaped(node.where, "W", w, (D, G * H, "I"))
+    if b is not None:
+        shaped(node.where, "B", b, (D, 2 * G * H))
+    if not H or not w.shape[2]:
+        raise ValueError(f"{node.where}: its weights have I={w.shape[2]} and H={H}, wanted some")
+    return int(w.shape[2]), int(H)
+
+
+def in_torch_order(node: Node, array: Array, dtype: Any) -> Array:
+    """Rows (G * H, ...) of one direction, in torch's order of gates."""
+    return np.ascontiguousarray(from_format("onnx", array, node.gates), dtype)
+
+
+class Packed:
+    """The kernels' weights of the arrays that a node was last given.
+
+    Values are compared, not only the arrays' identity: a model may compute its weights, and a
+    caller may write to theirs.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, tuple[Array | None, ...], list[cpu.Weights]] | None = None
+
+    def weights(
+        self, node: Node, peepholes: bool, dtype: Any, arrays: Sequence[Array | None]
+    ) -> list[cpu.Weights]:
+        """Of each direction, of the checked arrays W, R and B."""
+        key = (node, peepholes, np.dtype(dtype))
+        kept = self._kept
+        if kept is not None and kept[0] == key and all(map(_same, kept[1], arrays)):
+            return kept[2]
+        made = []
+        for d in range(len(node.reverse)):
+            w, r, *biases = (array[d] for array in arrays if array is not None)
+            rows = [in_torch_order(node, part, dtype) for part in (w, r)]
+            for both in biases:
+                rows += [in_torch_order(node, part, dtype) for part in np.split(both, 2)]
+            made.append(cpu.Weights(node.cell(d, peepholes), *rows))  # type: ignore[arg-type]
+        copies = tuple(None if array is None else array.copy() for array in arrays)
+        self._kept = key, copies, made
+        return made
+
+
+def _same(kept: Array | None, given: Array | None) -> bool:
+    if kept is None or given is None:
+        return kept is given
+    return kept.dtype == given.dtype and np.array_equal(kept, given)

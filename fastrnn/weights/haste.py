@@ -1,0 +1,101 @@
+"""Haste's layout: kernel, recurrent_kernel, bias and, of a GRU, recurrent_bias, by these names.
+
+kernel (I, G * H) and recurrent_kernel (H, G * H) with gates i, g, f, o, or z, r, h; the GRU's
+reset gate acts after the product. In an .npz or a .safetensors file; one level, one direction.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastrnn.check import Array
+from fastrnn.layer import Layer
+from fastrnn.layers import GRU, LSTM
+from fastrnn.weights import archive
+from fastrnn.weights.gates import from_format, to_format
+from fastrnn.weights.paths import path_of
+from fastrnn.weights.state_dict import MisfitError, config_of, float_array
+from fastrnn_kernels.files import write_whole
+
+_NAMES = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
+
+
+def is_one(names: Collection[str]) -> bool:
+    """Whether these are the names of the layout."""
+    return {"kernel", "recurrent_kernel", "bias"} <= set(names)
+
+
+def load(path: str, device: str = "auto") -> Any:
+    """The layer of an .npz file.
+
+    Raises OSError if it cannot be read, ValueError if it is no such file or its shapes do not
+    fit.
+    """
+    found = archive.arrays(path)
+    if not is_one(found):
+        raise ValueError(f"file {path!r} holds {', '.join(found) or 'nothing'}, wanted Haste's")
+    return from_arrays(path, found, device)
+
+
+def from_arrays(path: str, found: Mapping[str, Any], device: str) -> Any:
+    """The layer of arrays by their names."""
+    try:
+        unknown = [name for name in found if name not in _NAMES]
+        if unknown:
+            raise MisfitError(f"it holds the unknown {', '.join(unknown)}")
+        arrays = {name: float_array(name, value) for name, value in found.items()}
+        kind: Any = GRU if "recurrent_bias" in arrays else LSTM
+        G = 3 if kind is GRU else 4
+        H = (*arrays["recurrent_kernel"].shape, 0)[0]
+        width = (*arrays["kernel"].shape, 0)[0]
+        wanted = dict(zip(_NAMES, [(width, G * H), (H, G * H), (G * H,), (G * H,)], strict=True))
+        for name, array in arrays.items():
+            if array.shape != wanted[name] or 0 in array.shape:
+                raise MisfitError(f"{name} has shape {array.shape}, wanted {wanted[name]}")
+        values = {
+            "weight_ih_l0": arrays["kernel"].T,
+            "weight_hh_l0": arrays["recurrent_kernel"].T,
+            "bias_ih_l0": arrays["bias"],
+            "bias_hh_l0": arrays.get("recurrent_bias", np.zeros_like(arrays["bias"])),
+        }
+        config = config_of(width, H, 1, True, device)
+        config["dtype"] = str(np.result_type(*arrays.values()))
+        config |= {"reset_after": True} if kind is GRU else {"proj_size": 0}
+        ordered = {name: from_format("haste", value, G) for name, value in values.items()}
+        return kind._restored(config, ordered)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"file {path!r}: {error}") from None
+
+
+def arrays_of(model: Layer[Any]) -> dict[str, Array]:
+    """A layer's arrays in the layout; raises ValueError for what it has no place for."""
+    if not isinstance(model, LSTM | GRU):
+        raise ValueError(f"Haste's layout has no {type(model).__name__}, wanted an LSTM or a GRU")
+    if model.num_layers > 1 or model.bidirectional or model.proj_size:
+        raise ValueError(f"Haste's layout is for one level in one direction, not for {model!r}")
+    if isinstance(model, GRU) and not model.reset_after:
+        raise ValueError("Haste has no GRU that resets before the product")
+    gates = len(model._cell.gates)
+    values = {n: to_format("haste", v, gates) for n, v in model.parameters.items()}
+    none = np.zeros(gates * model.hidden_size, model.dtype)
+    b_ih, b_hh = values.get("bias_ih_l0", none), values.get("bias_hh_l0", none)
+    found = {
+        "kernel": np.ascontiguousarray(values["weight_ih_l0"].T),
+        "recurrent_kernel": np.ascontiguousarray(values["weight_hh_l0"].T),
+    }
+    if isinstance(model, GRU):
+        return found | {"bias": b_ih, "recurrent_bias": b_hh}
+    return found | {"bias": b_ih + b_hh}
+
+
+def save(model: Layer[Any], path: str | os.PathLike[str]) -> None:
+    """Write a layer as .npz, or as .safetensors where the file is named so."""
+    from fastrnn.weights import safetensors
+
+    target, arrays = path_of(path), arrays_of(model)
+    if target.suffix.lower() == ".safetensors":
+        safetensors.write(arrays, target)
+    else:
+        write_whole(target, archive.npz(arrays))

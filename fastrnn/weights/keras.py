@@ -1,0 +1,221 @@
+"""Keras models: `.keras` archives, and `.weights.h5` files; Keras itself is not needed.
+
+Read are chains of SimpleRNN, LSTM, GRU, Bidirectional and Dense, whose activations are those of
+fastrnn's layers. Layers take the batch first, as Keras's do, and give y at all steps.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.linear import ACTIVATIONS, Linear
+from fastrnn.sequential import Sequential
+from fastrnn.weights import archive, hdf5
+from fastrnn.weights.gates import from_format
+from fastrnn.weights.hdf5 import Group
+from fastrnn.weights.state_dict import MisfitError, config_of, linear_config
+
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+#: Layers by the names of their classes, and the gates of each.
+KINDS: dict[str, tuple[Any, int]] = {"SimpleRNN": (RNN, 1), "LSTM": (LSTM, 4), "GRU": (GRU, 3)}
+#: What does nothing in inference.
+_IDLE = ("InputLayer", "Dropout", "SpatialDropout1D", "GaussianNoise", "ActivityRegularization")
+_SNAKES = {"SimpleRNN": "simple_rnn", "LSTM": "lstm", "GRU": "gru"}
+
+
+def load(path: str, device: str = "auto") -> Any:
+    """The layer of a file that has one, else a Sequential.
+
+    A `.weights.h5` file says neither how its layers are joined nor what their activations are:
+    recurrent layers of one class are taken in order, then the dense ones, with those that Keras
+    takes by default.
+
+    Raises OSError if the file cannot be read, ValueError if it is no such file, or holds a layer
+    that fastrnn has not; the message names the layer.
+    """
+    try:
+        if path.lower().endswith(".keras"):
+            modules = list(_from_archive(path, device))
+        else:
+            with open(path, "rb") as file:
+                modules = list(_from_weights(hdf5.read(file.read()), device))
+    except MisfitError as error:
+        raise ValueError(f"file {path!r}: {error}") from None
+    if not modules:
+        raise ValueError(f"file {path!r} holds no recurrent or dense layers")
+    try:
+        return modules[0] if len(modules) == 1 else Sequential(*modules)
+    except ValueError as error:
+        raise ValueError(f"file {path!r}: its layers do not fit: {error}") from None
+
+
+def _from_archive(path: str, device: str) -> Iterator[Any]:
+    files = archive.members(path, (CONFIG, WEIGHTS))
+    for name in (CONFIG, WEIGHTS):
+        if name not in files:
+            raise MisfitError(f"it has no {name}")
+    try:
+        model = json.loads(files[CONFIG])
+    except (ValueError, RecursionError) as error:
+        raise MisfitError(f"{CONFIG} is no JSON: {error}") from None
+    layers = _get(_get(model, "config", dict, "the model"), "layers", list, "the model")
+    weights = hdf5.read(files[WEIGHTS])
+    counts: dict[str, int] = {}
+    chain = []
+    for k, layer in enumerate(layers):
+        kind = _get(layer, "class_name", str, f"layer {k}")
+        if kind in _IDLE:
+            continue
+        config = _get(layer, "config", dict, f"layer {k} ({kind})")
+        chain.append((f"layer {k} ({kind})", kind, config))
+    for position, (where, kind, config) in enumerate(chain):
+        snake = {"Bidirectional": "bidirectional", "Dense": "dense", **_SNAKES}.get(kind)
+        if snake is None:
+            raise MisfitError(f"{where} is nothing that fastrnn has")
+        number = counts.setdefault(snake, 0)
+        counts[snake] += 1
+        group = weights.child("layers", f"{snake}_{number}" if number else snake)
+        if kind == "Dense":
+            yield _dense(where, config, group, device)
+        else:
+            last = position == len(chain) - 1
+            yield _recurrent(where, kind, config, group, device, last)
+
+
+def _get(found: Any, name: str, kind: type, where: str) -> Any:
+    value = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(value, kind):
+        raise MisfitError(f"{where} has {name} {value!r}"[:300])
+    return value
+
+
+def _activation(where: str, config: dict[str, Any], name: str, wanted: tuple[str, ...]) -> str:
+    value = config.get(name, wanted[0])
+    if value not in wanted:
+        raise MisfitError(f"{where} has {name} {value!r}, wanted {' or '.join(wanted)}")
+    return str(value)
+
+
+def _dense(where: str, config: dict[str, Any], group: Group, device: str) -> Linear:
+    activation = config.get("activation", "linear")
+    if activation not in ("linear", *ACTIVATIONS):
+        raise MisfitError(f"{where} has activation {activation!r}")
+    variables = group.child("vars")
+    weight = variables.array(where, "0")
+    values = {"weight": weight.T}
+    bias = config.get("use_bias", "1" in variables.names)
+    if bias:
+        values["bias"] = variables.array(where, "1")
+    inputs, outputs = (*weight.shape, 0, 0)[:2]
+    linear = linear_config(
+        inputs, outputs, bool(bias), None if activation == "linear" else activation, device,
+        str(weight.dtype),
+    )  # fmt: skip
+    layer: Linear = _restored(where, Linear, linear, values)
+    return layer
+
+
+def _restored(where: str, kind: Any, config: dict[str, Any], values: dict[str, Any]) -> Any:
+    try:
+        return kind._restored(config, values)
+    except (TypeError, ValueError) as error:
+        raise MisfitError(f"{where}: {error}") from None
+
+
+def _recurrent(
+    where: str, kind: str, config: dict[str, Any], group: Group, device: str, last: bool
+) -> Any:
+    both = kind == "Bidirectional"
+    groups = [group]
+    if both:
+        groups = [group.child(name) for name in ("forward_layer", "backward_layer")]
+        if config.get("merge_mode", "concat") != "concat":
+            raise MisfitError(f"{where} has merge_mode {config['merge_mode']!r}, wanted 'concat'")
+        inner = _get(config, "layer", dict, where)
+        kind = _get(inner, "class_name", str, where)
+        config = _get(inner, "config", dict, where)
+        if kind not in KINDS:
+            raise MisfitError(f"{where} wraps {kind!r}, which fastrnn has not")
+        if not last and not config.get("return_sequences"):
+            raise MisfitError(f"{where} gives its last step alone to the layer behind it")
+    if config.get("go_backwards"):
+        raise MisfitError(f"{where} has go_backwards, which no layer here has")
+    own: dict[str, Any] = {}
+    if kind == "SimpleRNN":
+        own["nonlinearity"] = _activation(where, config, "activation", ("tanh", "relu"))
+    else:
+        _activation(where, config, "activation", ("tanh",))
+        _activation(where, config, "recurrent_activation", ("sigmoid",))
+    if kind == "GRU" and not config.get("use_bias", True):
+        own["reset_after"] = bool(config.get("reset_after", True))
+    return from_groups(where, kind, groups, device, own)
+
+
+def from_groups(
+    where: str, kind: str, groups: list[Group], device: str, own: dict[str, Any]
+) -> Any:
+    """A recurrent layer of the groups of its directions, each with the variables of its cell."""
+    make, G = KINDS[kind]
+    values: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    for suffix, group in zip(("_l0", "_l0_reverse"), groups, strict=False):
+        variables = group.child("cell", "vars")
+        kernel, recurrent = (variables.array(where, name).T for name in "01")
+        H = (*recurrent.shape, 0, 0)[1]
+        if kernel.ndim != 2 or kernel.shape[0] != G * H or recurrent.shape != (G * H, H) or not H:
+            raise MisfitError(
+                f"{where}: kernel has shape {kernel.T.shape}, recurrent kernel "
+                f"{recurrent.T.shape}, wanted (I, {G} H) and (H, {G} H)"
+            )
+        values[f"weight_ih{suffix}"], values[f"weight_hh{suffix}"] = kernel, recurrent
+        bias = "2" in variables.names
+        config |= config_of(kernel.shape[1], H, 1, bias, device)
+        config |= {"dtype": str(kernel.dtype), "bidirectional": len(groups) > 1}
+        config["batch_first"] = True
+        after = True
+        if bias:
+            array = variables.array(where, "2")
+            after = array.ndim == 2  # the GRU's second row is inside of the reset
+            rows = array if after else (array, 0 * array)
+            if array.shape[-1:] != (G * H,) or len(rows) != 2:
+                raise MisfitError(f"{where}: bias has shape {array.shape}, wanted ({G * H},)")
+            values[f"bias_ih{suffix}"], values[f"bias_hh{suffix}"] = rows
+    if make is GRU:
+        config["reset_after"] = after if bias else own.pop("reset_after", True)
+    if make is LSTM:
+        config["proj_size"] = 0
+    if make is RNN:
+        config["nonlinearity"] = "tanh"
+    ordered = {name: from_format("keras", value, G) for name, value in values.items()}
+    return _restored(where, make, config | own, ordered)
+
+
+def _from_weights(weights: Group, device: str) -> Iterator[Any]:
+    layers = weights.child("layers")
+    recurrent = {
+        kind: layers.numbered(snake) for kind, snake in _SNAKES.items() if layers.numbered(snake)
+    }
+    wrapped = layers.numbered("bidirectional")
+    if len(recurrent) + bool(wrapped) > 1:
+        raise MisfitError("it has recurrent layers of several classes, in an order it does not say")
+    for kind, groups in recurrent.items():
+        for k, group in enumerate(groups):
+            yield from_groups(f"{_SNAKES[kind]} {k}", kind, [group], device, {})
+    for k, group in enumerate(wrapped):
+        groups = [group.child(name) for name in ("forward_layer", "backward_layer")]
+        yield from_groups(
+            f"bidirectional {k}", _kind_of(f"bidirectional {k}", groups[0]), groups, device, {}
+        )
+    for k, group in enumerate(layers.numbered("dense")):
+        yield _dense(f"dense {k}", {}, group, device)
+
+
+def _kind_of(where: str, group: Group) -> str:
+    """The class of a recurrent layer, by the shape of its recurrent kernel."""
+    shape = group.child("cell", "vars").array(where, "1").shape
+    gates = shape[1] // shape[0] if len(shape) == 2 and shape[0] else 0
+    found = [kind for kind, (_, G) in KINDS.items() if gates == G]
+    if not found:
+        raise MisfitError(f"{where}: recurrent kernel has shape {shape}")
+    return found[0]

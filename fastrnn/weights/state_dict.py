@@ -1,0 +1,124 @@
+"""Modules from a state dict: recurrent and linear ones, told apart by their names and shapes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastrnn.check import Array
+from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.linear import Linear
+from fastrnn.sequential import Sequential
+
+_RECURRENT = {1: RNN, 3: GRU, 4: LSTM}  # by the number of gates
+_OWN: dict[Any, dict[str, Any]] = {
+    RNN: {"nonlinearity": "tanh"},
+    GRU: {"reset_after": True},
+    LSTM: {"proj_size": 0},
+}
+
+
+class MisfitError(ValueError):
+    """What is wrong with a model, to be told with the file's name."""
+
+
+def is_one(names: Any) -> bool:
+    """Whether some of the names are those of a recurrent layer of torch's."""
+    return any(name.rpartition(".")[2] == "weight_ih_l0" for name in names)
+
+
+def config_of(width: int, H: int, layers: int, bias: bool, device: str) -> dict[str, Any]:
+    """What the recurrent layers have in common, float32 and in one direction."""
+    return {
+        "input_size": width, "hidden_size": H, "num_layers": layers, "bias": bias,
+        "batch_first": False, "dropout": 0.0, "bidirectional": False,
+        "device": device, "dtype": "float32",
+    }  # fmt: skip
+
+
+def linear_config(
+    inputs: int, outputs: int, bias: bool, activation: str | None, device: str, dtype: str
+) -> dict[str, Any]:
+    """Of a linear layer."""
+    return {
+        "in_features": inputs, "out_features": outputs, "bias": bias, "activation": activation,
+        "device": device, "dtype": dtype,
+    }  # fmt: skip
+
+
+def float_array(where: str, value: Any) -> Array:
+    """Numbers as an array of float32, or of float64 where they are that."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        array = np.array(None)
+    if array.dtype.kind not in "fiu":
+        raise MisfitError(f"{where} is no array of numbers")
+    return array.astype(np.float64 if array.dtype == np.float64 else np.float32, copy=False)
+
+
+def from_state_dict(
+    found: Mapping[str, Any], device: str, arrays: Callable[[str, Any], Array] = float_array
+) -> Sequential:
+    """A Sequential of the modules of a state dict, in order.
+
+    arrays: makes an array of what stands under a name. A state dict says nothing about how its
+    modules are joined: each is taken behind the one before, without an activation between them,
+    and an RNN is taken for one of tanh.
+    """
+    modules: dict[str, dict[str, Any]] = {}
+    for name, value in found.items():
+        prefix, _, rest = name.rpartition(".")
+        modules.setdefault(prefix, {})[rest] = value
+    made = [_module(prefix, values, device, arrays) for prefix, values in modules.items()]
+    if not made:
+        raise MisfitError("it holds neither layers nor a state dict")
+    try:
+        return Sequential(*made)
+    except ValueError as error:
+        raise MisfitError(f"its modules {', '.join(modules)} do not fit: {error}") from None
+
+
+def _module(
+    prefix: str, values: dict[str, Any], device: str, arrays: Callable[[str, Any], Array]
+) -> Any:
+    where = prefix or "the module"
+    own = {name: arrays(f"{where}.{name}", value) for name, value in values.items()}
+    dtypes = {str(array.dtype) for array in own.values()}
+    if len(dtypes) > 1:
+        raise MisfitError(f"{where} has values of {' and '.join(sorted(dtypes))}, wanted one type")
+    dtype = dtypes.pop()
+    if set(own) <= {"weight", "bias"} and "weight" in own:
+        shape = own["weight"].shape
+        if len(shape) != 2 or 0 in shape:
+            raise MisfitError(f"{where}.weight has shape {shape}, wanted that of a linear layer")
+        config = linear_config(shape[1], shape[0], "bias" in own, None, device, dtype)
+        kind: Any = Linear
+    elif "weight_ih_l0" in own and "weight_hh_l0" in own:
+        kind, config = _recurrent(where, own, device)
+        config["dtype"] = dtype
+    else:
+        raise MisfitError(f"{where} is of an unknown type: it has {', '.join(sorted(values))}")
+    try:
+        return kind._restored(config, own)  # which checks the shapes
+    except (TypeError, ValueError) as error:
+        raise MisfitError(f"{where}: {error}") from None
+
+
+def _recurrent(where: str, own: dict[str, Array], device: str) -> tuple[Any, dict[str, Any]]:
+    rows, width = (*own["weight_ih_l0"].shape, 0, 0)[:2]
+    hidden = (*own["weight_hh_l0"].shape, 0, 0)[1]
+    projection = own.get("weight_hr_l0")
+    if projection is not None:  # h is narrower than the gates
+        hidden = (*projection.shape, 0, 0)[1]
+    gates = rows // hidden if hidden and rows % hidden == 0 else 0
+    kind = _RECURRENT.get(gates)
+    if kind is None or width < 1 or (projection is not None and kind is not LSTM):
+        raise MisfitError(f"{where}.weight_ih_l0 and weight_hh_l0 are those of no RNN, GRU or LSTM")
+    both = "weight_ih_l0_reverse" in own
+    layers = sum(name.startswith("weight_ih_l") for name in own) // (1 + both)
+    config = config_of(width, hidden, layers, "bias_ih_l0" in own, device) | _OWN[kind]
+    config["bidirectional"] = both
+    if projection is not None:
+        config["proj_size"] = len(projection)
+    return kind, config

@@ -1,0 +1,114 @@
+"""PyTorch's state dicts, as torch.save wrote them, or in safetensors."""
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from fastrnn.check import Array
+from fastrnn.layer import Layer
+from fastrnn.layers import GRU
+from fastrnn.linear import Linear
+from fastrnn.sequential import Sequential
+from fastrnn.weights.paths import path_of
+from fastrnn.weights.state_dict import MisfitError, float_array, from_state_dict, is_one
+from fastrnn_kernels.files import write_whole
+
+__all__ = ["from_arrays", "is_one", "load", "save", "state_dict"]
+
+#: Names under which checkpoints keep the state dict.
+_INSIDE = ("state_dict", "model_state_dict")
+
+
+def load(path: str, device: str = "auto", prefix: str = "") -> Any:
+    """The layer of a state dict that has one, else a Sequential of its modules in order.
+
+    prefix: of the names to take; all if empty. A state dict tells shapes alone: an RNN is taken
+    for one of tanh, inputs for time first.
+
+    Nothing in the file is executed. Raises OSError if it cannot be read, ValueError if it holds
+    anything but tensors, or modules that are neither recurrent nor linear.
+    """
+    import torch
+
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about what it finds in the file
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # of pickle, of zip, and of torch's own
+        text = str(error).strip().partition("\n")[0]
+        raise ValueError(f"file {path!r} holds no weights alone: {text}") from None
+    for name in _INSIDE:
+        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
+            found = found[name]
+    if not isinstance(found, Mapping):
+        raise ValueError(f"file {path!r} holds a {type(found).__name__}, wanted a state dict")
+
+    def array(where: str, value: Any) -> Array:
+        if not isinstance(value, torch.Tensor):
+            raise MisfitError(f"{where} is a {type(value).__name__}, wanted a tensor")
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not plain or not value.is_floating_point():
+            raise MisfitError(f"{where} is of {value.dtype}, wanted a plain tensor of floats")
+        # A tensor may repeat a few values without end.
+        if value.numel() * value.element_size() > size:
+            raise MisfitError(f"{where} has shape {tuple(value.shape)}, more than the file holds")
+        wide = value.dtype == torch.float64
+        own = value.detach().to(torch.float64 if wide else torch.float32)
+        return float_array(where, own.numpy())
+
+    return _from(path, found, device, prefix, array)
+
+
+def from_arrays(path: str, arrays: Mapping[str, Array], device: str, prefix: str = "") -> Any:
+    """The same of a state dict of arrays."""
+    return _from(path, arrays, device, prefix, float_array)
+
+
+def _from(path: str, found: Mapping[Any, Any], device: str, prefix: str, array: Any) -> Any:
+    own = {
+        name.removeprefix(prefix): value
+        for name, value in found.items()
+        if isinstance(name, str) and name.startswith(prefix)
+    }
+    if not own:
+        raise ValueError(f"file {path!r} has no names that begin with {prefix!r}")
+    try:
+        model = from_state_dict(own, device, array)
+    except MisfitError as error:
+        raise ValueError(f"file {path!r}: {error}") from None
+    except Exception as error:  # torch's, of tensors that are not what they say
+        raise ValueError(f"file {path!r} holds no state dict: {error}") from None
+    return model.modules[0] if len(model.modules) == 1 else model
+
+
+def state_dict(model: Layer[Any] | Linear | Sequential) -> dict[str, Array]:
+    """The arrays of a model under torch's names.
+
+    Raises TypeError for what is no such model, ValueError for a GRU that torch has not.
+    """
+    if not isinstance(model, Layer | Linear | Sequential):
+        raise TypeError(f"model is a {type(model).__name__}, wanted a layer or a Sequential")
+    modules = model.modules if isinstance(model, Sequential) else (model,)
+    if any(isinstance(module, GRU) and not module.reset_after for module in modules):
+        raise ValueError("torch has no GRU that resets before the product")
+    return model.state_dict()
+
+
+def save(model: Layer[Any] | Linear | Sequential, path: str | os.PathLike[str]) -> None:
+    """Write a model's state dict by torch.save, for torch.load and load_state_dict.
+
+    It holds parameters alone: no activations, no order of axes.
+    """
+    import io
+
+    import torch
+
+    tensors = {name: torch.from_numpy(value) for name, value in state_dict(model).items()}
+    data = io.BytesIO()
+    torch.save(tensors, data)
+    write_whole(path_of(path), data.getvalue())
