@@ -77,6 +77,8 @@ def convert(
         raise ValueError(
             f"file {str(source)!r} holds a {type(model).__name__}, wanted a layer or a Sequential"
         )
+    if len(_modules(model)) == 1:  # RTNeural's files hold a list of layers, also of one
+        model = _modules(model)[0]
     weights.save(model, target, to=to)
     to = to or weights.format_of(target)
     again = weights.load(target, of="fastrnn" if target.suffix == ".safetensors" else to)

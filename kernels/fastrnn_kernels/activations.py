@@ -71,7 +71,8 @@ def _elu(alpha: Any, beta: Any) -> Function:
     two = np.float32(2)
 
     def function(x: Any) -> Any:
-        half = tanh(x / two)  # e^x - 1 = 2 t / (1 - t), without a difference of like numbers
+        # e^x - 1 = 2 t / (1 - t), without a difference of like numbers
+        half = tanh(where_at_most(x, zero(x), x, zero(x)) / two)
         below = half * two / (one(x) - half) * alpha
         return where_at_most(x, zero(x), below, x)
 
