@@ -23,6 +23,8 @@ _DTYPES = {
     TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64", TensorProto.FLOAT16: "float32",
     TensorProto.BFLOAT16: "float32",
 }  # fmt: skip
+#: What leaves values as they are.
+_SHAPING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 #: The constants of a file that `save` wrote: of a module, and there of a layer or a linear module.
 _OWN = re.compile(r"((?:\d+\.)?)(?:l(\d+)\.([WRB])|(weight|bias))")
 
@@ -44,19 +46,61 @@ def load(file: str | os.PathLike[str], *, device: str = "auto") -> dict[str, Any
 
 
 def load_model(path: str, device: str = "auto") -> Any:
-    """The model that `save` wrote, or the layer of a file that has but one recurrent node."""
+    """The model that `save` wrote, or the layer that a file's recurrent nodes are.
+
+    Several nodes are a layer's levels where each reads what the one before has given, put in
+    another shape at most, as PyTorch exports them. What else the file computes is left out.
+    """
     with open(path, "rb") as opened:
         file = _File(path, opened.read())
     text = file.metadata.get(KEY)
     if text is not None:
         return Description(path, text).restored(device, _own_values(file))
     layers = _layers(file, device)
-    if len(layers) != 1:
-        raise ValueError(
-            f"file {path!r} has {len(layers)} recurrent nodes, wanted one; fastrnn.onnx.load "
-            "gives them by name"
-        )
-    return next(iter(layers.values()))
+    if layers and _is_chain(file):
+        levels = list(layers.values())
+        configs = [{**layer.config(), "input_size": 0} for layer in levels]
+        same = all(type(layer) is type(levels[0]) for layer in levels)
+        if same and all(config == configs[0] for config in configs):
+            return _stacked(path, levels)
+    raise ValueError(
+        f"file {path!r} has {len(layers)} recurrent nodes, wanted one, or the levels of one layer; "
+        "fastrnn.onnx.load gives them by name"
+    )
+
+
+def _is_chain(file: "_File") -> bool:
+    """Whether each recurrent node reads the output of the one before, whatever its shape."""
+    producers = {output: node for node in file.nodes for output in node.output[:1]}
+    before = None
+    for node in filter(_is_recurrent, file.nodes):
+        if before is not None:
+            source = producers.get(node.input[0]) if node.input else None
+            for _ in file.nodes:  # which may be a circle
+                if source is None or source.op_type not in _SHAPING or not source.input:
+                    break
+                source = producers.get(source.input[0])
+            if source is not before:
+                return False
+        before = node
+    return True
+
+
+def _stacked(path: str, levels: list[Any]) -> Any:
+    """Layers of one level as one of several."""
+    values = {
+        name.replace("_l0", f"_l{k}"): value
+        for k, layer in enumerate(levels)
+        for name, value in layer.parameters.items()
+    }
+    try:
+        return type(levels[0])._restored({**levels[0].config(), "num_layers": len(levels)}, values)
+    except ValueError as error:
+        raise ValueError(f"file {path!r}: its levels do not fit: {error}") from None
+
+
+def _is_recurrent(node: Any) -> bool:
+    return node.op_type in OPERATORS and node.domain in ("", "ai.onnx")
 
 
 class _File:
@@ -108,7 +152,7 @@ class _File:
 def _layers(file: _File, device: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for proto in file.nodes:
-        if proto.op_type in OPERATORS and proto.domain in ("", "ai.onnx"):
+        if _is_recurrent(proto):
             name = proto.name
             if not name or name in found:
                 name = next((output for output in proto.output if output), f"node {len(found)}")

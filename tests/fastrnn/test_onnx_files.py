@@ -163,6 +163,26 @@ def test_several_nodes_go_by_their_names(tmp_path):
         fastrnn.load(path)
 
 
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_nodes_one_behind_the_other_are_a_layers_levels(cell, tmp_path):
+    layer = make(cell, 5, 7, 3, bidirectional=True)
+    path = tmp_path / "model.onnx"
+    fastrnn.onnx.save(layer, path)
+    model = onnx.load(path)
+    del model.metadata_props[:]  # as of another program
+    onnx.save(model, path)
+    again = fastrnn.load(path)
+    assert repr(again) == repr(layer)
+    np.testing.assert_array_equal(
+        again.parameters["weight_hh_l2_reverse"], layer.parameters["weight_hh_l2_reverse"]
+    )
+    node = next(node for node in model.graph.node if node.op_type == "Reshape")
+    node.op_type = "Expand"
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match=r"3 recurrent nodes, wanted one, or the levels of one"):
+        fastrnn.load(path)
+
+
 def test_weights_in_a_file_beside(tmp_path):
     model = constant(random_case("LSTM", 1, direction="forward"))
     path = tmp_path / "model.onnx"
