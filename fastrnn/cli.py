@@ -267,7 +267,7 @@ def _model(path: str) -> Any:
 
     try:
         return fastrnn.load(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -1,5 +1,6 @@
 """`fastrnn convert`: a model from one format to another, and what became of its numbers."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import click
 import numpy as np
 
 from fastrnn.check import Array
+from fastrnn_kernels.files import write_whole
 
 #: Steps and rows of the input that both models are compared on.
 _STEPS, _ROWS = 16, 3
@@ -57,11 +59,22 @@ def _with_choices(again: Any, model: Any) -> Any:
     return made[0] if len(made) == 1 else type(again)(*made)
 
 
+def _in_full(model: Any) -> Any:
+    """A model of bfloat16 as one of float32, which is what other formats have."""
+    if model.products != "bfloat16":
+        return model
+    made = []
+    for module in _modules(model):
+        dtype = "float32" if module.products == "bfloat16" else module.products
+        made.append(type(module)._restored({**module.config(), "dtype": dtype}, module.parameters))
+    return made[0] if len(made) == 1 else type(model)(*made)
+
+
 def convert(
     source: Path, target: Path, *, origin: str | None = None, to: str | None = None,
     prefix: str = "",
 ) -> float:  # fmt: skip
-    """Write the model of one file to another, and read it back.
+    """Write the model of one file to another, once it has been read back.
 
     Returns the largest difference between what both models give for a random input. Raises
     ValueError where the file cannot hold the model, or holds other numbers, OSError or
@@ -79,9 +92,14 @@ def convert(
         )
     if len(_modules(model)) == 1:  # RTNeural's files hold a list of layers, also of one
         model = _modules(model)[0]
-    weights.save(model, target, to=to)
     to = to or weights.format_of(target)
-    again = weights.load(target, of="fastrnn" if target.suffix == ".safetensors" else to)
+    if to != "fastrnn":
+        model = _in_full(model)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / target.name  # a file in the target's place stays if this fails
+        weights.save(model, copy, to=to)
+        again = weights.load(copy, of="fastrnn" if copy.suffix == ".safetensors" else to)
+        data = copy.read_bytes()
     if to == "torch" or target.suffix.lower() == ".h5":
         again = _with_choices(again, model)
     found = outputs(model), outputs(again)
@@ -90,6 +108,7 @@ def convert(
     apart = float(np.abs(found[0] - found[1]).max(initial=0.0))
     if not apart <= _ALLOWED:
         raise ValueError(f"file {str(target)!r} was read back with results {apart:.1e} off")
+    write_whole(target, data)
     return apart
 
 

@@ -16,6 +16,10 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import onnx
+import safetensors.numpy
+import torch
+
 import fastrnn
 from fastrnn import weights
 
@@ -51,7 +55,30 @@ def seeds(name, folder):
         weights.save(model, path)
         found.append(path.read_bytes())
         weights.load(path)
-    return found
+    return found + [made.read_bytes() for made in foreign(name, models, folder)]
+
+
+def foreign(name, models, folder):
+    """Files of a format as other programs have them."""
+    gru, path = models[0], folder / f"foreign{FORMATS[name]}"
+    values = {f"rnn.{key}": value for key, value in gru.parameters.items()}
+    if name == "fastrnn":
+        weights.save(gru, path, to="haste")
+        yield path
+        safetensors.numpy.save_file(values, path)
+        yield path
+    elif name == "torch":
+        tensors = {key: torch.from_numpy(value.copy()) for key, value in values.items()}
+        torch.save(tensors, path, _use_new_zipfile_serialization=False)
+        yield path
+    elif name == "onnx":
+        model = onnx.load(folder / "seed2.onnx")
+        del model.metadata_props[:], model.graph.node[-6:]
+        onnx.save(model, path)
+        yield path
+    elif name == "rtneural":
+        path.write_text(json.dumps({key: value.tolist() for key, value in values.items()}))
+        yield path
 
 
 def mutated(draw, data, others):
@@ -113,7 +140,6 @@ def main(name, count, seconds, folder):
     warnings.simplefilter("error")
     folder = Path(folder)
     files = seeds(name, folder)
-    archives = files[0][:2] == b"PK"
     path = folder / f"mutated{FORMATS[name]}"
     read = refused = growth = number = 0
     start = time.perf_counter()
@@ -121,7 +147,7 @@ def main(name, count, seconds, folder):
     for number in range(count):
         draw = random.Random(number)
         data = draw.choice(files)
-        if archives and draw.random() < 0.7:
+        if data[:2] == b"PK" and draw.random() < 0.7:
             data = inside(draw, data)
         else:
             data = mutated(draw, data, files)

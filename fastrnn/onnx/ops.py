@@ -73,13 +73,13 @@ def run(
     float16 and bfloat16 are computed in float32, and rounded at the end. A row of length 0
     keeps its initial state. Raises ValueError for a shape or a type that does not fit.
     """
-    kernels, where, letters = kernels_for("cpu"), node.where, "XWRB"
-    for name, array in zip(letters, (x, w, r, b), strict=True):
+    kernels, where = kernels_for("cpu"), node.where
+    for name, array in zip("XWRB", (x, w, r, b), strict=True):
         if array is not None and str(array.dtype) not in _DTYPES:
             raise ValueError(f"{where}: input {name!r} has dtype {array.dtype}, wanted floats")
     dtype = np.float64 if x.dtype == np.float64 else np.float32
-    D, I_H = len(node.reverse), check_weights(node, w, r, b)
-    I, H = I_H
+    D = len(node.reverse)
+    I, H = check_weights(node, w, r, b)
     shaped(where, "X", x, ("B", "T", I) if node.batch_first else ("T", "B", I))
     x_rows = np.ascontiguousarray(x.swapaxes(0, 1) if node.batch_first else x, dtype)
     T, B, _ = x_rows.shape

@@ -55,32 +55,47 @@ def read(data: bytes) -> Group:
 
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            return _group(h5py, file, "", len(data), [1000])
+            return _group(h5py, file, "", _Room(10 * len(data)))
     except Exception as error:  # h5py raises OSError, RuntimeError, KeyError and others
         raise MisfitError(f"it is no whole HDF5 file: {str(error).partition(chr(10))[0]}") from None
 
 
-def _group(h5py: Any, group: Any, path: str, size: int, left: list[int]) -> Group:
-    """left: how many more objects are read: a group may contain itself."""
+class _Room:
+    """What may still be read: a group may contain itself, and a small file claim a large array."""
+
+    def __init__(self, size: int) -> None:
+        self._objects, self._bytes = 20_000, size
+
+    def take(self, size: int) -> None:
+        """Raise ValueError where an object of this size is too much."""
+        self._objects -= 1
+        self._bytes -= size
+        if self._objects < 0 or self._bytes < 0:
+            raise ValueError("it has more in it than any model of its size")
+
+
+def _group(h5py: Any, group: Any, path: str, room: _Room) -> Group:
     entries: dict[str, Any] = {}
     for name in group:
-        left[0] -= 1
-        if left[0] < 0 or path.count("/") > 20:
-            raise ValueError("it has more groups than any model")
+        room.take(0)
+        if path.count("/") > 20:
+            raise ValueError("its groups go deeper than those of any model")
+        if path + name == "optimizer":
+            continue  # which has more than twice what the model has
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             continue  # which would lead out of the file
         entry = group[name]
         if isinstance(entry, h5py.Group):
-            entries[name] = _group(h5py, entry, f"{path}/{name}", size, left)
+            entries[name] = _group(h5py, entry, f"{path}/{name}", room)
         elif isinstance(entry, h5py.Dataset) and entry.dtype.kind == "f":
-            entries[name] = _array(entry, size)
+            entries[name] = _array(entry, room)
     return Group(path, entries)
 
 
-def _array(entry: Any, size: int) -> Array:
-    outside = entry.is_virtual or entry.external is not None
-    if entry.shape is None or outside or entry.size * entry.dtype.itemsize > size:
-        raise ValueError(f"{entry.name} has shape {entry.shape}, more than the file holds")
+def _array(entry: Any, room: _Room) -> Array:
+    if entry.shape is None or entry.is_virtual or entry.external is not None:
+        raise ValueError(f"{entry.name} is nothing that the file itself holds")
+    room.take(entry.size * max(4, entry.dtype.itemsize))
     wide = entry.dtype.itemsize > 4
     found: Array = np.asarray(entry[()], np.float64 if wide else np.float32)
     return found

@@ -1,7 +1,8 @@
 """Keras models: `.keras` archives, and `.weights.h5` files; Keras itself is not needed.
 
-Read are chains of SimpleRNN, LSTM, GRU, Bidirectional and Dense, whose activations are those of
-fastrnn's layers. Layers take the batch first, as Keras's do, and give y at all steps.
+Read are chains of SimpleRNN, LSTM, GRU, Bidirectional, Dense and TimeDistributed(Dense), whose
+activations are those of fastrnn's layers. Layers take the batch first, as Keras's do, and give y
+at all steps.
 """
 
 import json
@@ -21,7 +22,11 @@ CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 KINDS: dict[str, tuple[Any, int]] = {"SimpleRNN": (RNN, 1), "LSTM": (LSTM, 4), "GRU": (GRU, 3)}
 #: What does nothing in inference.
 _IDLE = ("InputLayer", "Dropout", "SpatialDropout1D", "GaussianNoise", "ActivityRegularization")
-_SNAKES = {"SimpleRNN": "simple_rnn", "LSTM": "lstm", "GRU": "gru"}
+#: What there is to read, and how it is called in files.
+_SNAKES = {
+    "SimpleRNN": "simple_rnn", "LSTM": "lstm", "GRU": "gru", "Bidirectional": "bidirectional",
+    "Dense": "dense", "TimeDistributed": "time_distributed",
+}  # fmt: skip
 
 
 def load(path: str, device: str = "auto") -> Any:
@@ -70,12 +75,17 @@ def _from_archive(path: str, device: str) -> Iterator[Any]:
         config = _get(layer, "config", dict, f"layer {k} ({kind})")
         chain.append((f"layer {k} ({kind})", kind, config))
     for position, (where, kind, config) in enumerate(chain):
-        snake = {"Bidirectional": "bidirectional", "Dense": "dense", **_SNAKES}.get(kind)
+        snake = _SNAKES.get(kind)
         if snake is None:
             raise MisfitError(f"{where} is nothing that fastrnn has")
         number = counts.setdefault(snake, 0)
         counts[snake] += 1
         group = weights.child("layers", f"{snake}_{number}" if number else snake)
+        if kind == "TimeDistributed":
+            inner = _get(config, "layer", dict, where)
+            if inner.get("class_name") != "Dense":
+                raise MisfitError(f"{where} wraps {inner.get('class_name')!r}, wanted 'Dense'")
+            config, group, kind = _get(inner, "config", dict, where), group.child("layer"), "Dense"
         if kind == "Dense":
             yield _dense(where, config, group, device)
         else:
@@ -193,9 +203,8 @@ def from_groups(
 
 def _from_weights(weights: Group, device: str) -> Iterator[Any]:
     layers = weights.child("layers")
-    recurrent = {
-        kind: layers.numbered(snake) for kind, snake in _SNAKES.items() if layers.numbered(snake)
-    }
+    named = {kind: layers.numbered(_SNAKES[kind]) for kind in KINDS}
+    recurrent = {kind: groups for kind, groups in named.items() if groups}
     wrapped = layers.numbered("bidirectional")
     if len(recurrent) + bool(wrapped) > 1:
         raise MisfitError("it has recurrent layers of several classes, in an order it does not say")

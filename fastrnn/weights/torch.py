@@ -1,5 +1,6 @@
 """PyTorch's state dicts, as torch.save wrote them, or in safetensors."""
 
+import io
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from fastrnn.layer import Layer
 from fastrnn.layers import GRU
 from fastrnn.linear import Linear
 from fastrnn.sequential import Sequential
+from fastrnn.weights import safetensors
 from fastrnn.weights.paths import path_of
 from fastrnn.weights.state_dict import MisfitError, float_array, from_state_dict, is_one
 from fastrnn_kernels.files import write_whole
@@ -100,14 +102,15 @@ def state_dict(model: Layer[Any] | Linear | Sequential) -> dict[str, Array]:
 
 
 def save(model: Layer[Any] | Linear | Sequential, path: str | os.PathLike[str]) -> None:
-    """Write a model's state dict by torch.save, for torch.load and load_state_dict.
+    """Write a model's state dict by torch.save, or to a .safetensors file.
 
     It holds parameters alone: no activations, no order of axes.
     """
-    import io
-
     import torch
 
+    if path_of(path).suffix.lower() == ".safetensors":
+        safetensors.write(state_dict(model), path)
+        return
     tensors = {name: torch.from_numpy(value) for name, value in state_dict(model).items()}
     data = io.BytesIO()
     torch.save(tensors, data)

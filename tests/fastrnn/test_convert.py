@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from click.testing import CliRunner
 
@@ -38,6 +39,11 @@ def test_formats_by_option(tmp_path):
     assert result.exit_code == 0, result.output
     result = run(tmp_path / "c.model", tmp_path / "d.onnx", "--from", "torch")
     assert result.exit_code == 0, result.output
+    result = run(tmp_path / "d.onnx", tmp_path / "e.safetensors", "--to", "torch")
+    assert result.exit_code == 0, result.output
+    with safetensors.safe_open(tmp_path / "e.safetensors", "np") as file:
+        assert file.metadata() is None
+        assert sorted(file.keys()) == ["bias_hh_l0", "bias_ih_l0", "weight_hh_l0", "weight_ih_l0"]
 
 
 def test_one_module_of_a_checkpoint(tmp_path):
@@ -65,6 +71,14 @@ def test_what_cannot_be(target, options, code, message, tmp_path):
     assert result.exit_code == code
     assert message in result.output
     assert not (tmp_path / target).exists()
+
+
+def test_bfloat16_is_written_as_float32(tmp_path):
+    layer = make("LSTM", 3, 5, dtype="bfloat16")
+    layer.save(tmp_path / "a.safetensors")
+    result = run(tmp_path / "a.safetensors", tmp_path / "b.onnx")
+    assert result.exit_code == 0, result.output
+    assert fastrnn.load(tmp_path / "b.onnx").products == "float32"
 
 
 def test_a_cell_is_no_model_to_convert(tmp_path):

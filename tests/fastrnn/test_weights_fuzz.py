@@ -16,7 +16,7 @@ from fuzz import BATCH, FORMATS
 
 COUNT = int(os.environ.get("FASTRNN_FUZZ", "10000"))
 #: For each format; a call reads a file in about a millisecond, where the disk lets it.
-SECONDS = 4 if "FASTRNN_FUZZ" not in os.environ else 600
+SECONDS = 10 if "FASTRNN_FUZZ" not in os.environ else 600
 MEMORY = Path("/dev/shm")
 
 

@@ -39,7 +39,8 @@ MODELS = {
     "rnn-relu": lambda: [layers.SimpleRNN(5, **sequences(activation="relu"))],
     "stack": lambda: [
         layers.LSTM(5, **sequences()), layers.Dropout(0.5), layers.LSTM(4, **sequences()),
-        layers.Dense(3, activation="relu"), layers.Dense(1, activation="sigmoid", use_bias=False),
+        layers.TimeDistributed(layers.Dense(3, activation="relu")),
+        layers.Dense(1, activation="sigmoid", use_bias=False),
     ],
     "bidirectional": lambda: [
         layers.Bidirectional(layers.GRU(5, **sequences())),
