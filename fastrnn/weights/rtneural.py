@@ -24,8 +24,8 @@ from fastrnn.weights.state_dict import MisfitError, config_of, from_state_dict, 
 from fastrnn_kernels.files import write_whole
 
 
-def load(path: str, device: str = "auto") -> Sequential:
-    """The model of a file, float32.
+def load(path: str, device: str = "auto") -> Any:
+    """The model of a file, float32; a Sequential, but for a state dict of one cell.
 
     Raises OSError if it cannot be read, ValueError if it is no JSON of RTNeural's, holds a
     layer of an unknown type, or one whose weights do not fit.

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
 from fastrnn.check import Array
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.linear import Linear
 from fastrnn.sequential import Sequential
 
 _RECURRENT = {1: RNN, 3: GRU, 4: LSTM}  # by the number of gates
+_CELLS: dict[Any, Any] = {RNN: RNNCell, GRU: GRUCell, LSTM: LSTMCell}
 _OWN: dict[Any, dict[str, Any]] = {
     RNN: {"nonlinearity": "tanh"},
     GRU: {"reset_after": True},
@@ -23,8 +25,8 @@ class MisfitError(ValueError):
 
 
 def is_one(names: Any) -> bool:
-    """Whether some of the names are those of a recurrent layer of torch's."""
-    return any(name.rpartition(".")[2] == "weight_ih_l0" for name in names)
+    """Whether some of the names are those of a recurrent layer or cell of torch's."""
+    return any(name.rpartition(".")[2] in ("weight_ih_l0", "weight_ih") for name in names)
 
 
 def config_of(width: int, H: int, layers: int, bias: bool, device: str) -> dict[str, Any]:
@@ -59,8 +61,8 @@ def float_array(where: str, value: Any) -> Array:
 
 def from_state_dict(
     found: Mapping[str, Any], device: str, arrays: Callable[[str, Any], Array] = float_array
-) -> Sequential:
-    """A Sequential of the modules of a state dict, in order.
+) -> Any:
+    """A Sequential of the modules of a state dict, in order; or its one cell.
 
     arrays: makes an array of what stands under a name. A state dict says nothing about how its
     modules are joined: each is taken behind the one before, without an activation between them,
@@ -73,9 +75,11 @@ def from_state_dict(
     made = [_module(prefix, values, device, arrays) for prefix, values in modules.items()]
     if not made:
         raise MisfitError("it holds neither layers nor a state dict")
+    if len(made) == 1 and isinstance(made[0], RecurrentCell):
+        return made[0]
     try:
         return Sequential(*made)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise MisfitError(f"its modules {', '.join(modules)} do not fit: {error}") from None
 
 
@@ -97,12 +101,22 @@ def _module(
     elif "weight_ih_l0" in own and "weight_hh_l0" in own:
         kind, config = _recurrent(where, own, device)
         config["dtype"] = dtype
+    elif "weight_ih" in own and "weight_hh" in own:
+        kind, config = _cell(where, own, device)
+        config["dtype"] = dtype
     else:
         raise MisfitError(f"{where} is of an unknown type: it has {', '.join(sorted(values))}")
     try:
         return kind._restored(config, own)  # which checks the shapes
     except (TypeError, ValueError) as error:
         raise MisfitError(f"{where}: {error}") from None
+
+
+def _cell(where: str, own: dict[str, Array], device: str) -> tuple[Any, dict[str, Any]]:
+    layer = {f"{name}_l0": array for name, array in own.items()}
+    kind, common = _recurrent(where, layer, device)
+    names = ("input_size", "hidden_size", "bias", "device", "nonlinearity", "reset_after")
+    return _CELLS[kind], {name: value for name, value in common.items() if name in names}
 
 
 def _recurrent(where: str, own: dict[str, Array], device: str) -> tuple[Any, dict[str, Any]]:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from fastrnn.cells import GRUCell, RecurrentCell
 from fastrnn.check import Array
 from fastrnn.layer import Layer
 from fastrnn.layers import GRU
@@ -85,23 +86,27 @@ def _from(path: str, found: Mapping[Any, Any], device: str, prefix: str, array: 
         raise ValueError(f"file {path!r}: {error}") from None
     except Exception as error:  # torch's, of tensors that are not what they say
         raise ValueError(f"file {path!r} holds no state dict: {error}") from None
-    return model.modules[0] if len(model.modules) == 1 else model
+    if isinstance(model, Sequential) and len(model.modules) == 1:
+        return model.modules[0]
+    return model
 
 
-def state_dict(model: Layer[Any] | Linear | Sequential) -> dict[str, Array]:
+def state_dict(model: Layer[Any] | RecurrentCell[Any] | Linear | Sequential) -> dict[str, Array]:
     """The arrays of a model under torch's names.
 
     Raises TypeError for what is no such model, ValueError for a GRU that torch has not.
     """
-    if not isinstance(model, Layer | Linear | Sequential):
-        raise TypeError(f"model is a {type(model).__name__}, wanted a layer or a Sequential")
+    if not isinstance(model, Layer | RecurrentCell | Linear | Sequential):
+        raise TypeError(f"model is a {type(model).__name__}, wanted a layer, cell or Sequential")
     modules = model.modules if isinstance(model, Sequential) else (model,)
-    if any(isinstance(module, GRU) and not module.reset_after for module in modules):
+    if any(isinstance(module, GRU | GRUCell) and not module.reset_after for module in modules):
         raise ValueError("torch has no GRU that resets before the product")
     return model.state_dict()
 
 
-def save(model: Layer[Any] | Linear | Sequential, path: str | os.PathLike[str]) -> None:
+def save(
+    model: Layer[Any] | RecurrentCell[Any] | Linear | Sequential, path: str | os.PathLike[str]
+) -> None:
     """Write a model's state dict by torch.save, or to a .safetensors file.
 
     It holds parameters alone: no activations, no order of axes.

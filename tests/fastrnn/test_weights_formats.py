@@ -93,6 +93,22 @@ def test_torchs_own_modules(cell, dtype, tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_cells_of_torchs(kind, tmp_path):
+    module = getattr(torch.nn, kind)(3, 5)
+    torch.save(module.state_dict(), tmp_path / "theirs.pt")
+    cell = fastrnn.load(tmp_path / "theirs.pt")
+    x = np.random.default_rng(0).standard_normal((2, 3), dtype=np.float32)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(x))
+    state = cell(x)
+    pairs = zip(state, wanted, strict=True) if kind == "LSTMCell" else [(state, wanted)]
+    for array, right in pairs:
+        assert_close(array, right.numpy(), TOLERANCE["float32"])
+    weights.save(cell, tmp_path / "ours.pt")
+    module.load_state_dict(torch.load(tmp_path / "ours.pt", weights_only=True))
+
+
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_a_projected_lstm_of_torchs(tmp_path):
     module = torch.nn.LSTM(3, 5, 2, proj_size=2, bidirectional=True)
