@@ -16,10 +16,6 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import onnx
-import safetensors.numpy
-import torch
-
 import fastrnn
 from fastrnn import weights
 
@@ -63,15 +59,21 @@ def foreign(name, models, folder):
     gru, path = models[0], folder / f"foreign{FORMATS[name]}"
     values = {f"rnn.{key}": value for key, value in gru.parameters.items()}
     if name == "fastrnn":
+        import safetensors.numpy
+
         weights.save(gru, path, to="haste")
         yield path
         safetensors.numpy.save_file(values, path)
         yield path
     elif name == "torch":
+        import torch
+
         tensors = {key: torch.from_numpy(value.copy()) for key, value in values.items()}
         torch.save(tensors, path, _use_new_zipfile_serialization=False)
         yield path
     elif name == "onnx":
+        import onnx
+
         model = onnx.load(folder / "seed2.onnx")
         del model.metadata_props[:], model.graph.node[-6:]
         onnx.save(model, path)
