@@ -1,0 +1,25 @@
+"""torch's recurrent modules on fastrnn's kernels.
+
+    from fastrnn.torch import LSTM            # in the place of torch.nn.LSTM
+    print(fastrnn.torch.accelerate(model))    # or: every recurrent module of a model
+
+`RNN`, `LSTM`, `GRU` and their cells are torch's own classes with another forward pass: all that
+takes a torch module takes them. `FALLBACKS` lists when torch's own kernels run all the same.
+"""
+
+from fastrnn.torch.accelerate import Accelerated, accelerate
+from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.torch.fallbacks import FALLBACKS
+from fastrnn.torch.layers import GRU, LSTM, RNN
+
+__all__ = [
+    "FALLBACKS",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Accelerated",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "accelerate",
+]

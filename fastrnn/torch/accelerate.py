@@ -1,0 +1,81 @@
+"""Every recurrent module of a model, swapped for fastrnn's in place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.modules.rnn import RNNBase, RNNCellBase
+from torch.nn.utils import parametrize
+
+from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.torch.layers import GRU, LSTM, RNN
+from fastrnn.torch.module import Module
+
+_SWAPS = {one.__bases__[1]: one for one in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
+_NAMES = {kind.__name__ for kind in _SWAPS}
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """What `accelerate` did, by the modules' names in the model.
+
+    swapped: modules that run on fastrnn's kernels now; left: recurrent ones that do not, and why.
+    """
+
+    swapped: tuple[str, ...]
+    left: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """A line for each module."""
+        lines = [f"{name or 'the model itself'}: swapped" for name in self.swapped]
+        lines += [f"{name or 'the model itself'}: {why}" for name, why in self.left.items()]
+        return "\n".join(lines) or "no recurrent modules"
+
+
+def accelerate(model: torch.nn.Module) -> Accelerated:
+    """Make every recurrent module of a model run on fastrnn's kernels, in place.
+
+    The modules stay the same objects and only change their class: so do names, parameters,
+    hooks, the training mode, and whatever else refers to them, optimisers too. The model may
+    itself be recurrent. Returns what was swapped, and what not and why. Raises TypeError for
+    what is no module.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}, wanted a torch.nn.Module")
+    swapped, left = [], {}
+    for name, module in model.named_modules():
+        why = _why_not(module)
+        if why is None:
+            _swap(module)
+            swapped.append(name)
+        elif why:
+            left[name] = why
+    return Accelerated(tuple(swapped), left)
+
+
+def _why_not(module: Any) -> str | None:
+    """Why a module is left as it is, "" for what is not recurrent; None if it can be swapped."""
+    if isinstance(module, torch.jit.ScriptModule):
+        recurrent = getattr(module, "original_name", "") in _NAMES
+        return "is compiled by TorchScript, which takes its own kernels" if recurrent else ""
+    kind = parametrize.type_before_parametrizations(module)
+    if kind in _SWAPS:
+        return None
+    if isinstance(module, Module):
+        return "is fastrnn's already"
+    if isinstance(module, RNNBase | RNNCellBase):
+        return f"is a {kind.__name__}, which may have a forward pass of its own"
+    if kind.__module__.startswith("torch.ao.nn.quant") and kind.__name__ in _NAMES:
+        return "is quantised"
+    return ""
+
+
+def _swap(module: Any) -> None:
+    kind = type(module)
+    if kind in _SWAPS:
+        module.__class__ = _SWAPS[kind]
+        return
+    # torch gives each parametrised module a class of its own, derived from the one it had.
+    own = {k: v for k, v in vars(kind).items() if k not in ("__dict__", "__weakref__")}
+    module.__class__ = type(kind.__name__, (_SWAPS[kind.__bases__[0]],), own)

@@ -1,0 +1,202 @@
+"""One call of a module: how its tensors are laid out, and what runs it on arrays."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastrnn.check import Array
+from fastrnn.sequence import Call as Pass
+from fastrnn.sequence import run_backward, run_forward
+from fastrnn.torch.devices import Device
+from fastrnn.torch.packed import Packed
+from fastrnn_kernels.cpu import Rows, Weights
+from fastrnn_kernels.rows import Indices
+
+#: The arrays of a pass's tape that depend on the call; where a cell has no use for one, it is
+#: empty, but kept all the same.
+_TAPED = ("x", "saved", "old_h", "old_rest", "inner", "full_h")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the user's axes lie: kernels take x (T, B, I), and states (layers * D, B, width).
+
+    into: index that adds the axes which are missing; out: index that takes them away again.
+    """
+
+    into: tuple[Any, ...] = ()
+    out: tuple[Any, ...] = ()
+    batch_first: bool = False
+
+
+_DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+_ALL = slice(None)
+TIME_FIRST, BATCH_FIRST = Layout(), Layout(batch_first=True)
+UNBATCHED = Layout((_ALL, None), (_ALL, 0))
+CELL, UNBATCHED_CELL = Layout((None,), (0,)), Layout((None, None), (0, 0))
+
+
+@dataclass(eq=False)
+class Call:
+    """What a pass has to know beside its tensors.
+
+    Those are, in this order: x, `states` initial states, a dropout mask in front of each layer
+    but the first if `dropout`, the parameters; behind them, in a backward pass, the tape.
+    batch_sizes: of a PackedSequence, whose data x is then, and in whose order masks are; other
+    masks are time first.
+    """
+
+    mode: str  # torch's name of the cell: LSTM, GRU, RNN_TANH or RNN_RELU
+    num_layers: int
+    directions: int
+    hidden_size: int
+    state_size: int
+    dropout: float
+    states: int  # 0 for zeros
+    layout: Layout
+    rows: Rows
+    batch_sizes: Any
+    packed: Packed
+    device: Device
+    weights: tuple[Weights, ...] = ()  # that the forward pass read
+
+    @property
+    def masks(self) -> int:
+        """How many dropout masks there are."""
+        return self.num_layers - 1 if self.dropout else 0
+
+    def split(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
+        """x, states, masks, parameters and tape of the tensors of a pass."""
+        ends = [1 + self.states]
+        ends.append(ends[0] + self.masks)
+        ends.append(ends[1] + len(self.packed.shapes))
+        parts = (tensors[a:b] for a, b in zip(ends, [*ends[1:], None], strict=True))
+        return tensors[0], tensors[1 : ends[0]], *parts
+
+    def forward(self, tensors: Sequence[Any], taping: bool) -> tuple[Any, ...]:
+        """y, the final states, and, if taping, the tape, as tensors."""
+        x, states, masks, parameters, _ = self.split(tensors)
+        with self.device.stream():
+            self.weights = self.packed.weights(self.device, parameters)
+            y, final, passes, _ = run_forward(
+                self._stack(parameters[0]),
+                self._pass(x, states, x),
+                taping=taping,
+                dropout=self.dropout,
+                rng=SimpleNamespace(random=self._drawn(masks)),
+            )
+            results = [self._leave(y), *(self._tensor(state) for state in final)]
+            tape = [getattr(one, name) for one in passes for name in _TAPED]
+            return *results, *map(self.device.tensor, tape)
+
+    def backward(self, d_results: Sequence[Any], tensors: Sequence[Any]) -> tuple[Any, ...]:
+        """Gradients of the tensors but the tape, from those of the results; of masks, None."""
+        x, _, masks, parameters, taped = self.split(tensors)
+        with self.device.stream():
+            # A transform that maps over parameters gives a forward pass for each of them.
+            weights = self.weights or self.packed.weights(self.device, parameters)
+            arrays = [self.device.array(one) for one in taped]
+            make, width = self.device.kernels.Tape, len(_TAPED)
+            passes = []
+            for k, own in enumerate(weights):
+                of_pass = dict(zip(_TAPED, arrays[k * width : (k + 1) * width], strict=True))
+                reverse = k % self.directions == 1
+                passes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
+            dx, d_start, found = run_backward(
+                self._stack(parameters[0]),
+                passes,
+                [None, *map(self._mask, masks)] if masks else [None] * self.num_layers,
+                self._pass(d_results[0], d_results[1:], x),
+            )
+            gradients = [self._leave(dx), *map(self._tensor, d_start[: self.states])]
+            gradients += [None] * len(masks)
+            for one in found:
+                biases = (one.b_ih, one.b_hh) if self.biased else ()
+                projection = () if one.w_hr is None else (one.w_hr,)
+                parts = one.w_ih, one.w_hh, *biases, *projection
+                gradients += map(self.device.tensor, parts)
+            return tuple(gradients)
+
+    @property
+    def biased(self) -> bool:
+        """Whether there are biases."""
+        return self.packed.each >= 4
+
+    def _stack(self, like: Any) -> Any:
+        """What `sequence` asks a layer for."""
+        return SimpleNamespace(
+            _kernels=self.device.kernels,
+            _version=SimpleNamespace(weights=self.weights),
+            num_layers=self.num_layers,
+            directions=self.directions,
+            state_size=self.state_size,
+            dtype=_DTYPES[like.dtype],
+        )
+
+    def _pass(self, x: Any, states: Sequence[Any], like: Any) -> Pass:
+        """The arguments of a pass as arrays; zeros for what is None."""
+        T, B = self.rows.T, self.rows.B
+        xp, dtype = self.device.kernels.xp, _DTYPES[like.dtype]
+        many, widths = self.num_layers * self.directions, (self.state_size, self.hidden_size)
+        given = states or [None] * len(self.packed.cell.states)
+        arrays = tuple(
+            xp.zeros((many, B, width), dtype)
+            if state is None
+            else self.device.kernels.take(self.device.array(state)[self.layout.into])
+            for state, width in zip(given, widths, strict=False)  # only the LSTM has c
+        )
+        if x is None:  # no loss depends on y
+            entered = xp.zeros((T, B, self.directions * self.state_size), dtype)
+        else:
+            entered = self.device.kernels.take(self._enter(x))
+        return Pass(entered, arrays, self.rows, None, True, False, True)
+
+    def _enter(self, tensor: Any) -> Array:
+        """A tensor laid out like the input -> (T, B, width); garbage where a row has ended."""
+        array = self.device.array(tensor)
+        if self.batch_sizes is None:
+            if self.layout.batch_first:
+                return array.swapaxes(0, 1)
+            entered: Array = array[self.layout.into]
+            return entered
+        T, B, width = self.rows.T, self.rows.B, array.shape[1]
+        if not self.rows.ragged:
+            return array.reshape(T, B, width)
+        padded: Array = self.device.kernels.empty((T, B, width), array.dtype)
+        padded.reshape(T * B, width)[self._running] = array
+        return padded
+
+    def _mask(self, tensor: Any) -> Array:
+        """A mask as (T, B, width)."""
+        return self.device.array(tensor) if self.batch_sizes is None else self._enter(tensor)
+
+    def _leave(self, array: Array) -> Any:
+        """The reverse of `_enter`."""
+        if self.batch_sizes is not None:
+            array = array.reshape(-1, array.shape[2])
+            return self.device.tensor(array[self._running] if self.rows.ragged else array)
+        array = array.swapaxes(0, 1) if self.layout.batch_first else array
+        return self._tensor(array)
+
+    def _tensor(self, array: Array) -> Any:
+        return self.device.tensor(array[self.layout.out])
+
+    @cached_property
+    def _running(self) -> Indices:
+        """Where packed data lie among all steps of all rows: a PackedSequence is in this order."""
+        running: Indices = self.device.kernels.xp.asarray(self.rows.running)
+        return running
+
+    def _drawn(self, masks: Sequence[Any]) -> Callable[..., Array]:
+        """Hands out masks in place of the numbers they are drawn from.
+
+        Those are compared with the dropout's probability, which lies between 0 and what
+        a mask holds elsewhere.
+        """
+        waiting = iter(masks)
+        return lambda shape, dtype: self._mask(next(waiting))

@@ -1,0 +1,72 @@
+"""The cells: torch's own modules, whose step runs on fastrnn's kernels."""
+
+from typing import Any
+
+import torch
+
+from fastrnn.torch.call import CELL, UNBATCHED_CELL, Call
+from fastrnn.torch.devices import device_of
+from fastrnn.torch.fallbacks import falls_back
+from fastrnn.torch.function import run
+from fastrnn.torch.module import Module, alike
+from fastrnn.torch.packed import packed_of
+from fastrnn_kernels.cpu import Rows
+
+
+class CellModule(Module):
+    """What a cell does in torch's place."""
+
+    def _shapes(self) -> tuple[dict[str, tuple[int, ...]], int]:
+        gates, H = len(self._cell.gates) * self.hidden_size, self.hidden_size
+        shapes: dict[str, tuple[int, ...]]
+        shapes = {"weight_ih": (gates, self.input_size), "weight_hh": (gates, H)}
+        if self.bias:
+            shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
+        return shapes, len(shapes)
+
+    def _run(self, x: Any, hx: Any) -> Any:
+        states = self._given(hx)
+        weights = [self.weight_ih, self.weight_hh]
+        if self.bias:
+            weights += [self.bias_ih, self.bias_hh]
+        if states is None or not alike(weights, x, states):
+            return NotImplemented
+        batch = x.shape[:-1]
+        fitting = all(one.shape == (*batch, self.hidden_size) for one in states)
+        if not fitting or x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
+            return NotImplemented
+        if falls_back(weights[0], (*weights, x, *states)):
+            return NotImplemented
+        device, _ = device_of(x)
+        assert device is not None  # else the call had fallen back
+        call = Call(
+            self._mode, 1, 1, self.hidden_size, self.hidden_size, 0.0, len(states),
+            CELL if batch else UNBATCHED_CELL, Rows.whole(1, *batch or (1,)), None,
+            packed_of(self), device,
+        )  # fmt: skip
+        _, *final = run(call, (x, *states, *weights))
+        return tuple(final) if len(final) > 1 else final[0]
+
+
+class RNNCell(CellModule, torch.nn.RNNCell):  # type: ignore[misc]
+    """`torch.nn.RNNCell` on fastrnn's kernels: arguments, parameters and errors are torch's."""
+
+    @property
+    def _mode(self) -> str:
+        return f"RNN_{self.nonlinearity.upper()}"
+
+
+class LSTMCell(CellModule, torch.nn.LSTMCell):  # type: ignore[misc]
+    """`torch.nn.LSTMCell` on fastrnn's kernels: arguments, parameters and errors are torch's."""
+
+    @property
+    def _mode(self) -> str:
+        return "LSTM"
+
+
+class GRUCell(CellModule, torch.nn.GRUCell):  # type: ignore[misc]
+    """`torch.nn.GRUCell` on fastrnn's kernels: arguments, parameters and errors are torch's."""
+
+    @property
+    def _mode(self) -> str:
+        return "GRU"

@@ -1,0 +1,78 @@
+"""Where tensors lie: the kernels that take them there, and arrays over the same memory."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, cast
+
+import torch
+
+from fastrnn.check import Array
+from fastrnn.device import kernels_for
+
+#: Makes a stream of torch's the current one of the kernels.
+Stream = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Device:
+    """The kernels of a device, and how its arrays and tensors become each other, uncopied."""
+
+    kernels: Any
+    array: Callable[[Any], Array]
+    tensor: Callable[[Array], Any]
+    stream: Stream
+
+
+def _numpy(tensor: Any) -> Array:
+    array: Array = tensor.numpy(force=True)  # copies nothing that lies in the CPU's memory
+    return array
+
+
+@cache
+def _cpu() -> Device:
+    return Device(kernels_for("cpu"), _numpy, torch.from_numpy, nullcontext)
+
+
+@cache
+def _cuda(index: int) -> tuple[Device | None, str]:
+    if index != _first_gpu(index):
+        return None, f"fastrnn uses one GPU of a process, {_first_gpu(index)} here, not {index}"
+    try:
+        kernels = kernels_for("cuda")
+    except RuntimeError as error:
+        return None, str(error)
+    cupy = import_module("cupy")
+
+    def array(tensor: Any) -> Array:
+        taken: Array = cupy.from_dlpack(tensor.detach())
+        return taken
+
+    def stream() -> AbstractContextManager[Any]:
+        # The kernels' work is torch's next: so nothing waits, and no memory is used too early.
+        stream: Any = cupy.cuda.ExternalStream(torch.cuda.current_stream(index).cuda_stream)
+        return cast(AbstractContextManager[Any], stream)
+
+    return Device(kernels, array, torch.from_dlpack, stream), ""
+
+
+_gpus: list[int] = []
+
+
+def _first_gpu(index: int) -> int:
+    """The GPU that a tensor lay on when fastrnn was first given one."""
+    _gpus.append(index)
+    return _gpus[0]
+
+
+def device_of(tensor: Any) -> tuple[Device | None, str]:
+    """What runs on a tensor, or None and why nothing of fastrnn's does."""
+    if tensor.is_cpu:
+        return _cpu(), ""
+    if not tensor.is_cuda:
+        return None, f"fastrnn has no kernels for device {tensor.device.type!r}"
+    if tensor.device.index != torch.cuda.current_device():
+        return None, f"{tensor.device} is not the current GPU"
+    return _cuda(tensor.device.index)

@@ -1,0 +1,61 @@
+"""When torch's own kernels run in the place of fastrnn's: the whole list, each with its reason."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from fastrnn.torch.devices import device_of
+
+#: Reasons by name. What is not on this list runs on fastrnn's kernels, or raises torch's errors.
+FALLBACKS = {
+    "dtype": "fastrnn's kernels take torch.float32 and torch.float64, not {}",
+    "autocast": "under autocast torch chooses the float type of each operation",
+    "device": "{}",
+    "traced": "a trace or an exported program is made of torch's own operations",
+    "subclass": "{} is a tensor class of its own, and may change what operations do",
+    "mode": "a dispatch mode that looks at torch's own operations is active",
+    "forward-mode": "fastrnn's kernels have derivatives in reverse mode alone",
+    "second derivative": "fastrnn's kernels have first derivatives alone",
+}
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_FLOATS = (torch.float32, torch.float64)
+_told: set[str] = set()
+
+
+def tell(name: str, detail: str = "") -> None:
+    """Warn, once in a process for each reason, that torch's own kernels run."""
+    why = FALLBACKS[name].format(detail)
+    if why not in _told:
+        _told.add(why)
+        warnings.warn(f"torch's own kernels run: {why}", UserWarning, stacklevel=4)
+
+
+def falls_back(first: Any, tensors: Iterable[Any]) -> bool:
+    """Whether a call on tensors like the first is for torch's own kernels; warns if so."""
+    found = _reason(first, tensors)
+    if found is None:
+        return False
+    tell(*found)
+    return True
+
+
+def _reason(first: Any, tensors: Iterable[Any]) -> tuple[str, str] | None:
+    for tensor in tensors:
+        if type(tensor) not in _PLAIN:
+            return "subclass", type(tensor).__name__
+    if first.dtype not in _FLOATS:
+        return "dtype", str(first.dtype)
+    if torch.jit.is_tracing():
+        return "traced", ""
+    if torch.is_autocast_enabled(first.device.type):
+        return "autocast", ""
+    if torch._C._len_torch_dispatch_stack():
+        return "mode", ""
+    if forward_ad._current_level >= 0:
+        return "forward-mode", ""
+    missing = device_of(first)[1]
+    return ("device", missing) if missing else None

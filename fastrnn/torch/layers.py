@@ -1,0 +1,127 @@
+"""The layers: torch's own modules, whose sequences run on fastrnn's kernels."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import dropout
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn.torch.call import BATCH_FIRST, TIME_FIRST, UNBATCHED, Call, Layout
+from fastrnn.torch.devices import device_of
+from fastrnn.torch.fallbacks import falls_back
+from fastrnn.torch.function import run
+from fastrnn.torch.module import Module, alike
+from fastrnn.torch.packed import packed_of
+from fastrnn_kernels.cpu import Rows
+
+
+class Layer(Module):
+    """What a layer does in torch's place."""
+
+    @property
+    def _mode(self) -> str:
+        mode: str = self.mode
+        return mode
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def _state_size(self) -> int:
+        size: int = self.proj_size or self.hidden_size
+        return size
+
+    def _shapes(self) -> tuple[dict[str, tuple[int, ...]], int]:
+        gates, D = len(self._cell.gates) * self.hidden_size, self._directions
+        each = len(self._flat_weights_names) // (self.num_layers * D)
+        above = (gates, D * self._state_size)
+        kinds = {
+            "weight_ih": above, "weight_hh": (gates, self._state_size),
+            "bias_ih": (gates,), "bias_hh": (gates,),
+            "weight_hr": (self.proj_size, self.hidden_size),
+        }  # fmt: skip
+        shapes = {name: kinds[name.partition("_l")[0]] for name in self._flat_weights_names}
+        for name in self._flat_weights_names[: each * D : each]:
+            shapes[name] = (gates, self.input_size)
+        return shapes, each
+
+    def _run(self, given: Any, hx: Any) -> Any:
+        self._update_flat_weights()
+        packed = isinstance(given, PackedSequence)
+        x, layout, states = given.data if packed else given, TIME_FIRST, self._given(hx)
+        if states is None or not alike(self._flat_weights, x, states):
+            return NotImplemented
+        if packed and x.dim() == 2 and len(given.batch_sizes):
+            T, B = len(given.batch_sizes), int(given.batch_sizes[0])
+        elif not packed and x.dim() == 3:
+            layout = BATCH_FIRST if self.batch_first else TIME_FIRST
+            T, B = x.shape[self.batch_first], x.shape[not self.batch_first]
+        elif not packed and x.dim() == 2:
+            layout, T, B = UNBATCHED, len(x), 1
+        else:
+            return NotImplemented
+        many, widths = self.num_layers * self._directions, (self._state_size, self.hidden_size)
+        batch = () if layout is UNBATCHED else (B,)
+        shapes = [(many, *batch, width) for width in widths]
+        fitting = all(one.shape == shape for one, shape in zip(states, shapes, strict=False))
+        if not fitting or x.shape[-1] != self.input_size or T == 0:
+            return NotImplemented
+        if falls_back(self._flat_weights[0], (*self._flat_weights, x, *states)):
+            return NotImplemented
+        if packed:
+            return self._run_packed(given, states, T, B)
+        call = self._call(x, states, layout, Rows.whole(T, B), None)
+        y, *final = run(call, (x, *states, *self._masks(x, (T, B)), *self._flat_weights))
+        return y, _as_hidden(final)
+
+    def _run_packed(self, given: Any, states: Any, T: int, B: int) -> Any:
+        x, batch_sizes, order, original = given
+        if order is not None:
+            states = [one.index_select(1, order) for one in states]
+        # Rows are sorted: row b runs for as many steps as more than b rows do.
+        lengths = np.searchsorted(-batch_sizes.numpy(), -np.arange(B))
+        call = self._call(x, states, TIME_FIRST, Rows(T, B, lengths), batch_sizes)
+        masks = self._masks(x, x.shape[:1])
+        y, *final = run(call, (x, *states, *masks, *self._flat_weights))
+        if original is not None:
+            final = [one.index_select(1, original) for one in final]
+        return PackedSequence(y, batch_sizes, order, original), _as_hidden(final)
+
+    def _call(self, x: Any, states: Any, layout: Layout, rows: Rows, sizes: Any) -> Call:
+        device, _ = device_of(x)
+        assert device is not None  # else the call had fallen back
+        return Call(
+            self.mode, self.num_layers, self._directions, self.hidden_size, self._state_size,
+            self._dropout, len(states), layout, rows, sizes, packed_of(self), device,
+        )  # fmt: skip
+
+    @property
+    def _dropout(self) -> float:
+        between = self.training and self.num_layers > 1
+        return float(self.dropout) if between else 0.0
+
+    def _masks(self, x: Any, steps: Any) -> list[Any]:
+        """Dropout's, drawn in torch's order from torch's generator, so a seed gives the same."""
+        if not self._dropout:
+            return []
+        width = self._directions * self._state_size
+        ones = torch.ones(*steps, width, dtype=x.dtype, device=x.device)
+        return [dropout(ones, self._dropout) for _ in range(self.num_layers - 1)]
+
+
+def _as_hidden(final: list[Any]) -> Any:
+    return tuple(final) if len(final) > 1 else final[0]
+
+
+class RNN(Layer, torch.nn.RNN):  # type: ignore[misc]
+    """`torch.nn.RNN` on fastrnn's kernels: arguments, parameters and errors are torch's."""
+
+
+class LSTM(Layer, torch.nn.LSTM):  # type: ignore[misc]
+    """`torch.nn.LSTM` on fastrnn's kernels: arguments, parameters and errors are torch's."""
+
+
+class GRU(Layer, torch.nn.GRU):  # type: ignore[misc]
+    """`torch.nn.GRU` on fastrnn's kernels: arguments, parameters and errors are torch's."""

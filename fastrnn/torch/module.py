@@ -1,0 +1,90 @@
+"""What layers and cells share: the forward pass of a torch module, on fastrnn's kernels."""
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
+
+import torch
+from torch._compile import _disable_dynamo
+
+from fastrnn_kernels.cell import Cell
+from fastrnn_kernels.gru import GRU
+from fastrnn_kernels.lstm import LSTM
+from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
+
+#: The kernels' cells under torch's names.
+_CELLS = {"LSTM": LSTM, "GRU": GRU, "RNN_TANH": RNN_TANH, "RNN_RELU": RNN_RELU}
+
+
+@_disable_dynamo  # type: ignore[untyped-decorator]
+def _outside_of_graphs(module: Any, given: Any, hx: Any) -> Any:
+    return module._run(given, hx)
+
+
+class Module(torch.nn.Module):  # type: ignore[misc]
+    """Goes before torch's own class; adds nothing to its objects, so that classes may be swapped.
+
+    Where `_run` gives NotImplemented, torch's own forward does what is left: it runs if the case
+    is on the list of fallbacks, and raises its own error if arguments do not fit.
+    """
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  (torch's name)
+        """As torch's."""
+        if not torch.compiler.is_compiling():
+            found = self._run(input, hx)
+        elif torch.compiler.is_exporting():
+            found = NotImplemented
+        else:
+            found = _outside_of_graphs(self, input, hx)
+        if found is NotImplemented:
+            found = super().forward(input, hx)
+        return found
+
+    def _run(self, given: Any, hx: Any) -> Any:
+        """The results, or NotImplemented."""
+        raise NotImplementedError
+
+    @property
+    def _mode(self) -> str:
+        """torch's name of the cell."""
+        raise NotImplementedError
+
+    @property
+    def _cell(self) -> Cell:
+        return _CELLS[self._mode]
+
+    def _shapes(self) -> tuple[dict[str, tuple[int, ...]], int]:
+        """Shapes of the parameters by name, and how many each direction of a layer has."""
+        raise NotImplementedError
+
+    def _given(self, hx: Any) -> Sequence[Any] | None:
+        """The initial states, none of them if zeros are meant, or None if there are too few."""
+        if hx is None:
+            return ()
+        if self._mode != "LSTM":
+            return (hx,)
+        return hx if isinstance(hx, tuple | list) and len(hx) == 2 else None
+
+    def __prepare_scriptable__(self) -> Any:
+        """TorchScript compiles torch's own module, with these parameters."""
+        plain = copy(self)
+        plain.__class__ = next(c for c in type(self).__mro__ if c.__module__ == _TORCH)
+        return plain
+
+
+_TORCH = torch.nn.LSTM.__module__
+
+
+def alike(weights: Sequence[Any], x: Any, states: Sequence[Any]) -> bool:
+    """Whether all are tensors of one float type on one device, laid out in memory."""
+    first = weights[0]
+    if not isinstance(first, torch.Tensor):
+        return False
+    dtype, device = first.dtype, first.device
+    return all(
+        isinstance(one, torch.Tensor)
+        and one.dtype is dtype
+        and one.device == device
+        and one.layout is torch.strided
+        for one in (*weights, x, *states)
+    )
