@@ -29,13 +29,13 @@ class CellModule(Module):
         weights = [self.weight_ih, self.weight_hh]
         if self.bias:
             weights += [self.bias_ih, self.bias_hh]
-        if states is None or not alike(weights, x, states):
+        if states is None or not alike((*weights, x, *states)):
             return NotImplemented
         batch = x.shape[:-1]
         fitting = all(one.shape == (*batch, self.hidden_size) for one in states)
         if not fitting or x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
             return NotImplemented
-        if falls_back(weights[0], (*weights, x, *states)):
+        if falls_back((*weights, x, *states)):
             return NotImplemented
         device, _ = device_of(x)
         assert device is not None  # else the call had fallen back

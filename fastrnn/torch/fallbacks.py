@@ -1,7 +1,7 @@
 """When torch's own kernels run in the place of fastrnn's: the whole list, each with its reason."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,25 +34,26 @@ def tell(name: str, detail: str = "") -> None:
         warnings.warn(f"torch's own kernels run: {why}", UserWarning, stacklevel=4)
 
 
-def falls_back(first: Any, tensors: Iterable[Any]) -> bool:
-    """Whether a call on tensors like the first is for torch's own kernels; warns if so."""
-    found = _reason(first, tensors)
+def falls_back(tensors: Sequence[Any]) -> bool:
+    """Whether a call on these tensors, alike, is for torch's own kernels; warns if so."""
+    found = _reason(tensors)
     if found is None:
         return False
     tell(*found)
     return True
 
 
-def _reason(first: Any, tensors: Iterable[Any]) -> tuple[str, str] | None:
+def _reason(tensors: Sequence[Any]) -> tuple[str, str] | None:
+    first = tensors[0]
     for tensor in tensors:
         if type(tensor) not in _PLAIN:
             return "subclass", type(tensor).__name__
     if first.dtype not in _FLOATS:
         return "dtype", str(first.dtype)
+    if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(first.device.type):
+        return "autocast", ""
     if torch.jit.is_tracing():
         return "traced", ""
-    if torch.is_autocast_enabled(first.device.type):
-        return "autocast", ""
     if torch._C._len_torch_dispatch_stack():
         return "mode", ""
     if forward_ad._current_level >= 0:

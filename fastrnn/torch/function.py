@@ -1,13 +1,16 @@
 """The kernels as functions that torch's autograd and torch.func can differentiate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from fastrnn.torch.call import Call
 from fastrnn.torch.fallbacks import tell
+from fastrnn_kernels.cpu import Rows
 
 _OWN = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 
@@ -18,7 +21,7 @@ def run(call: Call, tensors: Sequence[Any]) -> tuple[Any, ...]:
     wanted = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
     if not wanted and not transformed:
         return call.forward(tensors, taping=False)
-    results: tuple[Any, ...] = _Forward.apply(call, *tensors)
+    results: tuple[Any, ...] = (_Forward if transformed else _Plain).apply(call, *tensors)
     return results[: 1 + len(call.packed.cell.states)]
 
 
@@ -60,12 +63,30 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             gradients = _Backward.apply(ctx.call, *d_results, *tensors)
         else:
+            older = torch._C._functorch.is_legacy_batchedtensor
+            if any(d is not None and older(d) for d in d_results):
+                raise NotImplementedError(
+                    "is_grads_batched=True maps in a way that fastrnn's kernels cannot be mapped "
+                    "in: use torch.func.vmap over torch.func.vjp"
+                )
             gradients = ctx.call.backward(d_results, tensors)
         return None, *gradients
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[Any], *args: Any) -> Any:
         return _mapped(_Forward, info, in_dims, *args)
+
+
+class _Plain(_Forward):
+    """The same in torch's older form, which takes less time and no transforms."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *tensors: Any) -> tuple[Any, ...]:  # type: ignore[override]
+        output = call.forward(tensors, taping=True)
+        _Forward.setup_context(ctx, (call, *tensors), output)
+        return output
+
+    setup_context = torch.autograd.Function.setup_context
 
 
 class _Backward(torch.autograd.Function):  # type: ignore[misc]
@@ -92,48 +113,62 @@ class _Backward(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *d_gradients: Any) -> tuple[Any, ...]:
         tell("second derivative")
-        again = torch.is_grad_enabled()
-        with torch.enable_grad():
-            saved = [None if one is None else _apart(one, again) for one in ctx.saved_tensors]
-            d_results, tensors = saved[: ctx.results], saved[ctx.results :]
-            outputs = own(ctx.call, tensors)
-            ends, d_ends = zip(
-                *[(y, d) for y, d in zip(outputs, d_results, strict=True) if d is not None],
-                strict=True,
-            )
-            gradients = torch.autograd.grad(
-                ends, tensors, d_ends, create_graph=True, materialize_grads=True
-            )
-            firsts, seconds = zip(
-                *[(g, d) for g, d in zip(gradients, d_gradients, strict=True) if d is not None],
-                strict=True,
-            )
-            wanted = [one for one in saved if one is not None]
-            second = iter(
-                torch.autograd.grad(
-                    firsts, wanted, seconds, create_graph=again, materialize_grads=True
-                )
-            )
-        found = [None if one is None else next(second) for one in saved]
-        return None, *found, *[None] * (ctx.given - len(found))
+        call, saved = ctx.call, ctx.saved_tensors
+        given = [one for one in saved if one is not None]
+
+        def gradients(*given: Any) -> list[Any]:
+            """What `forward` computes, of what is not None."""
+            filled = iter(given)
+            d_results = [None if one is None else next(filled) for one in saved[: ctx.results]]
+            results, pull = torch.func.vjp(lambda *tensors: own(call, tensors), *filled)
+            return list(pull(_filled(d_results, results)))
+
+        found, pull = torch.func.vjp(gradients, *given)
+        second = iter(pull(list(_filled(d_gradients, found))))
+        d_given = [None if one is None else next(second) for one in saved]
+        return None, *d_given, *[None] * (ctx.given - len(saved))
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[Any], *args: Any) -> Any:
         return _mapped(_Backward, info, in_dims, *args)
 
 
-def _apart(tensor: Any, again: bool) -> Any:
-    """The tensor as an input of its own: one may have been computed from another.
+def _filled(gradients: Sequence[Any], of: Sequence[Any]) -> tuple[Any, ...]:
+    """Zeros where there is no gradient."""
+    pairs = zip(gradients, of, strict=True)
+    return tuple(torch.zeros_like(value) if one is None else one for one, value in pairs)
 
-    again: still one that gradients go through.
-    """
-    if again and tensor.requires_grad:
-        return tensor.view_as(tensor)
-    return tensor.detach().requires_grad_()
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Its backward pass has no derivative."""
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
 
 
 def own(call: Call, tensors: Sequence[Any]) -> tuple[Any, ...]:
     """y and the final states by torch's own kernels, which can be differentiated twice."""
+    if call.batch_sizes is None:
+        return _own_padded(call, tensors)
+    # Row by row: torch.func takes no packed data through torch's kernels.
+    x, states, masks, parameters, _ = call.split(tensors)
+    results, places = [], []
+    for b, length in enumerate(call.rows.lengths):
+        at = torch.from_numpy(np.flatnonzero(call.rows.running % call.rows.B == b)).to(x.device)
+        places.append(at)
+        row = [x[at, None], *(one[:, b : b + 1] for one in states), *(m[at, None] for m in masks)]
+        of_row = replace(call, batch_sizes=None, rows=Rows.whole(int(length), 1))
+        results.append(_own_padded(of_row, [*row, *parameters]))
+    ys, *finals = zip(*results, strict=True)
+    packed = torch.cat([y[:, 0] for y in ys])[torch.argsort(torch.cat(places))]
+    return packed, *(torch.cat(parts, 1) for parts in finals)
+
+
+def _own_padded(call: Call, tensors: Sequence[Any]) -> tuple[Any, ...]:
     x, states, masks, parameters, _ = call.split(tensors)
     layout, each = call.layout, call.packed.each * call.directions
     layer = getattr(torch._VF, _OWN[call.mode])
@@ -142,24 +177,20 @@ def own(call: Call, tensors: Sequence[Any]) -> tuple[Any, ...]:
     states = [one[layout.into] for one in states] or [
         x.new_zeros(many, call.rows.B, width) for width in widths
     ]
-    y, ends = x if call.batch_sizes is not None else x[layout.into], []
+    y, ends = x[layout.into], []
     if layout.batch_first:
         y = y.transpose(0, 1)
-    sizes = () if call.batch_sizes is None else (call.batch_sizes,)
-    with torch.backends.mkldnn.flags(enabled=False):  # whose backward has no derivative
+    with _without_onednn():
         for k in range(call.num_layers):
             if k and masks:
                 y = y * masks[k - 1]
             of_layer = slice(k * call.directions, (k + 1) * call.directions)
             starts = [one[of_layer] for one in states]
-            y, *final = layer(
-                y, *sizes, starts if len(starts) > 1 else starts[0],
-                list(parameters[k * each : (k + 1) * each]),
-                call.biased, 1, 0.0, False, call.directions == 2,
-                *(() if sizes else (False,)),
-            )  # fmt: skip
+            hx = starts if len(starts) > 1 else starts[0]
+            weights = list(parameters[k * each : (k + 1) * each])
+            both = call.directions == 2
+            y, *final = layer(y, hx, weights, call.biased, 1, 0.0, False, both, False)
             ends.append(final)
     if layout.batch_first:
         y = y.transpose(0, 1)
-    finals = [torch.cat(parts)[layout.out] for parts in zip(*ends, strict=True)]
-    return y if sizes else y[layout.out], *finals
+    return y[layout.out], *(torch.cat(parts)[layout.out] for parts in zip(*ends, strict=True))

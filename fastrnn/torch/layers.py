@@ -51,7 +51,7 @@ class Layer(Module):
         self._update_flat_weights()
         packed = isinstance(given, PackedSequence)
         x, layout, states = given.data if packed else given, TIME_FIRST, self._given(hx)
-        if states is None or not alike(self._flat_weights, x, states):
+        if states is None or not alike((*self._flat_weights, x, *states)):
             return NotImplemented
         if packed and x.dim() == 2 and len(given.batch_sizes):
             T, B = len(given.batch_sizes), int(given.batch_sizes[0])
@@ -68,7 +68,7 @@ class Layer(Module):
         fitting = all(one.shape == shape for one, shape in zip(states, shapes, strict=False))
         if not fitting or x.shape[-1] != self.input_size or T == 0:
             return NotImplemented
-        if falls_back(self._flat_weights[0], (*self._flat_weights, x, *states)):
+        if falls_back((*self._flat_weights, x, *states)):
             return NotImplemented
         if packed:
             return self._run_packed(given, states, T, B)

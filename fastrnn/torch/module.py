@@ -1,5 +1,6 @@
 """What layers and cells share: the forward pass of a torch module, on fastrnn's kernels."""
 
+import sys
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -30,12 +31,13 @@ class Module(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  (torch's name)
         """As torch's."""
-        if not torch.compiler.is_compiling():
-            found = self._run(input, hx)
-        elif torch.compiler.is_exporting():
+        compiling = torch.compiler.is_compiling()
+        if compiling and torch.compiler.is_exporting():
             found = NotImplemented
-        else:
+        elif compiling or "torch._dynamo" in sys.modules:
             found = _outside_of_graphs(self, input, hx)
+        else:  # spares the time that it takes to import
+            found = self._run(input, hx)
         if found is NotImplemented:
             found = super().forward(input, hx)
         return found
@@ -75,16 +77,18 @@ class Module(torch.nn.Module):  # type: ignore[misc]
 _TORCH = torch.nn.LSTM.__module__
 
 
-def alike(weights: Sequence[Any], x: Any, states: Sequence[Any]) -> bool:
+def alike(tensors: Sequence[Any]) -> bool:
     """Whether all are tensors of one float type on one device, laid out in memory."""
-    first = weights[0]
+    first = tensors[0]
     if not isinstance(first, torch.Tensor):
         return False
     dtype, device = first.dtype, first.device
-    return all(
-        isinstance(one, torch.Tensor)
-        and one.dtype is dtype
-        and one.device == device
-        and one.layout is torch.strided
-        for one in (*weights, x, *states)
-    )
+    for one in tensors:
+        if (
+            not isinstance(one, torch.Tensor)
+            or one.dtype is not dtype
+            or one.device != device
+            or one.layout is not torch.strided
+        ):
+            return False
+    return True

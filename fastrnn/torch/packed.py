@@ -1,23 +1,27 @@
 """A module's weights as kernels read them, packed anew when a parameter has changed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
-
-import numpy as np
 
 from fastrnn.check import Array
 from fastrnn.torch.devices import Device
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Weights
-from fastrnn_kernels.cpu.compare import same_bits
+from fastrnn_kernels.cpu.compare import Copies
 
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
     key: Any
-    copies: list[Array]
     weights: tuple[Weights, ...]
+    copies: Copies | None  # None on a GPU, where comparing would wait for it
+    counted: bool  # whether all parameters count how often they are written
+
+    def current(self) -> bool:
+        """Whether values are the same, those of parameters whose place and version are."""
+        return self.counted if self.copies is None else self.copies.current()
 
 
 @dataclass(eq=False)
@@ -33,30 +37,32 @@ class Packed:
     each: int
     _kept: _Kept | None = field(default=None, repr=False)
 
-    def weights(self, device: Device, parameters: list[Any]) -> tuple[Weights, ...]:
+    def weights(self, device: Device, parameters: Sequence[Any]) -> tuple[Weights, ...]:
         """Of each direction of each layer; those of the last call if no parameter has changed.
 
-        A parameter has changed if its memory or its version has. On the CPU values are compared
-        as well, since `.data`, NumPy and other processes write without raising the version.
+        A parameter has changed if its memory or its version has. On the CPU its values are
+        compared as well, as `.data`, NumPy and other processes write without a new version.
         Raises RuntimeError for a parameter of another shape.
         """
-        key = [device, *((p.data_ptr(), _version(p)) for p in parameters)]
+        key = [device, *map(_place, parameters)]
         kept = self._kept  # another thread may put something else there
-        if kept is None or kept.key != key or not _same(kept.copies, parameters):
+        if kept is None or kept.key != key or not kept.current():
             kept = self._kept = self._packed(key, device, parameters)
         return kept.weights
 
-    def _packed(self, key: Any, device: Device, parameters: list[Any]) -> _Kept:
+    def _packed(self, key: Any, device: Device, parameters: Sequence[Any]) -> _Kept:
         for (name, shape), parameter in zip(self.shapes.items(), parameters, strict=True):
             if parameter.shape != shape:
                 raise RuntimeError(f"{name} has shape {tuple(parameter.shape)}, wanted {shape}")
         # Copies: a backward pass packs later, and has to get the values of the forward pass.
-        copies = [np.array(p.numpy(force=True), order="C") for p in parameters]
+        copies = Copies([parameter.detach().cpu().numpy() for parameter in parameters])
+        arrays = copies.arrays
         weights = tuple(
-            device.kernels.Weights(self.cell, *_in_order(copies[at : at + self.each]))
-            for at in range(0, len(copies), self.each)
+            device.kernels.Weights(self.cell, *_in_order(arrays[at : at + self.each]))
+            for at in range(0, len(arrays), self.each)
         )
-        return _Kept(key, copies, weights)
+        counted = not any(parameter.is_inference() for parameter in parameters)
+        return _Kept(key, weights, copies if parameters[0].is_cpu else None, counted)
 
 
 def _in_order(parts: list[Array]) -> list[Array | None]:
@@ -65,18 +71,10 @@ def _in_order(parts: list[Array]) -> list[Array | None]:
     return [*parts[:2], *biases, parts[-1] if len(parts) in (3, 5) else None]
 
 
-def _version(parameter: Any) -> int:
-    """How often it was written; tensors of inference mode do not count."""
-    return -1 if parameter.is_inference() else parameter._version
-
-
-def _same(copies: list[Array], parameters: list[Any]) -> bool:
-    if parameters[0].is_cpu:
-        return all(
-            same_bits(copy, parameter.numpy(force=True))
-            for copy, parameter in zip(copies, parameters, strict=True)
-        )
-    return not any(parameter.is_inference() for parameter in parameters)
+def _place(parameter: Any) -> tuple[Any, ...]:
+    """Where its values lie, and how often they were written; inference mode does not count."""
+    version = None if parameter.is_inference() else parameter._version
+    return parameter.data_ptr(), version, parameter.shape, parameter.stride(), parameter.dtype
 
 
 #: Beside the modules, not in them: they stay as torch made them, to copy, pickle and swap.

@@ -1,36 +1,53 @@
-"""Whether two arrays hold the same bits, at the speed of the memory."""
+"""Whether memory still holds what was copied from it, at the speed of the memory."""
 
+import numba
 import numpy as np
+from numba import types
+from numpy.typing import NDArray
 
 from fastrnn_kernels.cache import kernel
+from fastrnn_kernels.cpu.address import values
 from fastrnn_kernels.cpu.memory import Array
 
 #: Words that are compared without a branch: the difference is looked at behind each block.
 _BLOCK = 2048
 
+_words_at = values(types.uint32)
+
 
 @kernel("same-words")
-def _same_words(a, b):  # type: ignore[no-untyped-def]
-    at = 0
-    while at + _BLOCK <= a.size:
-        some, others = a[at : at + _BLOCK], b[at : at + _BLOCK]
-        difference = some[0] ^ others[0]
-        for n in range(_BLOCK):
-            difference |= some[n] ^ others[n]
-        if difference:
-            return False
-        at += _BLOCK
-    difference = a[0] ^ a[0]  # 0 of the words' type
-    for n in range(at, a.size):
-        difference |= a[n] ^ b[n]
-    return difference == 0
+def _same(places):  # type: ignore[no-untyped-def]
+    for k in range(len(places)):
+        count = places[k, 2]
+        some = numba.carray(_words_at(places[k, 0]), count)
+        others = numba.carray(_words_at(places[k, 1]), count)
+        for at in range(0, count, _BLOCK):
+            here, there = some[at : at + _BLOCK], others[at : at + _BLOCK]
+            difference = np.uint32(0)
+            for n in range(len(here)):
+                difference |= here[n] ^ there[n]
+            if difference != 0:
+                return False
+    return True
 
 
-def same_bits(a: Array, b: Array) -> bool:
-    """Whether two arrays of floats are equal bit for bit, NaN and the sign of 0 included."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    if not a.size:
-        return True
-    words = np.dtype(f"u{a.itemsize}")
-    return bool(_same_words(a.reshape(-1).view(words), b.reshape(-1).view(words)))
+class Copies:
+    """Copies of arrays, and where those lie in memory."""
+
+    def __init__(self, arrays: list[Array]) -> None:
+        self.arrays = [np.array(array, order="C") for array in arrays]
+        self._dense = all(array.flags.c_contiguous for array in arrays)
+        self._places: NDArray[np.int64] = np.array(
+            [
+                (array.ctypes.data, copy.ctypes.data, copy.nbytes // 4)
+                for array, copy in zip(arrays, self.arrays, strict=True)
+            ],
+            np.int64,
+        )
+
+    def current(self) -> bool:
+        """Whether the arrays' memory, which must still be theirs, holds the same bits.
+
+        Of arrays that are not contiguous this cannot be said, and False.
+        """
+        return self._dense and bool(_same(self._places))
