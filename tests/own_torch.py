@@ -17,13 +17,27 @@ OWN_KERNELS = [
     "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell",
     "rnn_relu_cell",
 ]  # fmt: skip
+_KERNELS = {name: getattr(torch._VF, name) for name in OWN_KERNELS}
 _allowed: list[bool] = []
 
 
 def guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put kernels in the place of torch's own that raise outside of `torch_itself`."""
-    for name in OWN_KERNELS:
-        monkeypatch.setattr(torch._VF, name, _guarded(name, getattr(torch._VF, name)))
+    for name, kernel in _KERNELS.items():
+        monkeypatch.setattr(torch._VF, name, _guarded(name, kernel))
+
+
+@contextmanager
+def unguarded() -> Iterator[None]:
+    """With torch's own kernels back in their place, for what looks at them."""
+    guarded = {name: getattr(torch._VF, name) for name in OWN_KERNELS}
+    for name, kernel in _KERNELS.items():
+        setattr(torch._VF, name, kernel)
+    try:
+        yield
+    finally:
+        for name, kernel in guarded.items():
+            setattr(torch._VF, name, kernel)
 
 
 def _guarded(name: str, kernel: Any) -> Any:

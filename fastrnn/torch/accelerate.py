@@ -58,7 +58,7 @@ def _why_not(module: Any) -> str | None:
     """Why a module is left as it is, "" for what is not recurrent; None if it can be swapped."""
     if isinstance(module, torch.jit.ScriptModule):
         recurrent = getattr(module, "original_name", "") in _NAMES
-        return "is compiled by TorchScript, which takes its own kernels" if recurrent else ""
+        return "is compiled by TorchScript" if recurrent else ""
     kind = parametrize.type_before_parametrizations(module)
     if kind in _SWAPS:
         return None

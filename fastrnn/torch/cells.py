@@ -29,7 +29,7 @@ class CellModule(Module):
         weights = [self.weight_ih, self.weight_hh]
         if self.bias:
             weights += [self.bias_ih, self.bias_hh]
-        if states is None or not alike((*weights, x, *states)):
+        if states is None or not alike(weights, x, states):
             return NotImplemented
         batch = x.shape[:-1]
         fitting = all(one.shape == (*batch, self.hidden_size) for one in states)

@@ -51,14 +51,15 @@ class Layer(Module):
         self._update_flat_weights()
         packed = isinstance(given, PackedSequence)
         x, layout, states = given.data if packed else given, TIME_FIRST, self._given(hx)
-        if states is None or not alike((*self._flat_weights, x, *states)):
+        if states is None or not alike(self._flat_weights, x, states):
             return NotImplemented
-        if packed and x.dim() == 2 and len(given.batch_sizes):
-            T, B = len(given.batch_sizes), int(given.batch_sizes[0])
-        elif not packed and x.dim() == 3:
+        if packed:
+            self.check_input(x, given.batch_sizes)  # torch's LSTM does not look
+            T, B = _packed_sizes(given)
+        elif x.dim() == 3:
             layout = BATCH_FIRST if self.batch_first else TIME_FIRST
             T, B = x.shape[self.batch_first], x.shape[not self.batch_first]
-        elif not packed and x.dim() == 2:
+        elif x.dim() == 2:
             layout, T, B = UNBATCHED, len(x), 1
         else:
             return NotImplemented
@@ -66,6 +67,8 @@ class Layer(Module):
         batch = () if layout is UNBATCHED else (B,)
         shapes = [(many, *batch, width) for width in widths]
         fitting = all(one.shape == shape for one, shape in zip(states, shapes, strict=False))
+        if packed and not fitting:
+            self.check_forward_args(x, hx, given.batch_sizes)
         if not fitting or x.shape[-1] != self.input_size or T == 0:
             return NotImplemented
         if falls_back((*self._flat_weights, x, *states)):
@@ -109,6 +112,20 @@ class Layer(Module):
         width = self._directions * self._state_size
         ones = torch.ones(*steps, width, dtype=x.dtype, device=x.device)
         return [dropout(ones, self._dropout) for _ in range(self.num_layers - 1)]
+
+
+def _packed_sizes(given: Any) -> tuple[int, int]:
+    """T and B of a PackedSequence; RuntimeError if it is none that torch would have made."""
+    sizes = given.batch_sizes.numpy()
+    falling = (
+        sizes.ndim == 1 and sizes.size > 0 and sizes[-1] > 0 and not (np.diff(sizes) > 0).any()
+    )
+    if not falling or sizes.sum() != len(given.data):
+        raise RuntimeError(
+            f"PackedSequence has {len(given.data)} steps and batch_sizes {sizes.tolist()}, wanted "
+            "sizes of at least 1 that do not grow and sum up to the steps"
+        )
+    return len(sizes), int(sizes[0])
 
 
 def _as_hidden(final: list[Any]) -> Any:

@@ -77,11 +77,28 @@ class Module(torch.nn.Module):  # type: ignore[misc]
 _TORCH = torch.nn.LSTM.__module__
 
 
-def alike(tensors: Sequence[Any]) -> bool:
-    """Whether all are tensors of one float type on one device, laid out in memory."""
-    first = tensors[0]
-    if not isinstance(first, torch.Tensor):
+def alike(weights: Sequence[Any], x: Any, states: Sequence[Any]) -> bool:
+    """Whether all are tensors of one float type on one device, laid out in memory.
+
+    Raises RuntimeError if only a state is of another kind: torch's kernels for packed sequences
+    do not look, and end the process.
+    """
+    first = weights[0]
+    if not isinstance(first, torch.Tensor) or not _are(first, (*weights, x)):
         return False
+    if _are(first, states):
+        return True
+    for state in states:
+        other = isinstance(state, torch.Tensor) and not _are(first, (state,))
+        if other and not torch.is_autocast_enabled(first.device.type):
+            raise RuntimeError(
+                f"initial state is {state.dtype}, {state.layout} on {state.device}, this module "
+                f"takes {first.dtype}, {first.layout} on {first.device}"
+            )
+    return False
+
+
+def _are(first: Any, tensors: Sequence[Any]) -> bool:
     dtype, device = first.dtype, first.device
     for one in tensors:
         if (

@@ -1,0 +1,186 @@
+"""Proof that fastrnn's kernels run: torch's own raise here, but in the cases of a written list.
+
+All other tests of this folder run under the same guard.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch.func import jvp
+from torch.nn.utils.rnn import pack_sequence
+from torch.utils.flop_counter import FlopCounterMode
+
+import fastrnn.torch
+from cases import TOLERANCE, assert_close
+from fastrnn.torch import FALLBACKS, devices
+from own_torch import OWN_KERNELS, pair, torch_itself, unguarded
+
+T, B, I, H = 3, 2, 4, 5
+FOLDER = Path(__file__).resolve().parents[3]
+KINDS = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"]
+
+
+def first(results):
+    return results if isinstance(results, torch.Tensor) else first(results[0])
+
+
+def example(kind, **options):
+    return torch.randn((B, I) if kind.endswith("Cell") else (T, B, I), **options)
+
+
+class Own(torch.Tensor):
+    """A tensor class that changes nothing."""
+
+
+def in_bfloat16(module, x):
+    return module.bfloat16()(x.bfloat16())
+
+
+def in_float16(module, x):
+    return module.half()(x.half())
+
+
+def under_autocast(module, x):
+    with torch.autocast("cpu", torch.bfloat16):
+        return module(x)
+
+
+def on_meta(module, x):
+    return module.to("meta")(x.to("meta"))
+
+
+def traced(module, x):
+    traced = torch.jit.trace(module, x, check_trace=False)
+    assert_close(first(traced(x + 1)).detach().numpy(), first(module(x + 1)).detach().numpy(), 1e-5)
+    return traced(x)
+
+
+def as_subclass(module, x):
+    return module(x.as_subclass(Own))
+
+
+def in_a_mode(module, x):
+    with FlopCounterMode(display=False):
+        return module(x)
+
+
+def forward_mode(module, x):
+    module, x = module.double(), x.double()  # torch's float32 kernels refuse
+    return jvp(lambda x: first(module(x)), (x,), (torch.ones_like(x),))
+
+
+def twice(module, x):
+    (d,) = torch.autograd.grad(first(module(x)).sum(), module.weight_hh_l0, create_graph=True)
+    d.square().sum().backward()
+    return module(x)
+
+
+#: The whole list: each reason with the cases that are to reach it, and no others.
+CASES = {
+    "dtype": [in_bfloat16, in_float16],
+    "autocast": [under_autocast],
+    "device": [on_meta],
+    "traced": [traced],
+    "subclass": [as_subclass],
+    "mode": [in_a_mode],
+    "forward-mode": [forward_mode],
+    "second derivative": [twice],
+}
+
+
+def test_the_list_is_whole():
+    assert list(CASES) == list(FALLBACKS)
+    text = (FOLDER / "docs" / "torch.md").read_text(encoding="utf-8")
+    assert all(f"| {name} |" in text for name in FALLBACKS)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit.trace
+@pytest.mark.parametrize(
+    ("reason", "case"), [(reason, case) for reason, cases in CASES.items() for case in cases]
+)
+def test_a_fallback_says_so_once(reason, case, recwarn):
+    why = re.compile("torch's own kernels run: " + FALLBACKS[reason].replace("{}", ".*"))
+    module = fastrnn.torch.LSTM(I, H)
+    for _ in range(2):
+        with torch_itself():
+            case(module, example("LSTM"))
+        module = fastrnn.torch.LSTM(I, H)
+    told = [str(one.message) for one in recwarn if "own kernels" in str(one.message)]
+    assert len(told) == 1
+    assert why.fullmatch(told[0])
+
+
+@pytest.mark.filterwarnings("ignore:torch's own kernels run")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", [in_bfloat16, under_autocast, as_subclass])
+def test_a_fallback_gives_what_torch_gives(kind, case):
+    ours, theirs = pair(kind, I, H)
+    x = example(kind)
+    with torch_itself(), torch.no_grad():
+        found, wanted = first(case(ours, x)), first(case(theirs, x))
+    assert found.dtype == wanted.dtype
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torchs_own_modules_do_reach_the_guard(kind):
+    """Else the guard would prove nothing."""
+    module = getattr(torch.nn, kind)(I, H)
+    with pytest.raises(AssertionError, match="torch's own"):
+        module(example(kind))
+    if not kind.endswith("Cell"):
+        with pytest.raises(AssertionError, match="torch's own"):
+            module(pack_sequence([example("GRUCell")]))
+
+
+def test_the_guard_knows_every_kernel():
+    """A new kernel of torch's would go past it."""
+    names = {name for name in dir(torch._C._VariableFunctions) if re.search("rnn|lstm|gru", name)}
+    others = {name for name in names if re.search("mps|mkldnn|cudnn|miopen|quantized|fused", name)}
+    assert names - others == set(OWN_KERNELS)
+
+
+def test_a_gpu_without_fastrnns_kernels_is_named(monkeypatch):
+    """Without a GPU here, its index stands in for it."""
+    monkeypatch.setattr(devices, "_gpus", [])
+    devices._cuda.cache_clear()
+
+    def missing(device):
+        raise RuntimeError("device 'cuda' cannot be used: cupy not installed")
+
+    monkeypatch.setattr(devices, "kernels_for", missing)
+    assert devices._cuda(0) == (None, "device 'cuda' cannot be used: cupy not installed")
+    device, why = devices._cuda(1)
+    assert device is None
+    assert why == "fastrnn uses one GPU of a process, 0 here, not 1"
+    devices._cuda.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_compiles_torchs_own_module():
+    ours, theirs = pair("LSTM", I, H, 2, bidirectional=True)
+    x = example("LSTM")
+    with unguarded():
+        scripted = torch.jit.script(torch.nn.Sequential(ours))
+        found, wanted = scripted(x)[0], theirs(x)[0]
+    assert_close(found.detach().numpy(), wanted.detach().numpy(), TOLERANCE["float32"])
+    with torch.no_grad():
+        ours.weight_hh_l0.zero_()  # both have the same parameters
+    assert type(ours) is fastrnn.torch.LSTM
+    found, wanted = scripted(x)[0], ours(x)[0]
+    assert_close(found.detach().numpy(), wanted.detach().numpy(), TOLERANCE["float32"])
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes self._flat_weights")  # of torch's RNNs
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_exported_programs_are_made_of_torchs_operations():
+    ours, _ = pair("GRU", I, H)
+    x = example("GRU")
+    for strict in (False, True):
+        with torch_itself():
+            exported = torch.export.export(ours, (x,), strict=strict)
+            found = exported.module()(x)[0]
+        assert_close(found.detach().numpy(), ours(x)[0].detach().numpy(), TOLERANCE["float32"])
