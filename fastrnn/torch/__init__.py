@@ -7,10 +7,10 @@
 takes a torch module takes them. `FALLBACKS` lists when torch's own kernels run all the same.
 """
 
-from fastrnn.torch.accelerate import Accelerated, accelerate
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch.fallbacks import FALLBACKS
 from fastrnn.torch.layers import GRU, LSTM, RNN
+from fastrnn.torch.swap import Accelerated, accelerate
 
 __all__ = [
     "FALLBACKS",

@@ -179,7 +179,8 @@ class Call:
         """The reverse of `_enter`."""
         if self.batch_sizes is not None:
             array = array.reshape(-1, array.shape[2])
-            return self.device.tensor(array[self._running] if self.rows.ragged else array)
+            packed = array.take(self._running, axis=0) if self.rows.ragged else array
+            return self.device.tensor(packed)
         array = array.swapaxes(0, 1) if self.layout.batch_first else array
         return self._tensor(array)
 

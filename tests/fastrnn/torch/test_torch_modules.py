@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -197,3 +198,36 @@ def test_saved_tensors_go_through_hooks():
     assert len(stored) >= 8
     (found,) = torch.autograd.grad(y.sum(), x)
     assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
+def test_replicas_as_data_parallel_makes_them(kind):
+    """Shallow copies that get copies of the parameters as plain tensors with a history."""
+    ours, theirs = pair(kind, I, H)
+    x, found = example(kind), []
+    for module in (ours, theirs):
+        replica = module._replicate_for_data_parallel()
+        replica._parameters = {}
+        for name, parameter in module.named_parameters():
+            setattr(replica, name, parameter * 2)
+        with torch_itself():
+            y = first(replica(x))
+        found.append([y, *torch.autograd.grad(y.sum(), [*module.parameters()])])
+    for one, other in zip(*found, strict=True):
+        assert_close(one.detach().numpy(), other.detach().numpy(), TOLERANCE["float32"])
+
+
+def test_threads_share_a_module():
+    ours, theirs = pair("LSTM", I, H, 2)
+    xs = [torch.randn(T, B, I) for _ in range(8)]
+    with torch_itself(), torch.no_grad():
+        wanted = [theirs(x)[0] for x in xs]
+
+    def work(x):
+        with torch.no_grad():
+            return [ours(x)[0] for _ in range(20)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for several, one in zip(pool.map(work, xs), wanted, strict=True):
+            for found in several:
+                assert_close(found.numpy(), one.numpy(), TOLERANCE["float32"])
