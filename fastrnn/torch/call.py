@@ -179,10 +179,16 @@ class Call:
         """The reverse of `_enter`."""
         if self.batch_sizes is not None:
             array = array.reshape(-1, array.shape[2])
-            packed = array.take(self._running, axis=0) if self.rows.ragged else array
-            return self.device.tensor(packed)
+            return self.device.tensor(self._packed_rows(array) if self.rows.ragged else array)
         array = array.swapaxes(0, 1) if self.layout.batch_first else array
         return self._tensor(array)
+
+    def _packed_rows(self, array: Array) -> Array:
+        if not isinstance(array, np.ndarray):
+            return array.take(self._running, axis=0)
+        # Into memory that is used again: new pages would cost more than the copy.
+        packed: Array = self.device.kernels.empty((self.rows.steps, array.shape[1]), array.dtype)
+        return array.take(self._running, axis=0, out=packed, mode="clip")
 
     def _tensor(self, array: Array) -> Any:
         return self.device.tensor(array[self.layout.out])
