@@ -88,7 +88,7 @@ class Call:
                 self._pass(x, states, x),
                 taping=taping,
                 dropout=self.dropout,
-                rng=SimpleNamespace(random=self._drawn(masks)),
+                rng=SimpleNamespace(random=self._drawn(masks)) if masks else None,
             )
             results = [self._leave(y), *(self._tensor(state) for state in final)]
             tape = [getattr(one, name) for one in passes for name in _TAPED]

@@ -17,6 +17,10 @@ from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
 _CELLS = {"LSTM": LSTM, "GRU": GRU, "RNN_TANH": RNN_TANH, "RNN_RELU": RNN_RELU}
 
 
+#: torch has it since 2.7.
+_is_exporting = getattr(torch.compiler, "is_exporting", bool)
+
+
 @_disable_dynamo  # type: ignore[untyped-decorator]
 def _outside_of_graphs(module: Any, given: Any, hx: Any) -> Any:
     return module._run(given, hx)
@@ -32,7 +36,7 @@ class Module(torch.nn.Module):  # type: ignore[misc]
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  (torch's name)
         """As torch's."""
         compiling = torch.compiler.is_compiling()
-        if compiling and torch.compiler.is_exporting():
+        if compiling and _is_exporting():
             found = NotImplemented
         elif compiling or "torch._dynamo" in sys.modules:
             found = _outside_of_graphs(self, input, hx)
