@@ -11,6 +11,7 @@ Names, arguments, gate order and the layout of states are those of `torch.nn`.
 from fastrnn import jit
 from fastrnn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.device import Device, devices, get_num_threads, release_memory, set_num_threads
+from fastrnn.explain import Explanation, explain
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.linear import Linear
 from fastrnn.sequential import Sequential
@@ -27,6 +28,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Device",
+    "Explanation",
     "GRUCell",
     "Gradients",
     "LSTMCell",
@@ -38,6 +40,7 @@ __all__ = [
     "Tape",
     "__version__",
     "devices",
+    "explain",
     "get_num_threads",
     "jit",
     "load",

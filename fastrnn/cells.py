@@ -7,9 +7,11 @@ import numpy as np
 
 from fastrnn import check
 from fastrnn.check import Array
-from fastrnn.parameters import Recurrent
+from fastrnn.device import kernels_of
+from fastrnn.recurrent import Recurrent
 from fastrnn.streamable import LayerState, Streamable
 from fastrnn.tape import Gradients, State, Tape
+from fastrnn_kernels import cpu
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Stage, Weights, cell_stage
 from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
@@ -35,11 +37,10 @@ class RecurrentCell(Recurrent, Streamable[State]):
         if self.bias:
             self._shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
 
-    def _make_weights(self, values: Mapping[str, Array]) -> tuple[Weights, ...]:
+    def _make_weights(self, kernels: Any, values: Mapping[str, Array]) -> tuple[Weights, ...]:
         biases = values.get("bias_ih"), values.get("bias_hh")
         weights = values["weight_ih"], values["weight_hh"]
-        make = self._kernels.Weights
-        return (make(self._cell, *weights, *biases, products=self.products),)
+        return (kernels.Weights(self._cell, *weights, *biases, products=self.products),)
 
     def config(self) -> dict[str, Any]:
         """The arguments that make another cell of the same kind and size."""
@@ -59,14 +60,16 @@ class RecurrentCell(Recurrent, Streamable[State]):
 
         Returns the new state. Raises TypeError or ValueError for wrong arguments.
         """
-        return self._step(x, state, taping=False)[0]
+        kernels, _, new, batched, host = self._step(x, state, taping=False)
+        return self._joined(kernels, *new, batched, host)
 
     def forward(self, x: Any, state: State | None = None) -> tuple[State, Tape]:
         """One step, and the tape that `backward` needs. Arguments as those of a plain call."""
         self._refuse_tape()
-        new, one, batched = self._step(x, state, taping=True)
+        kernels, one, new, batched, host = self._step(x, state, taping=True)
         shape = (one.rows.B, self.hidden_size) if batched else (self.hidden_size,)
-        return new, Tape(self, shape, batched, False, (one,), (None,), isinstance(x, np.ndarray))
+        tape = Tape(self, shape, batched, False, (one,), (None,), host, kernels.NAME)
+        return self._joined(kernels, *new, batched, host), tape
 
     def backward(self, tape: Tape, dstate: State) -> Gradients[State]:
         """Gradients of a loss through one step.
@@ -80,25 +83,25 @@ class RecurrentCell(Recurrent, Streamable[State]):
             raise TypeError(f"tape is a {type(tape).__name__}, wanted the Tape that forward gives")
         if tape.owner is not self:
             raise ValueError(f"tape comes from another cell, {tape.owner!r}")
-        if not isinstance(tape.passes[0], self._kernels.Tape):
-            raise ValueError(f"tape was made before this cell moved to {self.device!r}")
         if dstate is None:
             raise TypeError("dstate is None, wanted the gradient of the new state")
+        kernels = kernels_of(tape.device)
         one = tape.passes[0]
         B, H = one.rows.B, self.hidden_size
-        h, rest = self._states("dstate", dstate, B, tape.batched)
-        nothing = self._kernels.xp.zeros((1, B, H), self.dtype)
-        run = self._kernels.start_backward(one, nothing, 0, h, rest)
-        self._kernels.run([run.job], run.work)
+        given = self._checked_states("dstate", dstate, B, tape.batched)
+        h, rest = self._states(kernels, "dstate", given, B)
+        nothing = kernels.xp.zeros((1, B, H), self.dtype)
+        run = kernels.start_backward(one, nothing, 0, h, rest)
+        kernels.run([run.job], run.work)
         found = run.finish()
         gradients = {"weight_ih": found.w_ih, "weight_hh": found.w_hh}
         if self.bias:
             gradients |= {"bias_ih": found.b_ih, "bias_hh": found.b_hh}
-        give, host = self._kernels.give, tape.host
+        host = tape.host
         return Gradients(
-            give(found.x[0] if tape.batched else found.x[0, 0], host),
-            self._joined(found.start_h, found.start_rest, tape.batched, host),
-            {name: give(value, host) for name, value in gradients.items()},
+            kernels.give(found.x[0] if tape.batched else found.x[0, 0], host),
+            self._joined(kernels, found.start_h, found.start_rest, tape.batched, host),
+            {name: kernels.give(value, host) for name, value in gradients.items()},
         )
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
@@ -107,13 +110,16 @@ class RecurrentCell(Recurrent, Streamable[State]):
 
     def _join_layers(self, layers: Iterator[LayerState]) -> State:
         h, rest = next(layers)
-        return self._joined(h.copy(), rest.copy(), True)
+        return self._joined(cpu, h.copy(), rest.copy(), True, True)
 
     def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
-        return [self._states(name, state, batch_size, True)]
+        given = self._checked_states(name, state, batch_size, True)
+        return [self._states(cpu, name, given, batch_size)]
 
-    def _step(self, x: Any, state: Any, *, taping: bool) -> tuple[State, Any, bool]:
-        x = check.floats("input", x, self.dtype, self._owner)
+    def _checked_input(self, x: Any) -> tuple[Array, int, int, bool]:
+        """The input as it is laid out, T = 1, B, and whether it has an axis of B."""
+        if type(x) is not np.ndarray or x.dtype != self.dtype:  # nearly every call's is
+            x = check.floats("input", x, self.dtype, self._owner)
         if x.ndim not in (1, 2):
             raise ValueError(f"input has shape {x.shape}, wanted (B, I) or, unbatched, (I,)")
         batched = x.ndim == 2
@@ -122,37 +128,55 @@ class RecurrentCell(Recurrent, Streamable[State]):
                 f"input {'(B, I)' if batched else '(I,)'} has I={x.shape[-1]}, "
                 f"this cell takes {self.input_size}"
             )
-        B = x.shape[0] if batched else 1
-        x = x.reshape(1, B, self.input_size)
-        # The tape must not change when the caller fills the same array with the next input.
-        host = isinstance(x, np.ndarray)
-        x = self._kernels.take(x, copy=taping)
-        h, rest = self._states("state", state, B, batched)
-        y = self._kernels.xp.empty((1, B, self.hidden_size), self.dtype)
-        rows = self._kernels.Rows.whole(1, B)
-        weights = self._version.weights[0]
-        new = self._kernels.xp.empty_like(h), self._kernels.xp.empty_like(rest)
-        run = self._kernels.start_forward(weights, x, h, rest, *new, rows, y, 0, taping=taping)
-        self._kernels.run([run.job], run.work)
-        return self._joined(*new, batched, host), run.tape, batched
+        return x, 1, len(x) if batched else 1, batched
 
-    def _states(self, name: str, given: Any, B: int, batched: bool) -> tuple[Array, Array]:
-        """h (B, H) and the other states (states but h, B, H), zeros if none were given."""
-        H, letters = self.hidden_size, self._cell.states
+    def _step(
+        self, x: Any, state: Any, *, taping: bool
+    ) -> tuple[Any, Any, tuple[Array, Array], bool, bool]:
+        """What ran it, the tape, the new h and other states, whether batched, whether NumPy's."""
+        x, _, B, batched = self._checked_input(x)
+        given = self._checked_states("state", state, B, batched)
+        host = check.on_host(x)
+        on_gpu = not host or not (given is None or all(map(check.on_host, given)))
+        kernels, (weights,) = self._placed(1, B, taping, on_gpu)
+        if kernels is not cpu:
+            needed = kernels.forward_bytes((weights,), 1, 1, B, taping)
+            kernels.check_room(needed, f"{self._owner}, B={B}")
+        # The tape must not change when the caller fills the same array with the next input.
+        x = kernels.take(x.reshape(1, B, self.input_size), "input", copy=taping)
+        h, rest = self._states(kernels, "state", given, B)
+        y = kernels.xp.empty((1, B, self.hidden_size), self.dtype)
+        rows = kernels.Rows.whole(1, B)
+        new = kernels.xp.empty_like(h), kernels.xp.empty_like(rest)
+        run = kernels.start_forward(weights, x, h, rest, *new, rows, y, 0, taping=taping)
+        kernels.run([run.job], run.work)
+        return kernels, run.tape, new, batched, host
+
+    def _checked_states(self, name: str, given: Any, B: int, batched: bool) -> list[Array] | None:
+        """The states as they were given, each of the right type and shape; None for zeros."""
         if given is None:
-            zeros = self._kernels.xp.zeros
-            return zeros((B, H), self.dtype), zeros((len(letters) - 1, B, H), self.dtype)
+            return None
+        H, letters = self.hidden_size, self._cell.states
         shape, axes = ((B, H), "(B, H)") if batched else ((H,), "(H,)")
         shapes = [shape] * len(letters)
-        states = check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
-        h, *others = (self._kernels.take(state.reshape(B, H)) for state in states)
-        rest = self._kernels.xp.empty((len(letters) - 1, B, H), self.dtype)
+        return check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
+
+    def _states(
+        self, kernels: Any, name: str, given: list[Array] | None, B: int
+    ) -> tuple[Array, Array]:
+        """Checked states as h (B, H) and the others (states but h, B, H), zeros if none are."""
+        H, many = self.hidden_size, len(self._cell.states)
+        if given is None:
+            zeros = kernels.xp.zeros
+            return zeros((B, H), self.dtype), zeros((many - 1, B, H), self.dtype)
+        h, *others = (kernels.take(state.reshape(B, H), name) for state in given)
+        rest = kernels.xp.empty((many - 1, B, H), self.dtype)
         for k, state in enumerate(others):
             rest[k] = state
         return h, rest
 
-    def _joined(self, h: Array, rest: Array, batched: bool, host: bool = True) -> State:
-        h, rest = self._kernels.give(h, host), self._kernels.give(rest, host)
+    def _joined(self, kernels: Any, h: Array, rest: Array, batched: bool, host: bool) -> State:
+        h, rest = kernels.give(h, host), kernels.give(rest, host)
         states = (h, *rest) if batched else (h[0], *rest[:, 0])
         return states[0] if len(states) == 1 else states  # type: ignore[return-value]
 

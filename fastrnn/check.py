@@ -75,31 +75,56 @@ def products_type(name: str, value: Any) -> str:
 
 
 def array(name: str, value: Any) -> Array:
-    """Anything NumPy takes for an array of numbers; an array on a GPU stays there, as CuPy's."""
+    """Anything NumPy takes for an array of numbers; an array on a GPU stays there, as CuPy's.
+
+    On a GPU is what has `__cuda_array_interface__`, or DLPack and a CUDA device.
+    """
+    if type(value) is np.ndarray:
+        return value
     try:
         on_gpu = hasattr(value, "__cuda_array_interface__")
+        place = None if on_gpu else getattr(value, "__dlpack_device__", None)
+        kind = int(place()[0]) if place is not None else _HOST
     except Exception as error:  # torch's, of a tensor that requires a gradient
         raise TypeError(f"{name} cannot be read as an array: {error}") from None
-    if on_gpu:
+    if on_gpu or kind in _CUDA:
         return _on_gpu(name, value)
+    if kind not in (_HOST, _PINNED):
+        raise TypeError(
+            f"{name} lies on a device of DLPack's type {kind}, wanted the host's memory or a "
+            "CUDA device's"
+        )
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, wanted a plain one: masks are not applied")
     try:
+        if place is not None and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
         return np.asarray(value)
     except Exception as error:  # whatever the object's own __array__ raises
         raise TypeError(f"{name} is no array: {error}") from None
 
 
+#: DLPack's numbers of the host's memory, of that pinned by CUDA, and of CUDA's devices.
+_HOST, _PINNED, _CUDA = 1, 3, (2, 13)
+
+
 def _on_gpu(name: str, value: Any) -> Array:
     try:
-        cupy: Any = import_module("cupy")
+        arrays = import_module("fastrnn_kernels.cuda.arrays")
     except ImportError as error:
         raise TypeError(
             f"{name} is on a GPU, and fastrnn takes it there by CuPy: {error}"
         ) from None
-    # By DLPack, streams wait for each other.
-    found: Array = (cupy.from_dlpack if hasattr(value, "__dlpack__") else cupy.asarray)(value)
+    try:
+        found: Array = arrays.adopt(value)
+    except Exception as error:  # whatever the object's own protocol raises
+        raise TypeError(f"{name} cannot be read as an array on a GPU: {error}") from None
     return found
+
+
+def on_host(array: Array) -> bool:
+    """Whether an array that was checked lies in the host's memory."""
+    return type(array) is np.ndarray
 
 
 def floats(name: str, value: Any, dtype: np.dtype[Any], owner: str) -> Array:
@@ -146,8 +171,8 @@ def lengths(value: Any, T: int, B: int) -> NDArray[np.int64] | None:
     if value is None:
         return None
     got = array("lengths", value)
-    if not isinstance(got, np.ndarray):
-        got = got.get()  # they decide how work is divided, which is done here
+    if not on_host(got):
+        got = got.get()  # type: ignore[attr-defined]  # they decide how work is divided
     if got.size == 0 and got.dtype == np.float64:  # what NumPy makes of an empty list
         got = got.astype(np.int64)
     if got.dtype.kind not in "iu":

@@ -1,19 +1,30 @@
 """Where a layer runs: "auto", "cpu" or "cuda", and what this machine has of them."""
 
 import ctypes
+import os
 import platform
 import sys
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import NamedTuple
 
 import llvmlite.binding as llvm
 import numba
 
 from fastrnn import check
 from fastrnn_kernels import cpu
-from fastrnn_kernels.cpu import host
+from fastrnn_kernels.cpu import Weights, host
+
+#: Multiply-adds of a call up to which a core is done (at some 50e9 a second) before a GPU has
+#: been given the arrays and gives them back.
+LEAST_WORK = 4_000_000
+#: Types of products that the GPU's kernels have.
+GPU_PRODUCTS = ("float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -55,20 +66,56 @@ def devices() -> list[Device]:
 
 
 def kernels_for(device: str) -> ModuleType:
-    """The module whose kernels run on a device.
+    """The module whose kernels run on a device; for "auto" that where its layers are at home.
 
-    Raises RuntimeError, with the reason, for "cuda" where it cannot be used; "auto" takes
-    what there is.
+    Raises RuntimeError, with the reason, for "cuda" where it cannot be used.
     """
     check.choice("device", device, ("auto", "cpu", "cuda"))
     if device == "cuda":
         cuda = _cuda()
         if not cuda.available:
             raise RuntimeError(f"device 'cuda' cannot be used: {cuda.reason}")
-        return import_module("fastrnn_kernels.cuda.device")
-    if numba.config.DISABLE_JIT:
+    elif numba.config.DISABLE_JIT and not (device == "auto" and numba.config.ENABLE_CUDASIM):
         raise RuntimeError("NUMBA_DISABLE_JIT is set: the CPU's kernels run only compiled")
-    return cpu
+    return kernels_of(device)
+
+
+def kernels_of(device: str) -> ModuleType:
+    """The module of a device that is known to be of use."""
+    return import_module("fastrnn_kernels.cuda.device") if device == "cuda" else cpu
+
+
+def few_rows(weights: Sequence[Weights]) -> int:
+    """T * B up to which a call of "auto" is the CPU's, its products too few for the GPU to pay.
+
+    weights: of all layers and directions. Where the CPU's kernels cannot run, as with Numba's
+    simulator, no call is so small.
+    """
+    if numba.config.DISABLE_JIT:
+        return -1
+    return LEAST_WORK // max(1, sum(one.w_ih.size + one.w_hh.size for one in weights))
+
+
+def gpu_kernels() -> ModuleType | None:
+    """The GPU's kernels for what chooses by itself; None where they cannot be used.
+
+    Where there is a GPU all the same, a warning tells why, once.
+    """
+    return _gpu_kernels(os.getpid())  # a forked child finds out for itself
+
+
+@cache
+def _gpu_kernels(process: int) -> ModuleType | None:
+    cuda = _cuda()
+    if cuda.available:
+        return kernels_of("cuda")
+    if cuda.details or _driver().broken:
+        warnings.warn(
+            f"device 'auto' means the CPU here, as the GPU cannot be used: {cuda.reason}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return None
 
 
 def _cpu() -> Device:
@@ -102,29 +149,64 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+class Driver(NamedTuple):
+    """What the NVIDIA driver says: the GPUs' names, or why there are none to use."""
+
+    gpus: tuple[str, ...] = ()
+    reason: str = ""
+    broken: bool = False  # whether there is a driver, which does not work
+
+
+#: The process that has used the driver first: what is forked from it cannot.
+_first_process = 0
+
+
 def _cuda() -> Device:
     if numba.config.ENABLE_CUDASIM:
         return Device("cuda", True, details={"gpu": "Numba's simulator"})
-    gpus, reason = _gpus()
+    found = _driver()
+    details = {"gpu": ", ".join(found.gpus)} if found.gpus else {}
     missing = [name for name in ("numba_cuda", "cupy") if find_spec(name) is None]
-    if gpus and missing:
+    reason = found.reason
+    if found.gpus and missing:
         reason = f"{' and '.join(missing)} not installed (pip install 'fastrnn[cuda]')"
-    return Device("cuda", not reason, reason, {"gpu": ", ".join(gpus)} if gpus else {})
+    reason = reason or _trial()
+    return Device("cuda", not reason, reason, details)
 
 
-def _gpus() -> tuple[list[str], str]:
-    """Names of the NVIDIA GPUs, or why there are none, from the driver itself."""
+def _driver() -> Driver:
+    """What there is, from the driver itself."""
+    global _first_process
     library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(library)
     except OSError:
-        return [], f"no NVIDIA driver was found ({library})"
+        return Driver(reason=f"no NVIDIA driver was found ({library})")
+    if _first_process not in (0, os.getpid()):
+        return Driver(reason="this process was forked from one that had used CUDA")
     count, name = ctypes.c_int(), ctypes.create_string_buffer(256)
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status == _NO_DEVICE or (status == 0 and count.value == 0):
+        return Driver(reason="the NVIDIA driver reports no GPU")
     if status != 0:
-        return [], f"the NVIDIA driver reports error {status}"
+        return Driver(reason=f"the NVIDIA driver reports error {status}", broken=True)
+    _first_process = os.getpid()
     names = []
     for index in range(count.value):
         if driver.cuDeviceGetName(name, len(name), index) == 0:
             names.append(name.value.decode(errors="replace"))
-    return names, "" if names else "the NVIDIA driver reports no GPU"
+    return Driver(tuple(names))
+
+
+#: The driver's error for a machine without a GPU, or a process that may see none.
+_NO_DEVICE = 100
+
+
+@cache
+def _trial() -> str:
+    """Why the GPU cannot be used although all there is to it is there; empty if it can be."""
+    try:
+        arrays = import_module("fastrnn_kernels.cuda.arrays")
+        return str(arrays.trial())
+    except Exception as error:  # whatever an unfit driver or a broken installation raises
+        return f"{type(error).__name__}: {error}"

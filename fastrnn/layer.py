@@ -8,10 +8,12 @@ import numpy as np
 
 from fastrnn import check
 from fastrnn.check import Array
-from fastrnn.parameters import Recurrent
-from fastrnn.sequence import Call, run_backward, run_forward
+from fastrnn.device import kernels_of
+from fastrnn.recurrent import Recurrent
+from fastrnn.sequence import Call, run_backward, run_forward, time_first
 from fastrnn.streamable import LayerState, Streamable
 from fastrnn.tape import Gradients, State, Tape
+from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import Stage, Weights, cell_stage
 from fastrnn_kernels.cpu import Tape as Pass
 
@@ -84,9 +86,9 @@ class Layer(Recurrent, Streamable[State]):
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
 
-    def _make_weights(self, values: Mapping[str, Array]) -> tuple[Weights, ...]:
+    def _make_weights(self, kernels: Any, values: Mapping[str, Array]) -> tuple[Weights, ...]:
         return tuple(
-            self._kernels.Weights(
+            kernels.Weights(
                 self._cell,
                 values[f"weight_ih{suffix}"],
                 values[f"weight_hh{suffix}"],
@@ -133,7 +135,7 @@ class Layer(Recurrent, Streamable[State]):
         """
         call = self._call(x, state, lengths, reset, taping=False)
         y, final, _, _ = run_forward(self, call, taping=False, dropout=0.0, rng=None)
-        return self._as_given(call, y), self._joined(call, final)
+        return call.as_given(y), call.joined(final)
 
     def forward(
         self,
@@ -165,12 +167,21 @@ class Layer(Recurrent, Streamable[State]):
         y, final, passes, masks = run_forward(
             self, call, taping=True, dropout=self.dropout if training else 0.0, rng=rng
         )
-        given = self._as_given(call, y)
+        given = call.as_given(y)
         gates = [self._given_gates(one, call) for one in passes] if return_gates else None
+        where = "cpu" if call.kernels is cpu else "cuda"
         tape = Tape(
-            self, given.shape, call.batched, call.batch_first, passes, masks, call.host, gates
+            self,
+            given.shape,
+            call.batched,
+            call.batch_first,
+            passes,
+            masks,
+            call.host,
+            where,
+            gates,
         )
-        return given, self._joined(call, final), tape
+        return given, call.joined(final), tape
 
     def backward(self, tape: Tape, dy: Any, dstate: State | None = None) -> Gradients[State]:
         """Gradients of a loss by backpropagation through time.
@@ -186,27 +197,30 @@ class Layer(Recurrent, Streamable[State]):
             raise TypeError(f"tape is a {type(tape).__name__}, wanted the Tape that forward gives")
         if tape.owner is not self:
             raise ValueError(f"tape comes from another layer, {tape.owner!r}")
-        if not isinstance(tape.passes[0], self._kernels.Tape):
-            raise ValueError(f"tape was made before this layer moved to {self.device!r}")
+        kernels = kernels_of(tape.device)
         if dy is None:
-            dy = self._kernels.xp.zeros(tape.shape, self.dtype)
+            dy = kernels.xp.zeros(tape.shape, self.dtype)
         dy = check.shaped("dy", dy, self.dtype, tape.shape, "that of y", self._owner)
         rows = tape.passes[0].rows
-        d_final = self._states("dstate", dstate, rows.B, tape.batched)
-        dy = self._time_first(dy, tape.batched, tape.batch_first)
-        call = Call(dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
+        given = self._checked_states("dstate", dstate, rows.B, tape.batched)
+        if kernels is not cpu:
+            needed = kernels.backward_bytes(tape.passes, self.directions)
+            kernels.check_room(needed, f"backward of {self._owner}, T={rows.T}, B={rows.B}")
+        d_final = self._states(kernels, "dstate", given, rows.B)
+        dy = time_first(dy, tape.batched, tape.batch_first)
+        call = Call(kernels, (), dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
         dx, d_start, gradients = run_backward(self, tape.passes, tape.masks, call)
         parameters = {}
         suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
         for suffix, of in zip(suffixes, gradients, strict=True):
-            parameters[f"weight_ih{suffix}"] = self._kernels.give(of.w_ih, tape.host)
-            parameters[f"weight_hh{suffix}"] = self._kernels.give(of.w_hh, tape.host)
+            parameters[f"weight_ih{suffix}"] = kernels.give(of.w_ih, tape.host)
+            parameters[f"weight_hh{suffix}"] = kernels.give(of.w_hh, tape.host)
             if self.bias:
-                parameters[f"bias_ih{suffix}"] = self._kernels.give(of.b_ih, tape.host)
-                parameters[f"bias_hh{suffix}"] = self._kernels.give(of.b_hh, tape.host)
+                parameters[f"bias_ih{suffix}"] = kernels.give(of.b_ih, tape.host)
+                parameters[f"bias_hh{suffix}"] = kernels.give(of.b_hh, tape.host)
             if of.w_hr is not None:
-                parameters[f"weight_hr{suffix}"] = self._kernels.give(of.w_hr, tape.host)
-        return Gradients(self._as_given(call, dx), self._joined(call, d_start), parameters)
+                parameters[f"weight_hr{suffix}"] = kernels.give(of.w_hr, tape.host)
+        return Gradients(call.as_given(dx), call.joined(d_start), parameters)
 
     def scratch_bytes(self, T: int, B: int) -> int:
         """Bytes that a call on T steps of B sequences takes beside its results and the tape.
@@ -215,8 +229,8 @@ class Layer(Recurrent, Streamable[State]):
         It does not grow with T beyond the block of time steps that is computed at a time.
         """
         T, B = check.size("T", T, least=0), check.size("B", B, least=0)
-        D = self.directions
-        each = (self._kernels.scratch_bytes(one, T, B, D) for one in self._version.weights)
+        D, version = self.directions, self._version
+        each = (version.kernels.scratch_bytes(one, T, B, D) for one in version.weights)
         return D * int(max(each))
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
@@ -235,16 +249,18 @@ class Layer(Recurrent, Streamable[State]):
         return (h, *rest) if len(rest) else h  # type: ignore[return-value]
 
     def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
-        h, *rest = self._states(name, state, batch_size, True)
+        given = self._checked_states(name, state, batch_size, True)
+        h, *rest = self._states(cpu, name, given, batch_size)
         none = np.empty((0, batch_size, self.hidden_size), self.dtype)
         return [
             (h[k], np.stack([one[k] for one in rest]) if rest else none)
             for k in range(self.num_layers)
         ]
 
-    def _call(self, x: Any, state: Any, lengths: Any, reset: Any, *, taping: bool) -> Call:
-        """Check the arguments of a pass; arrays come out time first and with a batch axis."""
-        x = check.floats("input", x, self.dtype, self._owner)
+    def _checked_input(self, x: Any) -> tuple[Array, int, int, bool]:
+        """The input as it is laid out, T, B, and whether it has an axis of B."""
+        if type(x) is not np.ndarray or x.dtype != self.dtype:  # nearly every call's is
+            x = check.floats("input", x, self.dtype, self._owner)
         axes = "(B, T, I)" if self.batch_first else "(T, B, I)"
         if x.ndim not in (2, 3):
             raise ValueError(f"input has shape {x.shape}, wanted {axes} or, unbatched, (T, I)")
@@ -254,73 +270,68 @@ class Layer(Recurrent, Streamable[State]):
                 f"input {axes if batched else '(T, I)'} has I={x.shape[-1]}, "
                 f"this layer takes {self.input_size}"
             )
-        host = isinstance(x, np.ndarray)
-        # The tape must not change when the caller fills the same array with the next input.
-        x = self._kernels.take(self._time_first(x, batched, self.batch_first), copy=taping)
-        T, B = x.shape[:2]
-        if lengths is not None and not batched:
-            lengths = check.array("lengths", lengths).reshape(-1)
-        steps = check.lengths(lengths, T, B)
-        shape = ((B, T) if self.batch_first else (T, B)) if batched else (T,)
-        mask = check.reset(reset, shape, axes.replace(", I", "") if batched else "(T,)")
-        if mask is not None:
-            mask = self._time_first(mask, batched, self.batch_first)
-            mask = self._kernels.take(mask, copy=True)
-        Rows = self._kernels.Rows
-        rows = Rows.whole(T, B) if steps is None else Rows(T, B, steps)
-        states = self._states("state", state, B, batched)
-        return Call(x, states, rows, mask, batched, self.batch_first, host)
+        if not batched:
+            return x, len(x), 1, False
+        T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
+        return x, T, B, True
 
-    def _states(self, name: str, given: Any, B: int, batched: bool) -> tuple[Array, ...]:
-        """The states as (num_layers * D, B, width) each, zeros if none were given."""
-        many, letters = self.num_layers * self.directions, self._cell.states
-        widths = (self.state_size,) + (self.hidden_size,) * (len(letters) - 1)
+    def _call(self, x: Any, state: Any, lengths: Any, reset: Any, *, taping: bool) -> Call:
+        """Check the arguments of a pass; arrays come out time first and with a batch axis."""
+        x, T, B, batched = self._checked_input(x)
+        steps = mask = None
+        if lengths is not None:
+            one = lengths if batched else check.array("lengths", lengths).reshape(-1)
+            steps = check.lengths(one, T, B)
+        if reset is not None:
+            axes = ("(B, T)" if self.batch_first else "(T, B)") if batched else "(T,)"
+            mask = check.reset(reset, x.shape[:-1], axes)
+        given = self._checked_states("state", state, B, batched)
+        host = check.on_host(x)
+        on_gpu = not host or not (given is None or all(map(check.on_host, given)))
+        kernels, weights = self._placed(T, B, taping, on_gpu)
+        if kernels is not cpu:
+            needed = kernels.forward_bytes(weights, self.directions, T, B, taping)
+            needed += x.nbytes if host or taping else 0
+            kernels.check_room(needed, f"{self._owner}, T={T}, B={B}")
+        # The tape must not change when the caller fills the same array with the next input.
+        x = kernels.take(time_first(x, batched, self.batch_first), "input", copy=taping)
+        if mask is not None:
+            mask = time_first(mask, batched, self.batch_first)
+            mask = kernels.take(mask, "reset", copy=True)
+        rows = kernels.Rows.whole(T, B) if steps is None else kernels.Rows(T, B, steps)
+        states = self._states(kernels, "state", given, B)
+        return Call(kernels, weights, x, states, rows, mask, batched, self.batch_first, host)
+
+    def _checked_states(self, name: str, given: Any, B: int, batched: bool) -> list[Array] | None:
+        """The states as they were given, each of the right type and shape; None for zeros."""
         if given is None:
-            return tuple(self._kernels.xp.zeros((many, B, width), self.dtype) for width in widths)
-        shapes = [(many, B, width) if batched else (many, width) for width in widths]
+            return None
+        letters, wanted = self._cell.states, self._state_shapes(B)
+        shapes = [(many, B, width) if batched else (many, width) for many, _, width in wanted]
         axes = (
             "(num_layers * directions, B, width)" if batched else "(num_layers * directions, width)"
         )
-        states = check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
-        return tuple(
-            self._kernels.take(state.reshape(many, B, width))
-            for state, width in zip(states, widths, strict=True)
-        )
+        return check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
 
-    def _time_first(self, array: Array, batched: bool, batch_first: bool) -> Array:
-        if not batched:
-            return array[:, None]
-        return array.swapaxes(0, 1) if batch_first else array
+    def _states(
+        self, kernels: Any, name: str, given: list[Array] | None, B: int
+    ) -> tuple[Array, ...]:
+        """Checked states as (num_layers * D, B, width) each, zeros if there are none."""
+        shapes = self._state_shapes(B)
+        if given is None:
+            return tuple(kernels.xp.zeros(shape, self.dtype) for shape in shapes)
+        pairs = zip(given, shapes, strict=True)
+        return tuple(kernels.take(state.reshape(shape), name) for state, shape in pairs)
 
-    def _as_given(self, call: Call, array: Array) -> Array:
-        """Time first with a batch axis -> laid out as the user's input."""
-        array = self._kernels.give(array, call.host)
-        if not call.batched:
-            return array[:, 0]
-        return array.swapaxes(0, 1) if call.batch_first else array
-
-    def _joined(self, call: Call, states: tuple[Array, ...]) -> State:
-        given = tuple(self._kernels.give(state, call.host) for state in states)
-        shaped = given if call.batched else tuple(state[:, 0] for state in given)
-        return shaped[0] if len(shaped) == 1 else shaped  # type: ignore[return-value]
+    def _state_shapes(self, B: int) -> list[tuple[int, int, int]]:
+        """(num_layers * D, B, width) of each state: P of h, H of the others."""
+        many, others = self.num_layers * self.directions, len(self._cell.states) - 1
+        return [(many, B, width) for width in (self.state_size, *[self.hidden_size] * others)]
 
     def _given_gates(self, one: Pass, call: Call) -> dict[str, Array]:
         """The values of the gates of one pass, by name, as the user's input is laid out."""
-        give = self._kernels.give
+        give = call.kernels.give
         return {
             name: give(values if call.batched else values[:, 0], call.host)
-            for name, values in self._gates(one).items()
+            for name, values in self._gates(one, call.kernels.xp).items()
         }
-
-    def _gates(self, one: Pass) -> dict[str, Array]:
-        """The values (T, B, H) of the gates of one pass, by name."""
-        T, B, K, padded = one.saved.shape
-        running = one.rows.running
-        gates = {}
-        for name in self._cell.gates:
-            values = self._kernels.xp.zeros((T * B, self.hidden_size), self.dtype)
-            position = self._cell.saved.index(name)
-            whole = one.saved.reshape(T * B, K, padded)[running, position]
-            values[running] = whole[:, : self.hidden_size]
-            gates[name] = values.reshape(T, B, self.hidden_size)
-        return gates

@@ -128,9 +128,9 @@ class LSTM(Layer[tuple[Array, Array]]):
         """The arguments that make another layer of the same kind and size."""
         return {**super().config(), "proj_size": self.proj_size}
 
-    def _gates(self, one: Pass) -> dict[str, Array]:
-        gates = super()._gates(one)
-        c_old = self._kernels.xp.zeros_like(gates["i"])
+    def _gates(self, one: Pass, xp: Any) -> dict[str, Array]:
+        gates = super()._gates(one, xp)
+        c_old = xp.zeros_like(gates["i"])
         H, running = self.hidden_size, one.rows.running
         c_old.reshape(-1, H)[running] = one.old_rest.reshape(-1, one.old_rest.shape[3])[running, :H]
         gates["c"] = gates["f"] * c_old + gates["i"] * gates["g"]

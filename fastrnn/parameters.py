@@ -15,19 +15,27 @@ import numpy as np
 
 from fastrnn import check
 from fastrnn.check import Array, Shape
-from fastrnn.device import kernels_for
+from fastrnn.device import GPU_PRODUCTS, few_rows, kernels_for
 from fastrnn_kernels import cpu
-from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Weights
 
 
 @dataclass(frozen=True, eq=False)
 class _Version:
-    """The parameters between two changes, and the kernels' weights made from them."""
+    """The parameters between two changes or moves, and the kernels' weights made from them.
 
+    A pass looks at it once, as another thread may put a new one in its place.
+    """
+
+    device: str  # as the user named it
+    kernels: ModuleType  # of that device, or of the CPU for "auto"
     values: Mapping[str, Array]
     weights: tuple[Weights, ...] = ()
     packed: dict[str, Any] = field(default_factory=dict)  # for streams, if not recurrent
+    #: T * B up to which there is nothing to choose; of "auto" alone there is beyond
+    few: float = math.inf
+    #: of "auto", for the GPU's kernels, when first used there
+    on_gpu: dict[ModuleType, tuple[Weights, ...]] = field(default_factory=dict)
 
 
 #: Attributes that may be changed, and what they must be.
@@ -147,8 +155,8 @@ class Module(Named):
     def _checked_kernels(self, device: str) -> ModuleType:
         """The kernels of a device, which have to know the type of the products."""
         kernels = kernels_for(device)
-        if self.products == "bfloat16" and kernels is not cpu:
-            raise ValueError(f"dtype 'bfloat16' is for the CPU so far, not for {device!r}")
+        if kernels is not cpu and self.products not in GPU_PRODUCTS:
+            raise ValueError(f"dtype {self.products!r} is for the CPU so far, not for {device!r}")
         return kernels
 
     def _check_streams(self) -> None:
@@ -212,7 +220,13 @@ class Module(Named):
             value.flags.writeable = False
         # Views, as an array's owner could make it writeable again.
         views = {name: value.view() for name, value in values.items()}
-        self._version = _Version(MappingProxyType(views), self._make_weights(views))
+        self._renew(MappingProxyType(views))
+
+    def _renew(self, values: Mapping[str, Array]) -> None:
+        """Put parameters, which no one will change, and the device as it is now into use."""
+        weights = self._make_weights(self._kernels, values)
+        few = few_rows(weights) if self.device == "auto" else math.inf
+        self._version = _Version(self.device, self._kernels, values, weights, few=few)
 
     @property
     @abstractmethod
@@ -223,7 +237,7 @@ class Module(Named):
     def _configure(self, *args: Any, **kwargs: Any) -> None:
         """Check the arguments and fix the parameters' shapes; draw nothing."""
 
-    def _make_weights(self, values: Mapping[str, Array]) -> tuple[Weights, ...]:
+    def _make_weights(self, kernels: Any, values: Mapping[str, Array]) -> tuple[Weights, ...]:
         """The kernels' weights, layer-major, then direction; none if not recurrent."""
         return ()
 
@@ -233,7 +247,7 @@ class Module(Named):
         self = cls.__new__(cls)
         self._configure(**config)
         self._seed_dropout(np.random.default_rng())
-        self._version = _Version({})
+        self._version = _Version(self.device, self._kernels, {})
         self.load_state_dict(values)
         return self
 
@@ -269,8 +283,8 @@ class Module(Named):
                 raise TypeError(f"{name} has dtype {got.dtype}, wanted {self.dtype}")
             if got.shape != self._shapes[name]:
                 raise ValueError(f"{name} has shape {got.shape}, wanted {self._shapes[name]}")
-            if not isinstance(got, np.ndarray):  # parameters are the host's
-                got = got.get()
+            if not check.on_host(got):  # parameters are the host's
+                got = got.get()  # type: ignore[attr-defined]
             new[name] = np.array(got, self.dtype, order="C")
         return new
 
@@ -286,11 +300,10 @@ class Module(Named):
         """
         kernels = self._checked_kernels(device)
         with self._lock:
-            if kernels is not self._kernels:
+            if device != self.device:
                 self._kernels = kernels
-                values = dict(self.parameters)
-                self._version = _Version(self.parameters, self._make_weights(values))
-            self.__dict__["device"] = device
+                self.__dict__["device"] = device
+                self._renew(self.parameters)
         return self
 
     def __repr__(self) -> str:
@@ -312,19 +325,3 @@ class Module(Named):
         self._renew_lock()
         self._kernels = kernels_for(self.device)
         self._bind(values)
-
-
-class Recurrent(Module):
-    """A module of recurrent cells."""
-
-    input_size: int
-    hidden_size: int
-
-    @property
-    @abstractmethod
-    def _cell(self) -> Cell:
-        """The kernels' cell."""
-
-    @property
-    def _fan(self) -> int:
-        return self.hidden_size

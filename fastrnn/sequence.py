@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastrnn.check import Array
+from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import Gradients as PassGradients
-from fastrnn_kernels.cpu import Rows
+from fastrnn_kernels.cpu import Rows, Weights
 from fastrnn_kernels.cpu import Tape as Pass
 
 if TYPE_CHECKING:
@@ -19,9 +20,12 @@ class Call:
 
     x (T, B, width): the input, or in the backward pass the gradient of y; states
     (num_layers * D, B, width) each, h first; reset (T, B) or None; host: whether the caller's
-    arrays, and so the results, are NumPy's.
+    arrays, and so the results, are NumPy's; kernels, weights: what runs it, with the weights of
+    the stack in a forward pass.
     """
 
+    kernels: Any
+    weights: tuple[Weights, ...]
     x: Array
     states: tuple[Array, ...]
     rows: Rows
@@ -29,6 +33,26 @@ class Call:
     batched: bool
     batch_first: bool
     host: bool
+
+    def as_given(self, array: Array) -> Array:
+        """Time first with a batch axis -> laid out as the user's input."""
+        array = self.kernels.give(array, self.host)
+        if not self.batched:
+            return array[:, 0]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def joined(self, states: tuple[Array, ...]) -> Any:
+        """The state as the user has it: an array, or a tuple of them."""
+        given = tuple(self.kernels.give(state, self.host) for state in states)
+        shaped = given if self.batched else tuple(state[:, 0] for state in given)
+        return shaped[0] if len(shaped) == 1 else shaped
+
+
+def time_first(array: Array, batched: bool, batch_first: bool) -> Array:
+    """Laid out as the user's input -> time first with a batch axis."""
+    if not batched:
+        return array[:, None]
+    return array.swapaxes(0, 1) if batch_first else array
 
 
 def _of_pass(kernels: Any, states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
@@ -51,86 +75,103 @@ def _keep(states: tuple[Array, ...], index: int, h: Array, rest: Array) -> None:
         state[index] = value
 
 
-def _mask(layer: "Layer[Any]", shape: tuple[int, ...], dropout: float, rng: Any) -> Array:
+def _mask(kernels: Any, shape: tuple[int, ...], dtype: Any, dropout: float, rng: Any) -> Array:
     """A dropout mask, scaled so that the expectation stays: 0 or 1 / (1 - dropout)."""
     mask: Array
     if dropout == 1:
-        mask = layer._kernels.xp.zeros(shape, layer.dtype)
+        mask = kernels.xp.zeros(shape, dtype)
         return mask
     drawn = rng.random(shape, "float32")
-    mask = (drawn >= dropout).astype(layer.dtype)
+    mask = (drawn >= dropout).astype(dtype)
     mask /= 1 - dropout
-    mask = layer._kernels.take(mask)
+    mask = kernels.take(mask)
     return mask
+
+
+def _told(layer: "Layer[Any]", call: Call, error: MemoryError) -> MemoryError:
+    """The error, on the GPU with what memory there is."""
+    if call.kernels is cpu:
+        return error
+    free, total = call.kernels.room()
+    return MemoryError(
+        f"{layer._owner}, T={call.rows.T}, B={call.rows.B}: {error}; {free:,} of the GPU's "
+        f"{total:,} bytes are free"
+    )
 
 
 def run_forward(
     layer: "Layer[Any]", call: Call, *, taping: bool, dropout: float, rng: Any
 ) -> tuple[Array, tuple[Array, ...], list[Pass], list[Array | None]]:
     """All layers and directions: y (T, B, D * P), final states, and what backward needs."""
-    kernels, weights = layer._kernels, layer._version.weights
-    T, B, D, P = call.rows.T, call.rows.B, layer.directions, layer.state_size
-    final = tuple(kernels.xp.empty_like(state) for state in call.states)
-    passes: list[Pass] = []
-    masks: list[Array | None] = []
-    x = call.x
-    if dropout > 0 and layer.num_layers > 1 and rng is None:
-        rng = layer._dropout_generator()
-    for k in range(layer.num_layers):
-        mask = None
-        if k > 0 and dropout > 0:
-            mask = _mask(layer, x.shape, dropout, rng)
-            x = x * mask
-        masks.append(mask)
-        y = kernels.empty((T, B, D * P), layer.dtype)
-        runs, ends = [], [_of_pass(kernels, final, k * D + d) for d in range(D)]
-        for d in range(D):
-            runs.append(
-                kernels.start_forward(
-                    weights[k * D + d],
-                    x,
-                    *_of_pass(kernels, call.states, k * D + d),
-                    *ends[d],
-                    call.rows,
-                    y,
-                    d * P,
-                    reverse=d == 1,
-                    reset=call.reset,
-                    taping=taping,
-                    share=D,
+    try:
+        kernels, weights = call.kernels, call.weights
+        T, B, D, P = call.rows.T, call.rows.B, layer.directions, layer.state_size
+        final = tuple(kernels.xp.empty_like(state) for state in call.states)
+        passes: list[Pass] = []
+        masks: list[Array | None] = []
+        x = call.x
+        if dropout > 0 and layer.num_layers > 1 and rng is None:
+            rng = layer._dropout_generator()
+        for k in range(layer.num_layers):
+            mask = None
+            if k > 0 and dropout > 0:
+                mask = _mask(kernels, x.shape, layer.dtype, dropout, rng)
+                x = x * mask
+            masks.append(mask)
+            y = kernels.empty((T, B, D * P), layer.dtype)
+            runs, ends = [], [_of_pass(kernels, final, k * D + d) for d in range(D)]
+            for d in range(D):
+                runs.append(
+                    kernels.start_forward(
+                        weights[k * D + d],
+                        x,
+                        *_of_pass(kernels, call.states, k * D + d),
+                        *ends[d],
+                        call.rows,
+                        y,
+                        d * P,
+                        reverse=d == 1,
+                        reset=call.reset,
+                        taping=taping,
+                        share=D,
+                    )
                 )
-            )
-        kernels.run([run.job for run in runs], sum(run.work for run in runs))
-        if len(final) > 2:  # else the passes have written to views of it
-            for d, end in enumerate(ends):
-                _keep(final, k * D + d, *end)
-        if taping:
-            passes += [run.tape for run in runs]
-        x = y
-    return x, final, passes, masks
+            kernels.run([run.job for run in runs], sum(run.work for run in runs))
+            if len(final) > 2:  # else the passes have written to views of it
+                for d, end in enumerate(ends):
+                    _keep(final, k * D + d, *end)
+            if taping:
+                passes += [run.tape for run in runs]
+            x = y
+        return x, final, passes, masks
+    except MemoryError as error:
+        raise _told(layer, call, error) from None
 
 
 def run_backward(
     layer: "Layer[Any]", passes: Sequence[Pass], masks: Sequence[Array | None], call: Call
 ) -> tuple[Array, tuple[Array, ...], list[PassGradients]]:
     """All layers and directions backwards: dx, d_start, and each pass's gradients."""
-    kernels = layer._kernels
-    D, P = layer.directions, layer.state_size
-    d_start = tuple(kernels.xp.empty_like(state) for state in call.states)
-    gradients: list[PassGradients] = []
-    dy = kernels.take(call.x)
-    for k in reversed(range(layer.num_layers)):
-        runs = []
-        for d in range(D):
-            h, rest = _of_pass(kernels, call.states, k * D + d)
-            runs.append(kernels.start_backward(passes[k * D + d], dy, d * P, h, rest, share=D))
-        kernels.run([run.job for run in runs], sum(run.work for run in runs))
-        found = [run.finish() for run in runs]
-        for d, one in enumerate(found):
-            _keep(d_start, k * D + d, one.start_h, one.start_rest)
-        gradients = found + gradients
-        dy = found[0].x if D == 1 else found[0].x + found[1].x
-        mask = masks[k]
-        if mask is not None:
-            dy *= mask
-    return dy, d_start, gradients
+    try:
+        kernels = call.kernels
+        D, P = layer.directions, layer.state_size
+        d_start = tuple(kernels.xp.empty_like(state) for state in call.states)
+        gradients: list[PassGradients] = []
+        dy = kernels.take(call.x, "dy")
+        for k in reversed(range(layer.num_layers)):
+            runs = []
+            for d in range(D):
+                h, rest = _of_pass(kernels, call.states, k * D + d)
+                runs.append(kernels.start_backward(passes[k * D + d], dy, d * P, h, rest, share=D))
+            kernels.run([run.job for run in runs], sum(run.work for run in runs))
+            found = [run.finish() for run in runs]
+            for d, one in enumerate(found):
+                _keep(d_start, k * D + d, one.start_h, one.start_rest)
+            gradients = found + gradients
+            dy = found[0].x if D == 1 else found[0].x + found[1].x
+            mask = masks[k]
+            if mask is not None:
+                dy *= mask
+        return dy, d_start, gradients
+    except MemoryError as error:
+        raise _told(layer, call, error) from None

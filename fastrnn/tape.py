@@ -24,6 +24,7 @@ class Tape:
     passes: Sequence[Any] = field(repr=False)  # of the kernels, layer-major
     masks: Sequence[Array | None] = field(repr=False)  # dropout in front of each layer
     host: bool  # whether results are NumPy's
+    device: str  # "cpu" or "cuda": where it was made, and where backward runs
     gates: Sequence[Mapping[str, Array]] | None = field(default=None, repr=False)
 
 

@@ -74,15 +74,22 @@ def sources() -> str:
     return digest.hexdigest()[:16]
 
 
+def user_folder() -> Path | None:
+    """The folder of all that fastrnn keeps; None for a user without a home folder."""
+    try:
+        return _root()
+    except RuntimeError:
+        return None
+
+
 @cache
 def cache_folder() -> Path | None:
     """The folder of the kernels that these sources, versions and settings compile.
 
     None for a user without a home folder, whose kernels are compiled in every process.
     """
-    try:
-        root = _root()
-    except RuntimeError:
+    root = user_folder()
+    if root is None:
         return None
     compilers = (
         numba.__version__,

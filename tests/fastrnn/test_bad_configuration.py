@@ -58,7 +58,7 @@ def test_dtype(kind, dtype):
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(device, "_gpus", lambda: ([], "no such driver"))
+    monkeypatch.setattr(device, "_driver", lambda: device.Driver(reason="no such driver"))
 
 
 @pytest.mark.parametrize("kind", [*LAYERS, *CELL_CLASSES])

@@ -23,7 +23,11 @@ from fastrnn_kernels.cpu.weights import Weights
 from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
 
+#: The device, as fastrnn calls it.
+NAME = "cpu"
+
 __all__ = [
+    "NAME",
     "Backward",
     "Forward",
     "Gradients",

@@ -20,15 +20,13 @@ class _Writeable:
         self.__array_interface__ = interface
 
 
-def take(array: Any, copy: bool = False) -> Array:
+def take(array: Any, name: str = "the array", copy: bool = False) -> Array:
     """An array as kernels take it: C-contiguous and aligned, copied if it is not, or if asked to.
 
-    Raises TypeError for an array on a GPU.
+    Raises TypeError, with its name, for an array on a GPU.
     """
-    if not isinstance(array, np.ndarray):
-        raise TypeError(
-            "an array on the GPU was given to what runs on the CPU: copy it, or use .to"
-        )
+    if type(array) is not np.ndarray:
+        raise TypeError(f"{name} lies on a GPU, and this runs on the CPU: copy it, or use .to")
     if copy:
         return np.array(array, order="C")
     if not array.flags.carray:  # contiguous, aligned and writeable

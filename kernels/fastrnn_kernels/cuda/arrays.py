@@ -13,6 +13,9 @@ from fastrnn_kernels.cuda.kernel import BLOCK, Kernel
 xp: Any = import_module("numpy" if config.ENABLE_CUDASIM else "cupy")
 Array = Any  # of `xp`
 
+#: Compute capability that kernels are compiled for at least.
+LEAST_CAPABILITY = (7, 5)
+
 
 @cache
 def _first_device() -> int:
@@ -20,7 +23,7 @@ def _first_device() -> int:
     return int(xp.cuda.Device().id)
 
 
-def check_device(array: Array | None = None) -> None:
+def check_device(array: Array | None = None, name: str = "the array") -> None:
     """Raise RuntimeError where another GPU is current, or holds an array, than the first used.
 
     Weights, and what kernels are allowed, belong to that one.
@@ -28,12 +31,21 @@ def check_device(array: Array | None = None) -> None:
     if config.ENABLE_CUDASIM:
         return
     first, now = _first_device(), int(xp.cuda.Device().id)
-    held = now if array is None or isinstance(array, np.ndarray) else int(array.device.id)
-    if {now, held} != {first}:
-        raise RuntimeError(
-            f"fastrnn uses one GPU of a process, {first} here: {now} is current, and the array "
-            f"lies on {held}"
-        )
+    held = first if array is None or isinstance(array, np.ndarray) else int(array.device.id)
+    if held != first:
+        raise RuntimeError(f"{name} lies on GPU {held}, and fastrnn uses GPU {first} here")
+    if now != first:
+        raise RuntimeError(f"GPU {now} is current, and fastrnn uses GPU {first} here")
+
+
+def trial() -> str:
+    """Use the GPU for a moment; returns why kernels cannot run on it, empty if they can."""
+    found = xp.asnumpy(xp.asarray(np.ones(1)))
+    major, minor = cuda.get_current_device().compute_capability
+    if (major, minor) < LEAST_CAPABILITY:
+        least = ".".join(map(str, LEAST_CAPABILITY))
+        return f"its compute capability is {major}.{minor}, and kernels need {least}"
+    return "" if found[0] == 1 else "it gives back other numbers than it was given"
 
 
 def wait() -> None:
@@ -42,12 +54,23 @@ def wait() -> None:
         xp.cuda.get_current_stream().synchronize()
 
 
-def take(array: Any, copy: bool = False) -> Array:
+def adopt(array: Any) -> Array:
+    """Another library's array on the GPU, as one of `xp`, not copied.
+
+    By DLPack, where it has that: streams then wait for each other, and nothing waits for them.
+    """
+    if isinstance(array, xp.ndarray):
+        return array
+    return (xp.from_dlpack if hasattr(array, "__dlpack__") else xp.asarray)(array)
+
+
+def take(array: Any, name: str = "the array", copy: bool = False) -> Array:
     """An array as kernels take it: on the GPU and C-contiguous.
 
-    Copied if it is not, or if asked to. Raises RuntimeError for an array on another GPU.
+    Copied if it is not, or if asked to. Raises RuntimeError, with its name, for an array on
+    another GPU.
     """
-    check_device(array if hasattr(array, "device") else None)
+    check_device(array if hasattr(array, "device") else None, name)
     return xp.array(array, order="C") if copy else xp.ascontiguousarray(xp.asarray(array))
 
 

@@ -1,19 +1,77 @@
-"""Which path a pass takes: one launch with R on chip where that is quicker, else step by step."""
+"""Which path a pass takes: that of the least time for a step, estimated, or measured here.
 
-from functools import cache
+A cost model of few constants orders the paths; where `fastrnn tune` has measured all that a
+class of shapes can take, on this kind of GPU, its times do.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
 
 from numba import config, cuda
 
+from fastrnn_kernels.cache import sources, user_folder
+from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cuda import passes, resident, stepwise
-from fastrnn_kernels.cuda.division import Division, Gpu, divide
+from fastrnn_kernels.cuda.division import Division, Gpu, all_blocks, one_block
+from fastrnn_kernels.cuda.errors import TooManyBlocksError
 from fastrnn_kernels.cuda.weights import Weights
+from fastrnn_kernels.memo import Memo
 
-#: Seconds of a step's barrier among all blocks; and of a step's launches from Python without,
-#: most of them for describing some twenty arrays to each. Assumed, not yet measured.
-BARRIER_S, LAUNCHES_S = 1.5e-6, 1.5e-4
+PATHS = ("block", "grid", "stepwise")
+#: Seconds of a barrier among all blocks, of those of one block in a step, and of a launch in a
+#: graph that is replayed. Assumed, not yet measured.
+BARRIER_S, BLOCK_S, NODE_S = 1.5e-6, 5e-7, 1.5e-6
 #: Multiply-adds a second of one multiprocessor, in float32: the resident kernels', and a
-#: library's product. Assumed, not yet measured.
-RESIDENT_RATE, PRODUCT_RATE = 1.0e11, 1.7e11
+#: library's product, which reads its weights at so many bytes a second of all. Assumed, too.
+RESIDENT_RATE, PRODUCT_RATE, CACHE_RATE = 1.0e11, 1.7e11, 5e12
+
+#: Passes whose blocks the driver would not run at once: a share of the GPU is another's.
+_refused: set[Any] = set()
+_only: ContextVar[str] = ContextVar("path", default="")
+
+
+class DoesNotFitError(Exception):
+    """A path that was asked for does not take a shape on this GPU."""
+
+
+class Candidate(NamedTuple):
+    """A path for a pass: its seconds a step, or what rules it out."""
+
+    path: str
+    division: Division | None
+    estimated: float
+    measured: float | None
+    excluded: str = ""
+
+
+class Choice(NamedTuple):
+    """The path of a pass, and those that it was chosen from."""
+
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    measured: bool  # whether measured times decided
+
+
+class Pass(NamedTuple):
+    """What a choice depends on."""
+
+    cell: Cell
+    products: str
+    item: int  # bytes of a value
+    H: int
+    B: int
+    projected: bool
+    backward: bool
+
+    def name(self, path: str) -> str:
+        """The class of shapes, on a path, as its measured time is kept: sizes to powers of 2."""
+        H, B = (1 << max(0, size - 1).bit_length() for size in (self.H, self.B))
+        what = "backward" if self.backward else "forward"
+        return f"{path} {self.cell.name} {self.products} {what} H={H} B={B}"
 
 
 @cache
@@ -25,18 +83,132 @@ def gpu() -> Gpu:
     return Gpu(device.MULTIPROCESSOR_COUNT, device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
 
 
+@cache
+def memo() -> Memo:
+    """What was measured on this kind of GPU."""
+    name = "simulator" if config.ENABLE_CUDASIM else str(cuda.get_current_device().name)
+    machine = {"gpu": name, "multiprocessors": str(gpu().multiprocessors), "kernels": sources()}
+    for package in ("numba-cuda", "cupy-cuda13x", "cupy-cuda12x", "cupy"):
+        try:
+            machine[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return Memo(machine, user_folder())
+
+
+def forget() -> None:
+    """Choose anew: what was measured has changed."""
+    _choose.cache_clear()
+
+
+@contextmanager
+def only(path: str) -> Iterator[None]:
+    """Have passes take one path, in this thread; they raise DoesNotFitError where it does not fit.
+
+    An empty name leaves the choice.
+    """
+    token = _only.set(path)
+    try:
+        yield
+    finally:
+        _only.reset(token)
+
+
+def pass_of(weights: Weights, B: int, backward: bool) -> Pass:
+    """What the choice for a pass depends on."""
+    item = weights.dtype.itemsize
+    products = weights.products or str(weights.dtype)
+    projected = weights.w_hr is not None
+    return Pass(weights.cell, products, item, weights.hidden_size, B, projected, backward)
+
+
+def choose(weights: Weights, B: int, backward: bool) -> Choice:
+    """The path of a pass over B rows, and why."""
+    return _choose(pass_of(weights, B, backward), gpu())
+
+
 def division_of(weights: Weights, B: int, backward: bool) -> Division | None:
-    """How a resident pass would be divided, or None where one step by step is quicker."""
-    cell, H = weights.cell, weights.hidden_size
-    if cell.late or weights.w_hr is not None or B == 0:
-        return None
-    here = gpu()
-    found = divide(cell, H, B, weights.dtype.itemsize, here, backward)
-    if found is None or not found.gridded:
-        return found
-    work = B * len(cell.gates) * H * H * weights.dtype.itemsize / 4 / here.multiprocessors
-    resident_s = BARRIER_S + work / RESIDENT_RATE
-    return found if resident_s < LAUNCHES_S + work / PRODUCT_RATE else None
+    """How a resident pass is divided, or None for one step by step.
+
+    Raises DoesNotFitError inside of `only`.
+    """
+    found, path = choose(weights, B, backward), _only.get()
+    if not path:
+        return found.chosen.division
+    one = next(one for one in found.candidates if one.path == path)
+    if one.excluded:
+        raise DoesNotFitError(f"H={weights.hidden_size}, B={B}, path {path}: {one.excluded}")
+    return one.division
+
+
+@lru_cache(maxsize=1024)
+def _choose(one: Pass, here: Gpu) -> Choice:
+    found = tuple(_candidate(one, here, path) for path in PATHS)
+    possible = [candidate for candidate in found if not candidate.excluded]
+    known = {
+        candidate.path: candidate.measured
+        for candidate in possible
+        if candidate.measured is not None
+    }
+    measured = len(known) == len(possible)
+    best = min(possible, key=lambda c: known[c.path] if measured else c.estimated)
+    return Choice(best, found, measured)
+
+
+def _candidate(one: Pass, here: Gpu, path: str) -> Candidate:
+    measured = memo().get(one.name(path))
+    if path == "stepwise":
+        return Candidate(path, None, _stepwise_s(one, here), measured)
+    excluded = _exclusion(one)
+    if excluded:
+        return Candidate(path, None, 0.0, None, excluded)
+    divide = one_block if path == "block" else all_blocks
+    found = divide(one.cell, one.H, one.B, one.item, here, one.backward)
+    if found is None:
+        size = len(one.cell.gates) * one.H * one.H * one.item
+        one_or_all = "a" if path == "block" else f"each of {here.multiprocessors}"
+        excluded = (
+            f"R ({size:,} bytes) and what a step needs do not fit the {here.shared_bytes:,} bytes "
+            f"of {one_or_all} multiprocessor{'s' * (path == 'grid')}"
+        )
+        if path == "grid" and here.multiprocessors == 1:
+            excluded = "there is one multiprocessor"
+        elif path == "grid" and one.H <= 1:
+            excluded = "one unit cannot be shared"
+        return Candidate(path, None, 0.0, None, excluded)
+    if path == "grid" and one in _refused:
+        return Candidate(path, None, 0.0, None, "the driver cannot run all its blocks at once")
+    seconds = _block_s if path == "block" else _grid_s
+    return Candidate(path, found, seconds(one, here, found), measured)
+
+
+def _exclusion(one: Pass) -> str:
+    """What keeps R from staying on chip, whatever its size."""
+    if one.cell.late:
+        return f"gate {one.cell.late[0]} waits for others, with a product of its own"
+    if one.projected:
+        return "the projection is a product of its own at each step"
+    return "" if one.B else "there are no rows"
+
+
+def _work(one: Pass) -> float:
+    """Multiply-adds with R of a step of a row, as many of float32 take as long."""
+    return len(one.cell.gates) * one.H * one.H * one.item / 4
+
+
+def _block_s(one: Pass, here: Gpu, division: Division) -> float:
+    waves = -(-division.blocks // here.multiprocessors)
+    return waves * (BLOCK_S + division.rows * _work(one) / RESIDENT_RATE)
+
+
+def _grid_s(one: Pass, here: Gpu, division: Division) -> float:
+    return BARRIER_S + one.B * _work(one) / here.multiprocessors / RESIDENT_RATE
+
+
+def _stepwise_s(one: Pass, here: Gpu) -> float:
+    launches = 2 + 2 * bool(one.cell.late) + 2 * one.projected
+    product = one.B * _work(one) / here.multiprocessors / PRODUCT_RATE
+    return launches * NODE_S + max(product, 4 * _work(one) / CACHE_RATE)
 
 
 def run_forward(given: passes.Forward) -> None:
@@ -47,17 +219,32 @@ def run_forward(given: passes.Forward) -> None:
         # What has no step at all ends where it starts.
         given.final_h[...] = given.start_h
         given.final_rest[...] = given.start_rest
-    division = division_of(given.weights, rows.B, False)
-    if division is None:
-        stepwise.forward(given)
-    else:
-        resident.forward(given, division)
+    _run(given.weights, rows.B, False, given, resident.forward, stepwise.forward)
 
 
 def run_backward(given: passes.Backward) -> None:
     """Run a backward pass on the path that suits its shape."""
-    division = division_of(given.tape.weights, given.tape.rows.B, True)
-    if division is None:
-        stepwise.backward(given)
-    else:
-        resident.backward(given, division)
+    tape = given.tape
+    _run(tape.weights, tape.rows.B, True, given, resident.backward, stepwise.backward)
+
+
+def _run(
+    weights: Weights,
+    B: int,
+    backward: bool,
+    given: Any,
+    on_chip: Callable[[Any, Division], None],
+    by_steps: Callable[[Any], None],
+) -> None:
+    division = division_of(weights, B, backward)
+    if division is not None:
+        try:
+            on_chip(given, division)
+        except TooManyBlocksError:  # nothing has run
+            if _only.get():
+                raise
+            _refused.add(pass_of(weights, B, backward))
+            forget()
+        else:
+            return
+    by_steps(given)

@@ -1,6 +1,7 @@
 """What runs layers on the GPU, under the names that the CPU's kernels have; needs CuPy."""
 
-from fastrnn_kernels.cuda.arrays import empty, give, take, xp
+from fastrnn_kernels.cuda.arrays import empty, give, take, wait, xp
+from fastrnn_kernels.cuda.memory import backward_bytes, check_room, forward_bytes, room
 from fastrnn_kernels.cuda.sequence import (
     Backward,
     Forward,
@@ -14,19 +15,28 @@ from fastrnn_kernels.cuda.weights import Weights
 from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
 
+#: The device, as fastrnn calls it.
+NAME = "cuda"
+
 __all__ = [
+    "NAME",
     "Backward",
     "Forward",
     "Gradients",
     "Rows",
     "Tape",
     "Weights",
+    "backward_bytes",
+    "check_room",
     "empty",
+    "forward_bytes",
     "give",
+    "room",
     "run",
     "scratch_bytes",
     "start_backward",
     "start_forward",
     "take",
+    "wait",
     "xp",
 ]

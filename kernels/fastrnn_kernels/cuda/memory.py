@@ -1,0 +1,77 @@
+"""Memory of the GPU: what a call takes of it at least, and whether there is so much."""
+
+from collections.abc import Sequence
+
+from numba import config
+
+from fastrnn_kernels.cuda.arrays import xp
+from fastrnn_kernels.cuda.tape import Tape
+from fastrnn_kernels.cuda.weights import Weights
+
+#: Bytes under which the driver is not asked: that alone takes as long as a small call. A call
+#: that then finds no memory fails by CuPy's own MemoryError.
+UNASKED = 64 << 20
+
+
+def room() -> tuple[int, int]:
+    """Bytes that are free for this process, and all that the GPU has."""
+    if config.ENABLE_CUDASIM:
+        return 1 << 62, 1 << 62
+    free, total = xp.cuda.runtime.memGetInfo()
+    return int(free) + int(xp.get_default_memory_pool().free_bytes()), int(total)
+
+
+def check_room(needed: int, what: str) -> None:
+    """Raise MemoryError, with the bytes needed and there, where a call cannot fit."""
+    if needed < UNASKED:
+        return
+    free, total = room()
+    if needed > free:
+        raise MemoryError(
+            f"{what} takes at least {needed:,} bytes of the GPU's memory, and {free:,} of "
+            f"{total:,} are free"
+        )
+
+
+def _weights_bytes(weights: Sequence[Weights]) -> int:
+    """Bytes of the weights that are not on the GPU yet."""
+    missing = (one for one in weights if "matrices" not in one.__dict__)
+    parts = ((one.w_ih, one.w_hh, one.w_hr) for one in missing)
+    return sum(part.nbytes for three in parts for part in three if part is not None)
+
+
+def tape_values(weights: Weights) -> int:
+    """Values that a tape keeps of a step of a row."""
+    cell, H, P = weights.cell, weights.hidden_size, weights.state_size
+    wide = len(cell.saved) + len(cell.states) - 1 + bool(cell.late) + (weights.w_hr is not None)
+    return wide * H + P
+
+
+def forward_bytes(weights: Sequence[Weights], D: int, T: int, B: int, taping: bool) -> int:
+    """The least that a forward pass takes beside its input: results, tape, sums of x, weights.
+
+    weights: of all layers and D directions, layer-major.
+    """
+    kept, most, before = 0, 0, 0
+    for k in range(0, len(weights), D):
+        group = weights[k : k + D]
+        y = D * group[0].state_size
+        sums = len(group[0].cell.gates) * group[0].hidden_size
+        if taping:
+            kept += y + sum(map(tape_values, group))
+            most = max(most, sums)
+        else:
+            most = max(most, before + y + sums)
+        before = y
+    return T * B * (kept + most) * weights[0].dtype.itemsize + _weights_bytes(weights)
+
+
+def backward_bytes(passes: Sequence[Tape], D: int) -> int:
+    """The least that a backward pass takes beside its tape and dy: gradients of sums and of x."""
+    most = 0
+    for k in range(0, len(passes), D):
+        weights = passes[k].weights
+        sums = len(weights.cell.sums) * weights.hidden_size
+        most = max(most, D * sums + weights.input_size)
+    rows = passes[0].rows
+    return rows.T * rows.B * most * passes[0].weights.dtype.itemsize

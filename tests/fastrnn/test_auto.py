@@ -1,0 +1,426 @@
+"""Where a call of device="auto" runs, on machines whose GPU is made up: times are injected."""
+
+import copy
+import pickle
+import threading
+import time
+import warnings
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import fastrnn
+from cases import make, problem, run
+from fastrnn import auto, device, parameters
+from fastrnn_kernels import cpu
+from fastrnn_kernels.memo import Memo
+
+I, H, B, T = 64, 64, 8, 128  # 16 MiB multiply-adds of an LSTM: enough to ask
+
+
+class Times:
+    """Stands in for what measures: the seconds of each device, and what was asked."""
+
+    def __init__(self, **seconds):
+        self.seconds, self.asked = seconds, []
+
+    def __call__(self, owner, where, T, B, taping):
+        self.asked.append((where, T, B, taping))
+        if isinstance(self.seconds[where], Exception):
+            raise self.seconds[where]
+        return self.seconds[where]
+
+
+@pytest.fixture
+def gpu(monkeypatch, tmp_path):
+    """Kernels of a GPU: the CPU's, under another name, which count what they run."""
+    found = ModuleType("made up")
+    vars(found).update({name: value for name, value in vars(cpu).items() if name[0] != "_"})
+    found.NAME, found.runs = "cuda", 0
+
+    def run(jobs, work):
+        found.runs += 1
+        cpu.run(jobs, work)
+
+    found.run = run
+    found.forward_bytes = found.backward_bytes = lambda *sizes: 0
+    found.check_room = lambda needed, what: None
+    found.room = lambda: (1000, 2000)
+
+    def kernels_of(name):
+        return found if name == "cuda" else cpu
+
+    memo = Memo({}, tmp_path)
+    monkeypatch.setattr(auto, "memo", lambda: memo)
+    monkeypatch.setattr(auto, "_failed", set())
+    monkeypatch.setattr(device, "gpu_kernels", lambda: found)
+    for module in (device, parameters):
+        monkeypatch.setattr(module, "kernels_for", kernels_of)
+    monkeypatch.setattr(device, "kernels_of", kernels_of)
+    monkeypatch.setattr("fastrnn.layer.kernels_of", kernels_of)
+    monkeypatch.setattr("fastrnn.cells.kernels_of", kernels_of)
+    return found
+
+
+@pytest.fixture
+def layer():
+    return make("LSTM", I, H)
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).standard_normal((T, B, I), np.float32)
+
+
+def inject(monkeypatch, **seconds):
+    times = Times(**seconds)
+    monkeypatch.setattr(auto, "measure", times)
+    return times
+
+
+@pytest.mark.parametrize(("on_cpu", "on_cuda", "where"), [(2.0, 1.0, "cuda"), (1.0, 2.0, "cpu")])
+def test_the_faster_device_runs_it(monkeypatch, gpu, layer, x, on_cpu, on_cuda, where):
+    times = inject(monkeypatch, cpu=on_cpu, cuda=on_cuda)
+    wanted, _ = make("LSTM", I, H, device="cpu")(x)
+    y, _, tape = layer.forward(x)
+    assert tape.device == where
+    assert gpu.runs == (where == "cuda")
+    np.testing.assert_array_equal(y, wanted)
+    assert times.asked == [("cpu", 128, B, True), ("cuda", 128, B, True)]
+    layer.backward(tape, y)
+    assert gpu.runs == 2 * (where == "cuda"), "backward runs where the forward ran"
+
+
+def test_it_is_measured_once_for_a_class_of_calls(monkeypatch, gpu, layer, x, tmp_path):
+    times = inject(monkeypatch, cpu=2.0, cuda=1.0)
+    layer(x)
+    assert len(times.asked) == 2
+    layer(x)
+    layer(x[:100, :5])  # of the same class: up to the next powers of two
+    make("LSTM", I, 63)(x)
+    assert len(times.asked) == 2
+    layer(x[:, :4])
+    layer(np.concatenate([x] * 3))  # longer than what is measured
+    assert len(times.asked) == 4
+    layer.forward(x)
+    make("GRU", I, H)(x)
+    make("LSTM", I, H, num_layers=2)(x)
+    assert len(times.asked) == 10
+    # Another process reads what this one has kept.
+    monkeypatch.setattr(auto, "memo", lambda: Memo({}, tmp_path))
+    layer(x)
+    assert len(times.asked) == 10
+
+
+def test_a_small_call_asks_nothing(monkeypatch, layer, x):
+    def fail():
+        raise AssertionError("the GPU was asked for")
+
+    monkeypatch.setattr(device, "gpu_kernels", fail)
+    layer(x[:1, :1])
+    fastrnn.LSTMCell(I, H)(x[0])
+    fastrnn.LSTM(I, H, device="cpu")(x)
+    with pytest.raises(AssertionError, match="was asked for"):
+        layer(x)
+
+
+def test_what_fails_on_the_gpu_is_the_cpus_with_one_warning(monkeypatch, gpu, layer, x):
+    times = inject(monkeypatch, cpu=2.0, cuda=RuntimeError("the GPU has fallen off the bus"))
+    with pytest.warns(RuntimeWarning, match="as the GPU failed: RuntimeError: the GPU has fallen"):
+        layer(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(x)
+    assert len(times.asked) == 2
+    assert gpu.runs == 0
+    assert fastrnn.explain(layer, x).reason == "such a call failed on the GPU"
+
+
+def test_a_call_beside_one_that_measures_does_not_wait(monkeypatch, gpu, layer, x):
+    inside, done = threading.Event(), threading.Event()
+
+    def measure(owner, where, *sizes):
+        inside.set()
+        assert done.wait(60)
+        return {"cpu": 2.0, "cuda": 1.0}[where]
+
+    monkeypatch.setattr(auto, "measure", measure)
+    thread = threading.Thread(target=layer, args=(x,))
+    thread.start()
+    assert inside.wait(60)
+    layer(x)
+    assert gpu.runs == 0
+    done.set()
+    thread.join()
+    layer(x)
+    assert gpu.runs == 2
+
+
+def test_what_is_measured_is_a_call_of_that_device(monkeypatch, gpu, x):
+    for layer in (
+        make("LSTM", I, H, num_layers=2, bidirectional=True, batch_first=True, dropout=0.5),
+        fastrnn.GRUCell(I, H),
+    ):
+        before = gpu.runs
+        assert auto.measure(layer, "cpu", 3, 2, True) > 0
+        assert gpu.runs == before
+        assert auto.measure(layer, "cuda", 3, 2, False) > 0
+        assert gpu.runs >= before + 1 + auto.CALLS
+
+
+def test_weights_of_the_gpu_are_made_when_first_used_and_new_after_an_update(
+    monkeypatch, gpu, layer, x
+):
+    inject(monkeypatch, cpu=2.0, cuda=1.0)
+    assert not layer._version.on_gpu
+    old, _, tape = layer.forward(x)
+    (weights,) = layer._version.on_gpu[gpu]
+    layer(x)
+    assert layer._version.on_gpu[gpu][0] is weights, "made again"
+    layer.update({"bias_ih_l0": np.ones(4 * H)})
+    assert not layer._version.on_gpu
+    changed, _ = layer(x)
+    fresh = fastrnn.LSTM(I, H, device="cpu")
+    fresh.load_state_dict(layer.state_dict())
+    np.testing.assert_array_equal(changed, fresh(x)[0])
+    # The tape keeps the weights it began with.
+    first = make("LSTM", I, H, device="cpu")
+    np.testing.assert_array_equal(first(x)[0], old)
+    mine = layer.backward(tape, old)
+    _, _, its = first.forward(x)
+    for name, value in first.backward(its, old).parameters.items():
+        np.testing.assert_array_equal(mine.parameters[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("again", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy])
+def test_copies_choose_for_themselves(monkeypatch, gpu, layer, x, again):
+    inject(monkeypatch, cpu=2.0, cuda=1.0)
+    y, _ = layer(x)
+    other = again(layer)
+    assert other.device == "auto"
+    assert not other._version.on_gpu
+    np.testing.assert_array_equal(other(x)[0], y)
+    assert gpu.runs == 2
+
+
+def test_moving_a_layer_leaves_tapes_usable(monkeypatch, gpu, layer, x):
+    inject(monkeypatch, cpu=2.0, cuda=1.0)
+    p = problem(layer, T, B)
+    wanted = run(make("LSTM", I, H, device="cpu"), p)
+    for first, second in (("auto", "cpu"), ("cpu", "cuda"), ("cuda", "auto")):
+        layer.to(first)
+        y, _, tape = layer.forward(p.x, p.state)
+        assert tape.device == ("cpu" if first == "cpu" else "cuda")
+        layer.to(second)
+        before = gpu.runs
+        gradients = layer.backward(tape, p.dy, p.dstate)
+        assert (gpu.runs > before) == (tape.device == "cuda")
+        np.testing.assert_array_equal(y, wanted.y)
+        np.testing.assert_array_equal(gradients.x, wanted.dx)
+
+
+def test_moving_a_layer_while_others_call_it(gpu, layer):
+    small = np.random.default_rng(0).standard_normal((4, 2, I), np.float32)
+    wanted, _ = layer(small)
+    stop, wrong = threading.Event(), []
+
+    def call():
+        try:
+            while not stop.is_set():
+                y, _, tape = layer.forward(small)
+                layer.backward(tape, y)
+                if not np.array_equal(y, wanted):
+                    wrong.append("other numbers")
+        except Exception as error:
+            wrong.append(repr(error))
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 30
+    while gpu.runs < 100 and time.monotonic() < end:
+        for where in ("cuda", "cpu", "auto"):
+            layer.to(where)
+            time.sleep(1e-4)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert gpu.runs >= 100
+
+
+def test_a_failed_launch_leaves_the_layer_usable_on_the_cpu(gpu, layer):
+    p = problem(layer, 3, 2)
+    wanted = run(layer, p)
+    layer.to("cuda")
+
+    def fail(jobs, work):
+        raise RuntimeError("forward_kernel was not launched, H=64: CUDA_ERROR_ECC_UNCORRECTABLE")
+
+    gpu.run = fail
+    with pytest.raises(RuntimeError, match=r"forward_kernel was not launched, H=64"):
+        layer(p.x)
+    found = run(layer.to("cpu"), p)
+    np.testing.assert_array_equal(found.y, wanted.y)
+    np.testing.assert_array_equal(found.dx, wanted.dx)
+
+
+def test_no_memory_on_the_gpu_is_told_with_what_there_is(gpu, layer, x):
+    layer.to("cuda")
+
+    def fail(*arguments, **options):
+        raise MemoryError("Out of memory allocating 512 bytes")
+
+    gpu.empty = fail
+    with pytest.raises(MemoryError, match=rf"this LSTM, T={T}, B={B}: Out of.*512.*1,000 of the"):
+        layer(x)
+    cpu_layer = make("LSTM", I, H, device="cpu")
+    cpu_layer(x)
+
+
+def test_room_is_asked_for_before_anything_runs(gpu, layer, x):
+    layer.to("cuda")
+    asked = []
+
+    def check_room(needed, what):
+        asked.append((needed, what))
+        raise MemoryError(f"{what} takes {needed} bytes")
+
+    gpu.forward_bytes = lambda weights, D, T, B, taping: 100 + taping
+    gpu.backward_bytes, gpu.check_room = lambda passes, D: 300, check_room
+    with pytest.raises(MemoryError):
+        layer.forward(x)
+    assert asked.pop() == (101 + x.nbytes, f"this LSTM, T={T}, B={B}")
+    gpu.check_room = lambda needed, what: None
+    y, _, tape = layer.forward(x)
+    gpu.check_room = check_room
+    runs = gpu.runs
+    with pytest.raises(MemoryError):
+        layer.backward(tape, y)
+    assert asked.pop() == (300, f"backward of this LSTM, T={T}, B={B}")
+    assert gpu.runs == runs
+
+
+class OnGpu(np.ndarray):
+    """What an array of a GPU is taken for."""
+
+
+@pytest.fixture
+def adopted(monkeypatch):
+    monkeypatch.setattr("fastrnn.check._on_gpu", lambda name, value: value.array.view(OnGpu))
+
+
+class Elsewhere:
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+@pytest.mark.parametrize("name", ["input", "state", "dy", "reset"])
+def test_an_array_on_the_gpu_is_refused_by_a_layer_of_the_cpu(adopted, name):
+    layer = make("GRU", 3, 4, device="cpu")
+    p = problem(layer, 3, 2)
+    given = {"input": p.x, "state": p.state[0], "dy": p.dy, "reset": np.zeros((3, 2), bool)}
+    _, _, tape = layer.forward(p.x)
+    given[name] = Elsewhere(given[name])
+
+    def call():
+        if name == "dy":
+            layer.backward(tape, given["dy"])
+        else:
+            layer(given["input"], given["state"], reset=given["reset"])
+
+    with pytest.raises(TypeError, match=f"^{name} lies on a GPU, and this runs on the CPU"):
+        call()
+
+
+def test_a_linear_layer_refuses_an_array_on_the_gpu(adopted):
+    with pytest.raises(TypeError, match="input lies on a GPU, and this Linear runs on the CPU"):
+        fastrnn.Linear(3, 4)(Elsewhere(np.zeros((2, 3), np.float32)))
+
+
+def test_an_array_of_the_host_by_dlpack_alone():
+    class Host:
+        def __init__(self, array):
+            self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
+
+    x = np.random.default_rng(0).standard_normal((3, 2, 3), np.float32)
+    layer = make("GRU", 3, 4)
+    np.testing.assert_array_equal(layer(Host(x))[0], layer(x)[0])
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """Lets a test say what the NVIDIA driver reports."""
+
+    def say(**found):
+        monkeypatch.setattr(device, "_driver", lambda: device.Driver(**found))
+        device._gpu_kernels.cache_clear()
+        device._trial.cache_clear()
+
+    yield say
+    device._gpu_kernels.cache_clear()
+    device._trial.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ({"reason": "the NVIDIA driver reports error 803", "broken": True}, "error 803"),
+        ({"gpus": ("GPU X",)}, "cupy not installed"),
+    ],
+)
+def test_an_unfit_gpu_is_warned_of_once_and_raises_when_asked_for(
+    monkeypatch, driver, layer, x, found, reason
+):
+    monkeypatch.setattr(device, "find_spec", lambda name: None if name == "cupy" else object())
+    driver(**found)
+    wanted, _ = make("LSTM", I, H, device="cpu")(x)
+    with pytest.warns(RuntimeWarning, match=f"device 'auto' means the CPU here.*{reason}"):
+        y, _ = layer(x)
+    np.testing.assert_array_equal(y, wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make("GRU", I, H)(x)
+    with pytest.raises(RuntimeError, match=f"device 'cuda' cannot be used: .*{reason}"):
+        layer.to("cuda")
+    assert layer.device == "auto"
+    assert reason in fastrnn.explain(layer, x).reason
+
+
+def test_a_driver_that_fails_in_use_is_unfit(monkeypatch, driver, layer, x):
+    monkeypatch.setattr(device, "find_spec", lambda name: object())
+    driver(gpus=("GPU X",))
+
+    def fail(name):
+        raise ImportError("libcudart.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(device, "import_module", fail)
+    with pytest.warns(RuntimeWarning, match=r"ImportError: libcudart\.so\.13"):
+        layer(x)
+
+
+@pytest.mark.parametrize(
+    "reason", ["no NVIDIA driver was found", "the NVIDIA driver reports no GPU"]
+)
+def test_no_gpu_is_no_matter_for_a_warning(driver, layer, x, reason):
+    driver(reason=reason)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(x)
+    assert fastrnn.explain(layer, x).reason == reason
+
+
+def test_a_forked_child_leaves_the_gpu_alone(monkeypatch):
+    """What has used CUDA cannot be forked: the child's calls would fail."""
+
+    class Library:
+        def __getattr__(self, name):
+            raise AssertionError("the driver was called")
+
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: Library())
+    monkeypatch.setattr(device, "_first_process", 1)
+    assert "forked" in device._driver().reason
