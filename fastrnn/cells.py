@@ -114,7 +114,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
 
     def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
         given = self._checked_states(name, state, batch_size, True)
-        return [self._states(cpu, name, given, batch_size)]
+        return [self._states(self._version.kernels, name, given, batch_size)]
 
     def _checked_input(self, x: Any) -> tuple[Array, int, int, bool]:
         """The input as it is laid out, T = 1, B, and whether it has an axis of B."""

@@ -4,9 +4,10 @@ Each error names the argument, what came and what was wanted.
 """
 
 import operator
+import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,9 @@ def array(name: str, value: Any) -> Array:
     """
     if type(value) is np.ndarray:
         return value
+    cupy: Any = sys.modules.get("cupy")
+    if cupy is not None and isinstance(value, getattr(cupy, "ndarray", ())):
+        return cast(Array, value)  # whose interface takes longer to ask for
     try:
         on_gpu = hasattr(value, "__cuda_array_interface__")
         place = None if on_gpu else getattr(value, "__dlpack_device__", None)

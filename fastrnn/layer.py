@@ -250,7 +250,7 @@ class Layer(Recurrent, Streamable[State]):
 
     def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
         given = self._checked_states(name, state, batch_size, True)
-        h, *rest = self._states(cpu, name, given, batch_size)
+        h, *rest = self._states(self._version.kernels, name, given, batch_size)
         none = np.empty((0, batch_size, self.hidden_size), self.dtype)
         return [
             (h[k], np.stack([one[k] for one in rest]) if rest else none)

@@ -156,6 +156,13 @@ def test_cuda_where_there_is_none_says_why(monkeypatch):
     assert "cuda cannot be used here: no driver at all" in result.stderr
 
 
+def test_tuning_where_there_is_no_gpu_says_so(monkeypatch):
+    monkeypatch.setattr(fastrnn, "devices", lambda: device(False))
+    result = run("tune", "--cell", "lstm", "--size", "8")
+    assert result.exit_code == 2
+    assert "cuda cannot be used here: no driver at all" in result.stderr
+
+
 def test_a_peer_that_is_not_installed_is_named_with_what_to_do(monkeypatch, short):
     monkeypatch.setattr("fastrnn.bench.contenders.find_spec", lambda name: None)
     result = run("bench", "--shape", "2,1,2,3", "--cell", "rnn", "--pass", "forward")

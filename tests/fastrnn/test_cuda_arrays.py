@@ -1,5 +1,6 @@
 """Arrays of other libraries on the GPU, on Numba's simulator: taken, given back, or refused."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,6 +148,27 @@ def test_a_protocol_that_raises_is_said_by_name(layer):
 
     with pytest.raises(TypeError, match="input cannot be read as an array: requires grad"):
         layer(Refusing())
+
+
+def test_a_type_that_the_gpu_has_not_is_refused_with_an_array_there():
+    layer = make("LSTM", I, H, dtype="bfloat16")
+    with pytest.raises(ValueError, match="dtype 'bfloat16' is for the CPU so far, not for 'cuda'"):
+        layer(gpu(np.zeros((T, B, I), np.float32)))
+
+
+def test_cupys_arrays_are_known_by_their_type(monkeypatch):
+    """Their interface is made anew each time that it is asked for."""
+    from fastrnn import check
+
+    class Array:
+        @property
+        def __cuda_array_interface__(self):
+            raise AssertionError("asked for")
+
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ndarray=Array))
+    array = Array()
+    assert check.array("input", array) is array
+    assert not check.on_host(array)
 
 
 def test_a_linear_layer_says_that_it_is_the_hosts():

@@ -17,8 +17,13 @@ def test_no_framework_is_imported():
     modules = imported("import fastrnn; layer = fastrnn.LSTM(3, 4); layer.save")
     assert "fastrnn" in modules
     assert "numba" in modules
-    unwanted = {"torch", "keras", "tensorflow", "jax", "onnx", "onnxruntime", "cupy"}
+    unwanted = {"torch", "keras", "tensorflow", "jax", "onnx", "onnxruntime", "cupy", "cuda"}
     assert not modules & unwanted
+
+
+def test_a_small_call_of_auto_imports_nothing_of_the_gpu():
+    call = "import numpy, fastrnn; fastrnn.RNN(3, 4)(numpy.ones((2, 1, 3), 'float32'))"
+    assert not imported(call) & {"cupy", "cuda", "numba_cuda", "torch"}
 
 
 def test_the_command_line_is_not_imported():
