@@ -11,7 +11,6 @@ import threading
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from time import perf_counter
 from types import ModuleType
@@ -22,9 +21,9 @@ import numpy as np
 
 from fastrnn import device
 from fastrnn_kernels import cpu
-from fastrnn_kernels.cache import sources, user_folder
+from fastrnn_kernels.cache import user_folder
 from fastrnn_kernels.cpu import Weights
-from fastrnn_kernels.memo import Memo
+from fastrnn_kernels.memo import Memo, versions
 
 if TYPE_CHECKING:
     from fastrnn.recurrent import Recurrent
@@ -66,14 +65,11 @@ def name(weights: Sequence[Weights], T: int, B: int, taping: bool) -> str:
 def memo() -> Memo:
     """What was measured on this machine."""
     found = {one.name: one for one in device.devices()}
-    packages = ("numba", "numba-cuda", "numpy", "cupy-cuda13x", "cupy-cuda12x", "cupy")
-    machine = {"kernels": sources()}
-    for package in packages:
-        try:
-            machine[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    machine |= {"gpu": found["cuda"].details.get("gpu", ""), "cpu": found["cpu"].details["model"]}
+    machine = {
+        "gpu": found["cuda"].details.get("gpu", ""),
+        "cpu": found["cpu"].details["model"],
+        **versions(),
+    }
     return Memo(machine, user_folder())
 
 

@@ -6,10 +6,28 @@ import json
 import math
 import warnings
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from fastrnn_kernels.files import write_whole
+
+#: Packages whose versions times depend on, as far as they are installed.
+PACKAGES = ("numba", "numba-cuda", "numpy", "cupy-cuda13x", "cupy-cuda12x", "cupy")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What times depend on beside the machine: all kernels, by a hash, and what compiles them."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    found = {"kernels": digest.hexdigest()[:16]}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 class Memo:

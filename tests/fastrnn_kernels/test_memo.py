@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 
+from fastrnn import auto
 from fastrnn_kernels.memo import Memo
 
 MACHINE = {"gpu": "GPU X", "cpu": "CPU Y"}
@@ -62,3 +63,15 @@ def test_no_folder_keeps_it_in_memory():
     memo = Memo(MACHINE, None)
     assert not memo.put({"a": 1.0})
     assert memo.get("a") == 1.0
+
+
+def test_the_file_of_a_machine_and_its_versions(monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTRNN_CACHE_DIR", str(tmp_path))
+    auto.memo.cache_clear()
+    try:
+        memo = auto.memo()
+    finally:
+        auto.memo.cache_clear()
+    assert memo.path.parent == tmp_path
+    assert memo.machine["cpu"]
+    assert {"gpu", "kernels", "numba", "numpy"} <= set(memo.machine)

@@ -8,18 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from numba import config, cuda
 
-from fastrnn_kernels.cache import sources, user_folder
+from fastrnn_kernels.cache import user_folder
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cuda import passes, resident, stepwise
 from fastrnn_kernels.cuda.division import Division, Gpu, all_blocks, one_block
 from fastrnn_kernels.cuda.errors import TooManyBlocksError
 from fastrnn_kernels.cuda.weights import Weights
-from fastrnn_kernels.memo import Memo
+from fastrnn_kernels.memo import Memo, versions
 
 PATHS = ("block", "grid", "stepwise")
 #: Seconds of a barrier among all blocks, of those of one block in a step, and of a launch in a
@@ -87,12 +86,7 @@ def gpu() -> Gpu:
 def memo() -> Memo:
     """What was measured on this kind of GPU."""
     name = "simulator" if config.ENABLE_CUDASIM else str(cuda.get_current_device().name)
-    machine = {"gpu": name, "multiprocessors": str(gpu().multiprocessors), "kernels": sources()}
-    for package in ("numba-cuda", "cupy-cuda13x", "cupy-cuda12x", "cupy"):
-        try:
-            machine[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    machine = {"gpu": name, "multiprocessors": str(gpu().multiprocessors), **versions()}
     return Memo(machine, user_folder())
 
 
