@@ -206,7 +206,6 @@ _NO_DEVICE = 100
 def _trial() -> str:
     """Why the GPU cannot be used although all there is to it is there; empty if it can be."""
     try:
-        arrays = import_module("fastrnn_kernels.cuda.arrays")
-        return str(arrays.trial())
+        return str(import_module("fastrnn_kernels.cuda.trial").trial())
     except Exception as error:  # whatever an unfit driver or a broken installation raises
         return f"{type(error).__name__}: {error}"

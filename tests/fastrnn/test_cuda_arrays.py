@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numba import config
 
-import fastrnn
 from cases import make, make_cell, problem, run
 from cuda_arrays import MANAGED, METAL, GpuArray, OfDlpack, OfInterface, arrays_on_the_gpu, gpu
 
@@ -173,8 +172,3 @@ def test_cupys_arrays_are_known_by_their_type(monkeypatch):
     array = Array()
     assert check.array("input", array) is array
     assert not check.on_host(array)
-
-
-def test_a_linear_layer_says_that_it_is_the_hosts():
-    with pytest.raises(RuntimeError, match="a linear layer runs on the CPU"):
-        fastrnn.Linear(I, H, device="cuda")

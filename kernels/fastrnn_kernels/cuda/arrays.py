@@ -13,9 +13,6 @@ from fastrnn_kernels.cuda.kernel import BLOCK, Kernel
 xp: Any = import_module("numpy" if config.ENABLE_CUDASIM else "cupy")
 Array = Any  # of `xp`
 
-#: Compute capability that kernels are compiled for at least.
-LEAST_CAPABILITY = (7, 5)
-
 
 @cache
 def _first_device() -> int:
@@ -36,16 +33,6 @@ def check_device(array: Array | None = None, name: str = "the array") -> None:
         raise RuntimeError(f"{name} lies on GPU {held}, and fastrnn uses GPU {first} here")
     if now != first:
         raise RuntimeError(f"GPU {now} is current, and fastrnn uses GPU {first} here")
-
-
-def trial() -> str:
-    """Use the GPU for a moment; returns why kernels cannot run on it, empty if they can."""
-    found = xp.asnumpy(xp.asarray(np.ones(1)))
-    major, minor = cuda.get_current_device().compute_capability
-    if (major, minor) < LEAST_CAPABILITY:
-        least = ".".join(map(str, LEAST_CAPABILITY))
-        return f"its compute capability is {major}.{minor}, and kernels need {least}"
-    return "" if found[0] == 1 else "it gives back other numbers than it was given"
 
 
 def wait() -> None:
