@@ -10,7 +10,15 @@ Names, arguments, gate order and the layout of states are those of `torch.nn`.
 
 from fastrnn import jit
 from fastrnn.cells import GRUCell, LSTMCell, RNNCell
-from fastrnn.device import Device, devices, get_num_threads, release_memory, set_num_threads
+from fastrnn.device import (
+    Device,
+    allow_tf32,
+    devices,
+    get_num_threads,
+    release_memory,
+    set_num_threads,
+    tf32_allowed,
+)
 from fastrnn.explain import Explanation, explain
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.linear import Linear
@@ -39,6 +47,7 @@ __all__ = [
     "Stream",
     "Tape",
     "__version__",
+    "allow_tf32",
     "devices",
     "explain",
     "get_num_threads",
@@ -46,5 +55,6 @@ __all__ = [
     "load",
     "release_memory",
     "set_num_threads",
+    "tf32_allowed",
     "warmup",
 ]

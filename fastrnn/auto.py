@@ -54,7 +54,8 @@ def _up(size: int) -> int:
 def name(weights: Sequence[Weights], T: int, B: int, taping: bool) -> str:
     """The class of a call."""
     first = weights[0]
-    what = f"{first.cell.name} {first.products or first.dtype} {'train' if taping else 'forward'}"
+    products = device.gpu_products(first.products)
+    what = f"{first.cell.name} {products} {'train' if taping else 'forward'}"
     sizes = (first.input_size, first.hidden_size, first.state_size)
     I, H, P, T, B = (_up(size) for size in (*sizes, min(T, MOST_STEPS), B))
     threads = cpu.get_num_threads()

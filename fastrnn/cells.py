@@ -37,10 +37,12 @@ class RecurrentCell(Recurrent, Streamable[State]):
         if self.bias:
             self._shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
 
-    def _make_weights(self, kernels: Any, values: Mapping[str, Array]) -> tuple[Weights, ...]:
+    def _make_weights(
+        self, kernels: Any, values: Mapping[str, Array], products: str
+    ) -> tuple[Weights, ...]:
         biases = values.get("bias_ih"), values.get("bias_hh")
         weights = values["weight_ih"], values["weight_hh"]
-        return (kernels.Weights(self._cell, *weights, *biases, products=self.products),)
+        return (kernels.Weights(self._cell, *weights, *biases, products=products),)
 
     def config(self) -> dict[str, Any]:
         """The arguments that make another cell of the same kind and size."""

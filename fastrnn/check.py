@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16))
 
 
 def flag(name: str, value: Any) -> bool:
@@ -62,8 +62,8 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 
 def products_type(name: str, value: Any) -> str:
-    """float32, float64 or bfloat16: the type that products are computed in."""
-    wanted = "'float32', 'float64' or 'bfloat16'"
+    """float32, float64, bfloat16 or float16: the type that products are computed in."""
+    wanted = "'float32', 'float64', 'bfloat16' or, on the GPU, 'float16'"
     if isinstance(value, str) and value == "bfloat16":  # NumPy does not know it
         return value
     try:

@@ -30,11 +30,11 @@ import click
 @click.option(
     "--dtype",
     "dtypes",
-    type=click.Choice(("float32", "float64")),
+    type=click.Choice(("float32", "float64", "tf32", "bfloat16", "float16")),
     multiple=True,
     default=("float32",),
     show_default=True,
-    help="May be repeated.",
+    help="May be repeated; tf32 is float32 where fastrnn.allow_tf32 is on.",
 )
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 def tune(
@@ -58,9 +58,13 @@ def tune(
     cuda = next(found for found in fastrnn.devices() if found.name == "cuda")
     if not cuda.available:
         raise click.UsageError(f"cuda cannot be used here: {cuda.reason}")
-    chosen = tuning.points(
-        cells or tuple(tuning.CELLS), dtypes, sizes or tuning.SIZES, batches or tuning.BATCHES
-    )
+    chosen_cells = cells or tuple(tuning.CELLS)
+    try:
+        chosen = tuning.points(
+            chosen_cells, dtypes, sizes or tuning.SIZES, batches or tuning.BATCHES
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     console = Console(stderr=True)
     kept = True
     with Progress(console=console, disable=quiet, transient=True) as progress:

@@ -5,7 +5,8 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -23,8 +24,11 @@ from fastrnn_kernels.cpu import Weights, host
 #: Multiply-adds of a call up to which a core is done (at some 50e9 a second) before a GPU has
 #: been given the arrays and gives them back.
 LEAST_WORK = 4_000_000
-#: Types of products that the GPU's kernels have.
+#: Types of products that the kernels have; the GPU's have "tf32" too, where that is allowed.
+CPU_PRODUCTS = ("float32", "float64", "bfloat16")
 GPU_PRODUCTS = ("float32", "float64")
+
+_tf32_allowed = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,37 @@ def set_num_threads(threads: int) -> None:
 def get_num_threads() -> int:
     """How many CPU threads a call may use: at first, as many as the process has CPUs."""
     return cpu.get_num_threads()
+
+
+def allow_tf32(allowed: bool = True) -> None:
+    """Let products of float32 on the GPU be computed in tf32, or not, from the next call on.
+
+    Operands then have 10 bits after the first in place of 23; sums stay float32. At first it
+    is not allowed. Raises TypeError for what is no boolean.
+    """
+    global _tf32_allowed
+    _tf32_allowed = check.flag("allowed", allowed)
+
+
+def tf32_allowed() -> bool:
+    """Whether products of float32 on the GPU may be computed in tf32."""
+    return _tf32_allowed
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Allow tf32, or not, in between."""
+    before = _tf32_allowed
+    allow_tf32(allowed)
+    try:
+        yield
+    finally:
+        allow_tf32(before)
+
+
+def gpu_products(products: str) -> str:
+    """The type that the GPU computes products in, of a layer of a type."""
+    return "tf32" if _tf32_allowed and products == "float32" else products
 
 
 def release_memory() -> int:

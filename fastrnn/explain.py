@@ -83,9 +83,7 @@ def explain(layer: Recurrent, x: Any, *, training: bool = False) -> Explanation:
     else:
         found = auto.Decision(version.device, f"the layer was made with device={version.device!r}")
     kernels = kernels_of(found.device)
-    weights = version.weights
-    if kernels is not version.kernels:
-        weights = layer._make_weights(kernels, version.values)
+    weights = layer._weights_for(version, kernels)
     D = getattr(layer, "directions", 1)
     tell = _on_cpu if kernels is cpu else _on_gpu
     passes = tuple(

@@ -86,7 +86,9 @@ class Layer(Recurrent, Streamable[State]):
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
 
-    def _make_weights(self, kernels: Any, values: Mapping[str, Array]) -> tuple[Weights, ...]:
+    def _make_weights(
+        self, kernels: Any, values: Mapping[str, Array], products: str
+    ) -> tuple[Weights, ...]:
         return tuple(
             kernels.Weights(
                 self._cell,
@@ -95,7 +97,7 @@ class Layer(Recurrent, Streamable[State]):
                 values.get(f"bias_ih{suffix}"),
                 values.get(f"bias_hh{suffix}"),
                 values.get(f"weight_hr{suffix}"),
-                self.products,
+                products,
             )
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)

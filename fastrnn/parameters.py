@@ -15,13 +15,13 @@ import numpy as np
 
 from fastrnn import check
 from fastrnn.check import Array, Shape
-from fastrnn.device import GPU_PRODUCTS, few_rows, kernels_for
+from fastrnn.device import CPU_PRODUCTS, GPU_PRODUCTS, few_rows, kernels_for
 from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import Weights
 
 
 @dataclass(frozen=True, eq=False)
-class _Version:
+class Version:
     """The parameters between two changes or moves, and the kernels' weights made from them.
 
     A pass looks at it once, as another thread may put a new one in its place.
@@ -32,10 +32,10 @@ class _Version:
     values: Mapping[str, Array]
     weights: tuple[Weights, ...] = ()
     packed: dict[str, Any] = field(default_factory=dict)  # for streams, if not recurrent
-    #: T * B up to which there is nothing to choose; of "auto" alone there is beyond
+    #: T * B up to which arrays of the host are surely for these kernels with these weights
     few: float = math.inf
-    #: of "auto", for the GPU's kernels, when first used there
-    on_gpu: dict[ModuleType, tuple[Weights, ...]] = field(default_factory=dict)
+    #: for the GPU's kernels and their type of products, where those are other than above
+    on_gpu: dict[Any, tuple[Weights, ...]] = field(default_factory=dict)
 
 
 #: Attributes that may be changed, and what they must be.
@@ -121,7 +121,7 @@ class Module(Named):
 
     bias: bool
     _shapes: dict[str, Shape]
-    _version: _Version
+    _version: Version
 
     #: What the parameters' shapes follow from; kernels rely on it.
     _FIXED = frozenset(
@@ -144,7 +144,7 @@ class Module(Named):
 
     def _set_up(self, device: str, dtype: Any) -> None:
         """Fix the float type and the device."""
-        #: the type that products are computed in: "float32", "float64" or "bfloat16"
+        #: the type that products are computed in: "float32", "float64", "bfloat16", "float16"
         self.products = check.products_type("dtype", dtype)
         #: the type of all arrays: inputs, outputs, states, parameters
         self.dtype: np.dtype[Any] = np.dtype("float64" if self.products == "float64" else "float32")
@@ -157,6 +157,11 @@ class Module(Named):
         kernels = kernels_for(device)
         if kernels is not cpu and self.products not in GPU_PRODUCTS:
             raise ValueError(f"dtype {self.products!r} is for the CPU so far, not for {device!r}")
+        if kernels is cpu and self.products not in CPU_PRODUCTS:
+            raise ValueError(
+                f"dtype is {self.products!r}, which is the GPU's alone: wanted "
+                f"{', '.join(map(repr, CPU_PRODUCTS))} on device {device!r}"
+            )
         return kernels
 
     def _check_streams(self) -> None:
@@ -168,10 +173,10 @@ class Module(Named):
 
     def _refuse_tape(self) -> None:
         """Raise where a tape is asked for that no backward pass could use."""
-        if self.products == "bfloat16":
+        if self.products == "bfloat16" and self._kernels is cpu:
             raise ValueError(
-                f"{self._owner} has dtype 'bfloat16', which is for inference: call it, or train "
-                "in 'float32' and load the parameters here"
+                f"{self._owner} has dtype 'bfloat16', which on the CPU is for inference: call it, "
+                "or train in 'float32' and load the parameters here"
             )
 
     def _renew_lock(self) -> None:
@@ -224,9 +229,13 @@ class Module(Named):
 
     def _renew(self, values: Mapping[str, Array]) -> None:
         """Put parameters, which no one will change, and the device as it is now into use."""
-        weights = self._make_weights(self._kernels, values)
-        few = few_rows(weights) if self.device == "auto" else math.inf
-        self._version = _Version(self.device, self._kernels, values, weights, few=few)
+        weights = self._make_weights(self._kernels, values, self.products)
+        few = math.inf
+        if self._kernels is not cpu:
+            few = -1
+        elif self.device == "auto":
+            few = few_rows(weights)
+        self._version = Version(self.device, self._kernels, values, weights, few=few)
 
     @property
     @abstractmethod
@@ -237,7 +246,9 @@ class Module(Named):
     def _configure(self, *args: Any, **kwargs: Any) -> None:
         """Check the arguments and fix the parameters' shapes; draw nothing."""
 
-    def _make_weights(self, kernels: Any, values: Mapping[str, Array]) -> tuple[Weights, ...]:
+    def _make_weights(
+        self, kernels: Any, values: Mapping[str, Array], products: str
+    ) -> tuple[Weights, ...]:
         """The kernels' weights, layer-major, then direction; none if not recurrent."""
         return ()
 
@@ -247,7 +258,7 @@ class Module(Named):
         self = cls.__new__(cls)
         self._configure(**config)
         self._seed_dropout(np.random.default_rng())
-        self._version = _Version(self.device, self._kernels, {})
+        self._version = Version(self.device, self._kernels, {})
         self.load_state_dict(values)
         return self
 

@@ -5,7 +5,9 @@ from typing import Any
 
 from fastrnn import auto
 from fastrnn.check import Array
-from fastrnn.parameters import Module
+from fastrnn.device import gpu_products
+from fastrnn.parameters import Module, Version
+from fastrnn_kernels import cpu
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Tape as Pass
 from fastrnn_kernels.cpu import Weights
@@ -38,15 +40,23 @@ class Recurrent(Module):
         on_gpu: whether an array of the call lies on the GPU.
         """
         version = self._version
-        if version.device != "auto" or (version.few >= T * B and not on_gpu):
+        if version.few >= T * B and (version.device == "cpu" or not on_gpu):
             return version.kernels, version.weights
-        kernels = auto.kernels(self, version.weights, T, B, taping, on_gpu)
-        if kernels is version.kernels:
-            return kernels, version.weights
+        kernels = version.kernels
+        if version.device == "auto":
+            kernels = auto.kernels(self, version.weights, T, B, taping, on_gpu)
+        return kernels, self._weights_for(version, kernels)
+
+    def _weights_for(self, version: Version, kernels: Any) -> tuple[Weights, ...]:
+        """A version's weights for kernels, in the type of products that those use."""
+        products = self.products if kernels is cpu else gpu_products(self.products)
+        if kernels is version.kernels and products == self.products:
+            return version.weights
         # No lock: two threads that come first both make them, and get the same.
-        if kernels not in version.on_gpu:
-            version.on_gpu[kernels] = self._make_weights(kernels, version.values)
-        return kernels, version.on_gpu[kernels]
+        key = kernels, products
+        if key not in version.on_gpu:
+            version.on_gpu[key] = self._make_weights(kernels, version.values, products)
+        return version.on_gpu[key]
 
     def _gates(self, one: Pass, xp: Any) -> dict[str, Array]:
         """The values (T, B, H) of the gates of one pass, by name."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numba
 
 from fastrnn import auto, check
-from fastrnn.device import GPU_PRODUCTS, kernels_for
+from fastrnn.device import CPU_PRODUCTS, GPU_PRODUCTS, kernels_for, tf32
 from fastrnn.layers import GRU, LSTM, RNN
 
 #: A layer for each cell, of I = H.
@@ -61,7 +61,7 @@ def points(
     for cell in cells:
         check.choice("cells", cell, list(CELLS))
     for dtype in dtypes:
-        check.choice("dtypes", dtype, GPU_PRODUCTS)
+        check.choice("dtypes", dtype, (*GPU_PRODUCTS, "tf32"))
     H = [check.size("sizes", size) for size in sizes]
     B = [check.size("batches", batch) for batch in batches]
     return list(itertools.starmap(Point, itertools.product(cells, dtypes, H, B)))
@@ -75,30 +75,40 @@ def tune(chosen: Sequence[Point]) -> Iterator[Found]:
     kernels = kernels_for("cuda")
     choice = import_module("fastrnn_kernels.cuda.choice")
     for point in chosen:
-        kept, paths, devices = True, {}, {}
-        layer = CELLS[point.cell](point.H, point.dtype, "cuda")
-        (weights,) = layer._version.weights
-        for backward in (False, True):
-            one = choice.pass_of(weights, point.B, backward)
-            times = _paths(kernels, choice, layer, point.B, backward)
-            kept &= choice.memo().put({one.name(path): s for path, s in times.items()})
-            paths["backward" if backward else "forward"] = times
-        choice.forget()
-        if not numba.config.DISABLE_JIT:
-            for taping in (False, True):
-                name = auto.name(layer._version.weights, STEPS, point.B, taping)
-                taken = {
-                    where: auto.measure(layer, where, STEPS, point.B, taping)
-                    for where in ("cpu", "cuda")
-                }
-                kept &= auto.memo().put({f"{name} {where}": s for where, s in taken.items()})
-                devices["train" if taping else "forward"] = taken
-        yield Found(point, paths, devices, kept)
+        with tf32(point.dtype == "tf32"):
+            found = _found(kernels, choice, point)
+        yield found
+
+
+def _found(kernels: Any, choice: Any, point: Point) -> Found:
+    """Measure a point on all paths and both devices."""
+    kept = True
+    paths: dict[str, dict[str, float]] = {}
+    devices: dict[str, dict[str, float]] = {}
+    dtype = "float32" if point.dtype == "tf32" else point.dtype
+    layer = CELLS[point.cell](point.H, dtype, "cuda")
+    (weights,) = layer._weights_for(layer._version, kernels)
+    for backward in (False, True):
+        one = choice.pass_of(weights, point.B, backward)
+        times = _paths(kernels, choice, layer, point.B, backward)
+        kept &= choice.memo().put({one.name(path): s for path, s in times.items()})
+        paths["backward" if backward else "forward"] = times
+    choice.forget()
+    if not numba.config.DISABLE_JIT and dtype in CPU_PRODUCTS:
+        for taping in (False, True) if dtype != "bfloat16" else (False,):
+            name = auto.name(layer._version.weights, STEPS, point.B, taping)
+            taken = {
+                where: auto.measure(layer, where, STEPS, point.B, taping)
+                for where in ("cpu", "cuda")
+            }
+            kept &= auto.memo().put({f"{name} {where}": s for where, s in taken.items()})
+            devices["train" if taping else "forward"] = taken
+    return Found(point, paths, devices, kept)
 
 
 def _paths(kernels: Any, choice: Any, layer: Any, B: int, backward: bool) -> dict[str, float]:
     """Seconds a step of a pass, on every path that its shape fits."""
-    (weights,) = layer._version.weights
+    (weights,) = layer._weights_for(layer._version, kernels)
     x = kernels.xp.zeros((STEPS, B, layer.input_size), layer.dtype)
     times = {}
     for candidate in choice.choose(weights, B, backward).candidates:

@@ -175,9 +175,9 @@ def test_weights_of_the_gpu_are_made_when_first_used_and_new_after_an_update(
     inject(monkeypatch, cpu=2.0, cuda=1.0)
     assert not layer._version.on_gpu
     old, _, tape = layer.forward(x)
-    (weights,) = layer._version.on_gpu[gpu]
+    (weights,) = layer._version.on_gpu[gpu, "float32"]
     layer(x)
-    assert layer._version.on_gpu[gpu][0] is weights, "made again"
+    assert layer._version.on_gpu[gpu, "float32"][0] is weights, "made again"
     layer.update({"bias_ih_l0": np.ones(4 * H)})
     assert not layer._version.on_gpu
     changed, _ = layer(x)
@@ -191,6 +191,36 @@ def test_weights_of_the_gpu_are_made_when_first_used_and_new_after_an_update(
     _, _, its = first.forward(x)
     for name, value in first.backward(its, old).parameters.items():
         np.testing.assert_array_equal(mine.parameters[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("where", ["auto", "cuda"])
+def test_tf32_is_for_products_of_float32_on_the_gpu_while_it_is_allowed(monkeypatch, gpu, x, where):
+    times = inject(monkeypatch, cpu=2.0, cuda=1.0)
+    with_products, plain = [], cpu.Weights
+
+    def make_weights(*arguments):
+        with_products.append(arguments[-1])
+        return plain(*arguments[:-1])
+
+    monkeypatch.setattr(gpu, "Weights", make_weights)
+    assert not fastrnn.tf32_allowed()
+    layer, wide = (make("LSTM", I, H, dtype=t, device=where) for t in ("float32", "float64"))
+    layer(x)
+    with device.tf32(True):
+        assert fastrnn.tf32_allowed()
+        layer(x)
+        wide(x.astype(np.float64))
+    assert with_products.count("tf32") == 1
+    assert "float64" in with_products
+    made = len(with_products)
+    layer(x)
+    with device.tf32(True):
+        layer(x)
+    assert len(with_products) == made, "made again"
+    if where == "auto":
+        assert len(times.asked) == 6, "a class of its own"
+    with pytest.raises(TypeError, match="allowed is 1, wanted True or False"):
+        fastrnn.allow_tf32(1)
 
 
 @pytest.mark.parametrize("again", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy])
