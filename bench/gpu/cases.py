@@ -3,8 +3,7 @@
 import itertools
 from collections.abc import Iterator
 
-from bench.gpu.compare import CELLS, Case
-from fastrnn.device import GPU_PRODUCTS
+from bench.gpu.compare import CELLS, TYPES, Case
 from fastrnn_kernels.cuda.choice import PATHS
 
 SMALL = ((3, 2, 3, 5), (1, 1, 1, 1), (2, 5, 4, 7))
@@ -38,7 +37,7 @@ def tests(small: bool) -> Iterator[Case]:
     yield from variants(SMALL[0])
     plain = [cell for cell in CELLS if cell != "gru-reset-before"]
     shapes = SMALL if small else SMALL + REAL
-    for shape, cell, dtype, path in itertools.product(shapes, plain, GPU_PRODUCTS, PATHS):
+    for shape, cell, dtype, path in itertools.product(shapes, plain, TYPES, PATHS):
         yield Case(cell, dtype, shape, path, ragged=path == "stepwise" or shape[0] % 2 == 0)
     if not small:
         for shape in REAL[:3]:
@@ -53,5 +52,5 @@ def sanitized() -> Iterator[Case]:
     yield Case("gru", "float32", shape, "grid", bidirectional=True)
     yield Case("gru-reset-before", "float32", shape, "stepwise", ragged=True)
     yield Case("lstm", "float32", shape, "stepwise", resets=True, proj_size=5)
-    for dtype in GPU_PRODUCTS[2:]:
+    for dtype in TYPES[2:]:
         yield Case("lstm", dtype, (3, 8, 4, 64), "grid", ragged=True)

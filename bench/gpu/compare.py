@@ -9,6 +9,7 @@ import numpy as np
 
 import fastrnn
 from bench.gpu import truth
+from fastrnn.device import GPU_PRODUCTS, tf32
 from fastrnn_kernels.cuda import choice
 from fastrnn_kernels.cuda.arrays import xp
 
@@ -19,6 +20,8 @@ CELLS: dict[str, Callable[..., Any]] = {
     "gru": fastrnn.GRU,
     "gru-reset-before": lambda *sizes, **options: fastrnn.GRU(*sizes, reset_after=False, **options),
 }
+#: Types of products: tf32 is that of a float32 layer where it is allowed.
+TYPES = (*GPU_PRODUCTS, "tf32")
 #: Largest error of an array over its largest value. float32 as in `fastrnn bench`, with room
 #: for the sums of thousands of products; the others round the products' operands to 10, 10
 #: and 7 bits, an error that some ten dependent steps add up.
@@ -68,17 +71,17 @@ class Problem:
         T, B, I, H = case.shape
         self.case, random = case, np.random.default_rng(seed)
         options: dict[str, Any] = {"proj_size": case.proj_size} if case.proj_size else {}
+        dtype = "float32" if case.dtype == "tf32" else case.dtype
         self.layer = CELLS[case.cell](
-            I, H, device="cuda", dtype=case.dtype, seed=seed, bidirectional=case.bidirectional,
+            I, H, device="cuda", dtype=dtype, seed=seed, bidirectional=case.bidirectional,
             **options,
         )  # fmt: skip
         D, P = 1 + case.bidirectional, case.proj_size or H
         widths = (P, H) if case.cell == "lstm" else (P,)
-        dtype = self.layer.dtype
 
         def normal(*shape: int) -> Any:
             # As the layer has them: else the comparison is of other inputs.
-            return random.standard_normal(shape).astype(dtype)
+            return random.standard_normal(shape).astype(self.layer.dtype)
 
         self.x, self.dy = normal(T, B, I), normal(T, B, D * P)
         self.start = tuple(normal(D, B, width) for width in widths)
@@ -121,7 +124,7 @@ class Problem:
         return named
 
     def found(self) -> dict[str, Any]:
-        """The same from the GPU: of a layer that only infers, the outputs alone."""
+        """The same from the GPU."""
 
         def state(parts: Any) -> Any:
             return parts if self.case.cell == "lstm" else parts[0]
@@ -130,9 +133,6 @@ class Problem:
             return given if isinstance(given, tuple) else (given,)
 
         call = self.x, state(self.start), self.lengths, self.reset
-        if self.case.dtype in ("float16", "bfloat16"):
-            y, final = self.layer(*call)
-            return {"y": y} | {f"final {k}": part for k, part in enumerate(parts(final))}
         y, final, tape = self.layer.forward(*call)
         back = self.layer.backward(tape, self.dy, state(self.d_final))
         named = {"y": y, "dx": back.x, **back.parameters}
@@ -144,7 +144,7 @@ def compare(case: Case, seed: int) -> dict[str, Any]:
     """Errors of a case on its path, and whether a second run gives the same bits."""
     problem = Problem(case, seed)
     wanted = problem.wanted()
-    with choice.only(case.path), poisoned():
+    with choice.only(case.path), tf32(case.dtype == "tf32"), poisoned():
         first, second = problem.found(), problem.found()
     return _judged(case, first, second, wanted)
 

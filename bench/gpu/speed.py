@@ -13,7 +13,7 @@ import numpy as np
 from bench.gpu import LIMIT
 from bench.gpu.compare import CELLS
 from bench.gpu.limits import ceilings, floor_s, median_s
-from fastrnn.device import GPU_PRODUCTS
+from fastrnn import device
 from fastrnn_kernels.cuda import choice
 from fastrnn_kernels.cuda.arrays import xp
 
@@ -63,10 +63,10 @@ def cudnn(cell: str, shape: tuple[int, ...], tf32: bool) -> dict[str, float]:
         return {"forward": median_s(forward), "train": median_s(train)}
 
 
-def own(cell: str, shape: tuple[int, ...], path: str, dtype: str) -> dict[str, float]:
+def own(cell: str, shape: tuple[int, ...], path: str, tf32: bool) -> dict[str, float]:
     """fastrnn's, on a path, or on that of its choice; of inputs in turn."""
     T, B, I, H = shape
-    layer = CELLS[cell](I, H, device="cuda", dtype=dtype, seed=0)
+    layer = CELLS[cell](I, H, device="cuda", seed=0)
     random = np.random.default_rng(0)
     inputs = itertools.cycle(
         [xp.asarray(random.standard_normal((T, B, I)), "float32") for _ in range(3)]
@@ -77,17 +77,16 @@ def own(cell: str, shape: tuple[int, ...], path: str, dtype: str) -> dict[str, f
         _, _, tape = layer.forward(next(inputs))
         layer.backward(tape, dy)
 
-    with choice.only(path):
+    with choice.only(path), device.tf32(tf32):
         return {"forward": median_s(lambda: layer(next(inputs))), "train": median_s(train)}
 
 
 def row(cell: str, shape: tuple[int, ...], found: dict[str, float], tf32: bool) -> dict[str, Any]:
     """A cell and shape: all paths, cuDNN, the ratios."""
-    dtype = "tf32" if tf32 else "float32"
     times: dict[str, Any] = {"cudnn": cudnn(cell, shape, tf32)}
     for path in ("", *choice.PATHS):
         try:
-            times[path or "chosen"] = own(cell, shape, path, dtype)
+            times[path or "chosen"] = own(cell, shape, path, tf32)
         except choice.DoesNotFitError:
             continue
         except Exception as error:  # told, and the others go on
@@ -134,8 +133,6 @@ def speed(out: Path) -> list[dict[str, Any]]:
     print(found, flush=True)
     rows: list[dict[str, Any]] = [{"ceilings": found}]
     for (H, B, T), cell, tf32 in itertools.product(SHAPES, GATES, (False, True)):
-        if tf32 and "tf32" not in GPU_PRODUCTS:
-            continue
         if time.monotonic() - begun > LIMIT:
             rows.append({"out of time before": (cell, H, B, T)})
             break
