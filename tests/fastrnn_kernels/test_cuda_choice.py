@@ -47,6 +47,13 @@ def by_path(found):
     return {candidate.path: candidate for candidate in found.candidates}
 
 
+def too_large(patches, *ways):
+    """Have R not fit, divided so."""
+    for way in ways:
+        patches.setattr(choice, way, lambda *size: None)
+    choice.forget()
+
+
 def test_the_least_estimate_is_chosen():
     weights = weights_of(make("LSTM", I, H, device="cuda"))
     for B in (1, 7, 100, 10_000):
@@ -75,11 +82,15 @@ def test_what_rules_a_path_out_is_told(monkeypatch):
     )
     layer = make("LSTM", I, H, device="cuda")
     assert excluded(layer, 0) == ["there are no rows"] * 2
-    monkeypatch.setattr(choice, "gpu", lambda: Gpu(3, 200))
-    assert excluded(layer) == [
-        "R (400 bytes) and what a step needs do not fit the 200 bytes of a multiprocessor",
-        "R (400 bytes) and what a step needs do not fit the 200 bytes of each of 3 multiprocessors",
-    ]
+    with monkeypatch.context() as patches:
+        too_large(patches, "one_block", "all_blocks")
+        assert excluded(layer) == [
+            "R (400 bytes) and what a step needs do not fit a multiprocessor, "
+            "49,152 bytes shared by a block",
+            "R (400 bytes) and what a step needs do not fit 3 multiprocessors, "
+            "49,152 bytes shared by a block",
+        ]
+    choice.forget()
     monkeypatch.setattr(choice, "gpu", lambda: Gpu(1, 48 << 10))
     assert excluded(layer) == ["", "there is one multiprocessor"]
     monkeypatch.setattr(choice, "gpu", lambda: Gpu(3, 48 << 10))
@@ -121,7 +132,7 @@ def test_one_path_alone_gives_what_others_give(path):
 
 
 def test_a_grid_that_the_driver_refuses_goes_step_by_step(monkeypatch):
-    monkeypatch.setattr(choice, "gpu", lambda: Gpu(3, 480))
+    too_large(monkeypatch, "one_block")
     layer = make("LSTM", I, H, device="cuda")
     p = problem(layer, T, B)
     wanted = run(layer, p)
@@ -129,15 +140,15 @@ def test_a_grid_that_the_driver_refuses_goes_step_by_step(monkeypatch):
         assert choice.choose(weights_of(layer), B, backward).chosen.path == "grid"
     tried = []
 
-    def refuse(given, division):
-        tried.append(division.blocks)
+    def refuse(*given, **how):
+        tried.append(1)
         raise TooManyBlocksError("forward_kernel was not launched, 3 blocks")
 
     monkeypatch.setattr(resident, "forward", refuse)
     monkeypatch.setattr(resident, "backward", refuse)
     assert_results_close(run(layer, p), wanted, 1e-5)
     assert_results_close(run(layer, p), wanted, 1e-5)
-    assert tried == [3, 3], "what was refused is not tried again"
+    assert tried == [1, 1], "what was refused is not tried again"
     told = by_path(choice.choose(weights_of(layer), B, True))["grid"].excluded
     assert told == "the driver cannot run all its blocks at once"
     with choice.only("grid"), pytest.raises(choice.DoesNotFitError, match="at once"):

@@ -160,10 +160,10 @@ def _candidate(one: Pass, here: Gpu, path: str) -> Candidate:
     found = divide(one.cell, one.H, one.B, one.item, here, one.backward)
     if found is None:
         size = len(one.cell.gates) * one.H * one.H * one.item
-        one_or_all = "a" if path == "block" else f"each of {here.multiprocessors}"
+        one_or_all = "a" if path == "block" else str(here.multiprocessors)
         excluded = (
-            f"R ({size:,} bytes) and what a step needs do not fit the {here.shared_bytes:,} bytes "
-            f"of {one_or_all} multiprocessor{'s' * (path == 'grid')}"
+            f"R ({size:,} bytes) and what a step needs do not fit {one_or_all} "
+            f"multiprocessor{'s' * (path == 'grid')}, {here.shared_bytes:,} bytes shared by a block"
         )
         if path == "grid" and here.multiprocessors == 1:
             excluded = "there is one multiprocessor"
