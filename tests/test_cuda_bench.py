@@ -18,6 +18,7 @@ if config.ENABLE_CUDASIM:
     import reference
     from cases import problem, states
     from cuda_grid import all_blocks_at_once
+    from fastrnn.device import GPU_PRODUCTS
     from fastrnn_kernels.cuda import choice, division
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,13 @@ def test_every_path_is_compared(gpu, path, cell, options):
         row = gpu.compare(gpu.Case(cell, dtype, SHAPE, path, **options), 0)
         assert row["good"], row
         assert row["same_bits"]
+
+
+def test_every_type_is_compared(gpu):
+    assert set(gpu.compared.TYPES) == set(gpu.compared.TOLERANCE) & {*GPU_PRODUCTS, "tf32"}
+    for dtype in gpu.compared.TYPES:
+        row = gpu.compare(gpu.Case("gru", dtype, (3, 9, 4, 7), "grid", ragged=True), 0)
+        assert row["good"], row
 
 
 @pytest.mark.parametrize("path", ["block", "grid"])
