@@ -40,6 +40,7 @@ def warmup(
     """
     chosen = [check.choice("cells", cell, list(CELLS)) for cell in (cells or CELLS)]
     types = [check.products_type("dtypes", dtype) for dtype in dtypes]
+    types = [check.choice("dtypes", dtype, DTYPES) for dtype in types]
     cpu.prepare_threads()
     for dtype in types:
         for cell in chosen:

@@ -56,6 +56,16 @@ def test_dtype(kind, dtype):
         kind(5, 7, dtype=dtype)
 
 
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_float16_is_the_gpus_alone(device):
+    with pytest.raises(ValueError, match=rf"dtype is 'float16', .*GPU's.* on device '{device}'"):
+        fastrnn.GRU(5, 7, dtype="float16", device=device)
+    with pytest.raises(ValueError, match="dtype is 'float16', a linear layer takes 'float32'"):
+        fastrnn.Linear(5, 7, dtype="float16", device=device)
+    with pytest.raises(ValueError, match=r"dtypes is 'float16', wanted one of 'float32'"):
+        fastrnn.warmup(["rnn"], ["float32", "float16"])
+
+
 @pytest.fixture
 def no_gpu(monkeypatch):
     monkeypatch.setattr(device, "_driver", lambda: device.Driver(reason="no such driver"))
