@@ -142,8 +142,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
         kernels, (weights,) = self._placed(1, B, taping, on_gpu)
         if kernels is not cpu:
-            needed = kernels.forward_bytes((weights,), 1, 1, B, taping)
-            kernels.check_room(needed, f"{self._owner}, B={B}")
+            what = (weights,), 1, 1, B, taping, 0
+            kernels.check_forward(*what, lambda: f"{self._owner}, B={B}")
         # The tape must not change when the caller fills the same array with the next input.
         x = kernels.take(x.reshape(1, B, self.input_size), "input", copy=taping)
         h, rest = self._states(kernels, "state", given, B)

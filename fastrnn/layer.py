@@ -206,8 +206,11 @@ class Layer(Recurrent, Streamable[State]):
         rows = tape.passes[0].rows
         given = self._checked_states("dstate", dstate, rows.B, tape.batched)
         if kernels is not cpu:
-            needed = kernels.backward_bytes(tape.passes, self.directions)
-            kernels.check_room(needed, f"backward of {self._owner}, T={rows.T}, B={rows.B}")
+            kernels.check_backward(
+                tape.passes,
+                self.directions,
+                lambda: f"backward of {self._owner}, T={rows.T}, B={rows.B}",
+            )
         d_final = self._states(kernels, "dstate", given, rows.B)
         dy = time_first(dy, tape.batched, tape.batch_first)
         call = Call(kernels, (), dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
@@ -292,9 +295,9 @@ class Layer(Recurrent, Streamable[State]):
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
         kernels, weights = self._placed(T, B, taping, on_gpu)
         if kernels is not cpu:
-            needed = kernels.forward_bytes(weights, self.directions, T, B, taping)
-            needed += x.nbytes if host or taping else 0
-            kernels.check_room(needed, f"{self._owner}, T={T}, B={B}")
+            copied = x.nbytes if host or taping else 0
+            sizes = self.directions, T, B, taping, copied
+            kernels.check_forward(weights, *sizes, lambda: f"{self._owner}, T={T}, B={B}")
         # The tape must not change when the caller fills the same array with the next input.
         x = kernels.take(time_first(x, batched, self.batch_first), "input", copy=taping)
         if mask is not None:

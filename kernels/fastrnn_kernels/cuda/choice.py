@@ -7,8 +7,9 @@ class of shapes can take, on this kind of GPU, its times do.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from numba import config, cuda
 
@@ -90,9 +91,15 @@ def memo() -> Memo:
     return Memo(machine, user_folder())
 
 
+#: Choices that are kept for weights, for as many batches, at most.
+MOST_KNOWN = 256
+#: What was chosen, by weights, for rows and passes on a GPU.
+_chosen: "WeakKeyDictionary[Weights, dict[tuple[int, bool, Gpu], Choice]]" = WeakKeyDictionary()
+
+
 def forget() -> None:
     """Choose anew: what was measured has changed."""
-    _choose.cache_clear()
+    _chosen.clear()
 
 
 @contextmanager
@@ -118,7 +125,15 @@ def pass_of(weights: Weights, B: int, backward: bool) -> Pass:
 
 def choose(weights: Weights, B: int, backward: bool) -> Choice:
     """The path of a pass over B rows, and why."""
-    return _choose(pass_of(weights, B, backward), gpu())
+    here = gpu()
+    known = _chosen.setdefault(weights, {})
+    key = B, backward, here
+    found = known.get(key)
+    if found is None:
+        if len(known) >= MOST_KNOWN:
+            known.clear()
+        found = known[key] = _choose(pass_of(weights, B, backward), here)
+    return found
 
 
 def division_of(weights: Weights, B: int, backward: bool) -> Division | None:
@@ -135,7 +150,6 @@ def division_of(weights: Weights, B: int, backward: bool) -> Division | None:
     return one.division
 
 
-@lru_cache(maxsize=1024)
 def _choose(one: Pass, here: Gpu) -> Choice:
     found = tuple(_candidate(one, here, path) for path in PATHS)
     possible = [candidate for candidate in found if not candidate.excluded]

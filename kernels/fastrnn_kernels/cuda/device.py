@@ -1,7 +1,7 @@
 """What runs layers on the GPU, under the names that the CPU's kernels have; needs CuPy."""
 
 from fastrnn_kernels.cuda.arrays import empty, give, take, wait, xp
-from fastrnn_kernels.cuda.memory import backward_bytes, check_room, forward_bytes, room
+from fastrnn_kernels.cuda.memory import check_backward, check_forward, room
 from fastrnn_kernels.cuda.sequence import (
     Backward,
     Forward,
@@ -26,10 +26,9 @@ __all__ = [
     "Rows",
     "Tape",
     "Weights",
-    "backward_bytes",
-    "check_room",
+    "check_backward",
+    "check_forward",
     "empty",
-    "forward_bytes",
     "give",
     "room",
     "run",
