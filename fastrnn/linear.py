@@ -150,8 +150,6 @@ class Linear(Module, Streamable[tuple[()]]):
         given = check.floats("input", x, self.dtype, self._owner)
         if given.ndim < 1 or given.shape[-1] != self.in_features:
             raise ValueError(f"input has shape {given.shape}, wanted (..., {self.in_features})")
-        if not check.on_host(given):
-            raise TypeError(f"input lies on a GPU, and {self._owner} runs on the CPU: copy it")
         return given
 
     def _apply(self, x: Array, parameters: Mapping[str, Array]) -> Array:

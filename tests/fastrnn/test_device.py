@@ -56,11 +56,6 @@ def test_an_array_on_the_gpu_is_refused_by_a_layer_of_the_cpu(adopted, name):
         call()
 
 
-def test_a_linear_layer_refuses_an_array_on_the_gpu(adopted):
-    with pytest.raises(TypeError, match="input lies on a GPU, and this Linear runs on the CPU"):
-        fastrnn.Linear(3, 4)(Elsewhere(np.zeros((2, 3), np.float32)))
-
-
 def test_an_array_of_the_host_by_dlpack_alone():
     class Host:
         def __init__(self, array):
