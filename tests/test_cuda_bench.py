@@ -1,6 +1,7 @@
 """`python -m bench.gpu`, rehearsed on Numba's simulator: what it compares, and that it can fail."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,46 @@ def test_out_of_time_is_not_good(gpu, monkeypatch):
     monkeypatch.setattr(gpu, "LIMIT", -1)
     (row,) = gpu.tests([gpu.Case("rnn", "float32", SHAPE, "block")])
     assert row == {"good": False, "error": "out of time", "left from": 0}
+
+
+@pytest.fixture
+def sanitizer(monkeypatch, tmp_path):
+    """Puts a script in the place of compute-sanitizer."""
+
+    def write(text):
+        tool = tmp_path / "compute-sanitizer"
+        tool.write_text(f"#!/bin/sh\n{text}\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    return write
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in is a script of a shell")
+def test_the_sanitizer_runs_a_few_cases_and_its_findings_are_told(gpu, sanitizer, tmp_path):
+    sanitizer('echo "$@"; [ "$2" = memcheck ] && exit 0; exit 9')
+    memcheck, racecheck = gpu.sanitize(tmp_path)
+    assert (memcheck["tool"], memcheck["good"]) == ("memcheck", True)
+    assert (racecheck["tool"], racecheck["good"]) == ("racecheck", False)
+    command = memcheck["tail"].split()
+    assert command[:4] == ["--tool", "memcheck", "--error-exitcode", "9"]
+    assert command[4:10] == [sys.executable, "-m", "bench.gpu", "--part", "tests", "--few"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in is a script of a shell")
+def test_a_sanitizer_that_takes_too_long_is_stopped(gpu, sanitizer, monkeypatch, tmp_path):
+    sanitizer("echo begun; exec sleep 60")
+    monkeypatch.setattr(gpu, "LIMIT", 1)
+    for row in gpu.sanitize(tmp_path):
+        assert not row["good"]
+        assert (row["error"], row["tail"]) == ("out of time", "begun\n")
+
+
+def test_no_sanitizer_is_said(gpu, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu.sanitize(tmp_path) == [
+        {"good": True, "skipped": "compute-sanitizer is not installed"}
+    ]
 
 
 def test_the_floor_of_a_shape(gpu):

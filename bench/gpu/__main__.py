@@ -58,7 +58,8 @@ def sanitize(out: Path) -> list[dict[str, Any]]:
                 command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT / 2
             )
         except subprocess.TimeoutExpired as error:
-            tail = (error.stdout or b"")[-2000:].decode(errors="replace")
+            so_far = error.stdout or b""  # bytes, whatever was asked for
+            tail = so_far[-2000:].decode(errors="replace") if isinstance(so_far, bytes) else so_far
             rows.append({"good": False, "tool": what, "error": "out of time", "tail": tail})
             continue
         tail = (done.stdout + done.stderr)[-4000:]

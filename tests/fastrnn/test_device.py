@@ -1,6 +1,7 @@
 """Which devices a machine has, and arrays that lie on another than the one that computes."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,3 +139,50 @@ def test_a_forked_child_leaves_the_gpu_alone(monkeypatch):
     monkeypatch.setattr(device.ctypes, "CDLL", lambda name: Library())
     monkeypatch.setattr(device, "_first_process", 1)
     assert "forked" in device._driver().reason
+
+
+class Library:
+    """Stands in for the NVIDIA driver's."""
+
+    def __init__(self, status, names):
+        self._status, self._names = status, names
+
+    def cuInit(self, flags):  # noqa: N802  (the driver's own name)
+        return self._status
+
+    def cuDeviceGetCount(self, count):  # noqa: N802
+        count._obj.value = len(self._names)
+        return 0
+
+    def cuDeviceGetName(self, name, size, index):  # noqa: N802
+        name.value = self._names[index]
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("status", "names", "wanted"),
+    [
+        (0, [b"GPU X", b"GPU Y"], device.Driver(("GPU X", "GPU Y"))),
+        (0, [], device.Driver(reason="the NVIDIA driver reports no GPU")),
+        (100, [], device.Driver(reason="the NVIDIA driver reports no GPU")),
+        (803, [], device.Driver((), "the NVIDIA driver reports error 803", broken=True)),
+    ],
+)
+def test_what_the_driver_reports(monkeypatch, status, names, wanted):
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: Library(status, names))
+    monkeypatch.setattr(device, "_first_process", 0)
+    assert device._driver() == wanted
+    assert (device._first_process != 0) == bool(wanted.gpus)
+
+
+def test_what_a_trial_of_the_gpu_finds(monkeypatch, driver):
+    monkeypatch.setattr(device, "find_spec", lambda name: object())
+    driver(gpus=("GPU X",))
+    words = ["its compute capability is 6.1, and kernels need 7.5", ""]
+    module = SimpleNamespace(trial=lambda: words.pop(0))
+    monkeypatch.setattr(device, "import_module", lambda name: module)
+    found = device.devices()[1]
+    assert not found.available
+    assert found.reason == "its compute capability is 6.1, and kernels need 7.5"
+    device._trial.cache_clear()
+    assert device.devices()[1].available

@@ -1,5 +1,7 @@
 """Paths on the GPU, on Numba's simulator: which is chosen, why, and what there is room for."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -283,3 +285,23 @@ def test_a_shape_that_does_not_fit_is_refused_before_anything_runs(monkeypatch):
         fastrnn.LSTMCell(I, H, device="cuda")(x[0])
     monkeypatch.setattr(memory, "room", lambda: (10**6, 10**6))
     layer.backward(tape, y)
+
+
+@pytest.mark.parametrize(
+    ("capability", "word"),
+    [
+        ((9, 0), ""),
+        ((7, 0), "its compute capability is 7.0"),
+    ],
+)
+def test_a_gpu_is_tried(monkeypatch, capability, word):
+    from fastrnn_kernels.cuda import trial
+
+    device = SimpleNamespace(compute_capability=capability)
+    monkeypatch.setattr(trial, "cuda", SimpleNamespace(get_current_device=lambda: device))
+    arrays = SimpleNamespace(asarray=np.asarray, asnumpy=np.asarray)
+    monkeypatch.setattr(trial, "xp", arrays)
+    assert trial.trial().startswith(word)
+    assert bool(trial.trial()) == bool(word)
+    arrays.asnumpy = np.zeros_like
+    assert trial.trial()
