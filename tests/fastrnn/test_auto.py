@@ -78,7 +78,12 @@ def inject(monkeypatch, **seconds):
     return times
 
 
-@pytest.mark.parametrize(("on_cpu", "on_cuda", "where"), [(2.0, 1.0, "cuda"), (1.0, 2.0, "cpu")])
+# Ids, as `-k cuda` is for what runs on Numba's simulator.
+@pytest.mark.parametrize(
+    ("on_cpu", "on_cuda", "where"),
+    [(2.0, 1.0, "cuda"), (1.0, 2.0, "cpu")],
+    ids=["GPU", "CPU"],
+)
 def test_the_faster_device_runs_it(monkeypatch, gpu, layer, x, on_cpu, on_cuda, where):
     times = inject(monkeypatch, cpu=on_cpu, cuda=on_cuda)
     wanted, _ = make("LSTM", I, H, device="cpu")(x)
@@ -192,7 +197,7 @@ def test_weights_of_the_gpu_are_made_when_first_used_and_new_after_an_update(
         np.testing.assert_array_equal(mine.parameters[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize("where", ["auto", "cuda"])
+@pytest.mark.parametrize("where", ["auto", "cuda"], ids=["chosen", "fixed"])
 def test_tf32_is_for_products_of_float32_on_the_gpu_while_it_is_allowed(monkeypatch, gpu, x, where):
     times = inject(monkeypatch, cpu=2.0, cuda=1.0)
     with_products, plain = [], cpu.Weights
