@@ -130,8 +130,7 @@ class Call:
     def _stack(self, like: Any) -> Any:
         """What `sequence` asks a layer for."""
         return SimpleNamespace(
-            _kernels=self.device.kernels,
-            _version=SimpleNamespace(weights=self.weights),
+            _owner=f"this {self.mode}",
             num_layers=self.num_layers,
             directions=self.directions,
             state_size=self.state_size,
@@ -154,7 +153,8 @@ class Call:
             entered = xp.zeros((T, B, self.directions * self.state_size), dtype)
         else:
             entered = self.device.kernels.take(self._enter(x))
-        return Pass(entered, arrays, self.rows, None, True, False, True)
+        kernels, weights = self.device.kernels, self.weights
+        return Pass(kernels, weights, entered, arrays, self.rows, None, True, False, True)
 
     def _enter(self, tensor: Any) -> Array:
         """A tensor laid out like the input -> (T, B, width); garbage where a row has ended."""
