@@ -39,7 +39,7 @@ def begins_anew(reset, b, B, length, s, reverse, resetting):  # type: ignore[no-
     if not resetting or s == 0:
         return False
     t = time_of(length, s, reverse)
-    return reset[(t + 1 if reverse else t) * B + b]
+    return reset[(t + 1 if reverse else t) * B + b] != 0
 
 
 class ForwardKernels(NamedTuple):
