@@ -22,9 +22,10 @@ class Kernel:
     """A function for `cuda.jit`, and a letter to each of its arguments, addresses first.
 
     Of an address: v of the cell's float type, n of integers, m of a mask's bytes, which are
-    compared with 0; of a value: i an integer, b a boolean. All are 8 bytes but the last, which
-    is one, so a launch needs no description of arrays. On the simulator, which is given
-    arrays, an address is an array with one axis, or None where it is not read.
+    compared with 0, and V, N and M of tables of such addresses (`table.py`); of a value: i an
+    integer, b a boolean. All are 8 bytes but the last, which is one, so a launch needs no
+    description of arrays. On the simulator, which is given arrays, an address is an array with
+    one axis, or None where it is not read.
     """
 
     function: Callable[..., Any]
@@ -33,7 +34,7 @@ class Kernel:
 
     def __post_init__(self) -> None:
         """Refuse letters in another order, by which `launch` tells addresses from values."""
-        if len(self.arguments.lstrip("vnm").strip("ib")):
+        if len(self.arguments.lstrip("vnmVNM").strip("ib")):
             raise ValueError(f"{self.name} has arguments {self.arguments!r}, addresses go first")
 
     @cached_property
@@ -49,13 +50,11 @@ class Kernel:
     @property
     def signature(self) -> Any:
         """The types of the arguments, as Numba names them."""
-        kinds = {
-            "v": types.CPointer(from_dtype(self.dtype)),
-            "n": types.CPointer(types.int64),
-            "m": types.CPointer(types.uint8),
-            "i": types.int64,
-            "b": types.boolean,
-        }
+        kinds = {"i": types.int64, "b": types.boolean}
+        of = {"v": from_dtype(self.dtype), "n": types.int64, "m": types.uint8}
+        for letter, kind in of.items():
+            kinds[letter] = types.CPointer(kind)
+            kinds[letter.upper()] = types.CPointer(types.CPointer(kind))
         return types.void(*(kinds[letter] for letter in self.arguments))
 
     @cached_property

@@ -1,5 +1,8 @@
-"""Launches of kernels, on the caller's stream."""
+"""Launches of kernels: on the caller's stream, or into a graph that is being recorded."""
 
+import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,9 +12,39 @@ from fastrnn_kernels.cuda.arrays import xp
 from fastrnn_kernels.cuda.kernel import BLOCK, Kernel
 
 
+class _Recording(threading.local):
+    """Where this thread's calls go, if not to the caller's stream."""
+
+    stream: int | None = None  # one in capture mode
+    calls: list[Callable[[], None]] | None = None  # on the simulator
+
+
+recording = _Recording()
+
+
+def caller() -> int:
+    """The address of the caller's stream; 0 on the simulator, which has none."""
+    return 0 if config.ENABLE_CUDASIM else int(xp.cuda.get_current_stream().ptr)
+
+
+def caller_key() -> tuple[int, int]:
+    """What tells the caller's stream from others: calls of one key run one after the other."""
+    address = caller()
+    # 2 is the driver's word for a stream that each thread has of its own.
+    return address, threading.get_ident() if address == 2 else 0
+
+
 def stream() -> int:
-    """The address of the caller's stream."""
-    return int(xp.cuda.get_current_stream().ptr)
+    """The address of the stream that calls go to."""
+    return caller() if recording.stream is None else recording.stream
+
+
+def simulate(call: Callable[[], None]) -> None:
+    """Make a call on the simulator, or keep it for a graph."""
+    if recording.calls is None:
+        call()
+    else:
+        recording.calls.append(call)
 
 
 def launch(kernel: Kernel, count: int, *arguments: Any) -> None:
@@ -41,14 +74,18 @@ def launch_blocks(
     if blocks == 0:
         return
     if config.ENABLE_CUDASIM:
-        kernel.compiled[blocks, threads, 0, shared_bytes](*map(_simulated, arguments))
+        simulate(partial(_simulated, kernel, (blocks, threads, 0, shared_bytes), arguments))
     else:
         kernel.compiled.launch(
             blocks, threads, shared_bytes, stream(), arguments, cooperative, cluster
         )
 
 
-def _simulated(argument: Any) -> Any:
+def _simulated(kernel: Kernel, shape: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+    kernel.compiled[shape](*map(flat_view, arguments))
+
+
+def flat_view(argument: Any) -> Any:
     """An argument as a kernel on the simulator takes it: a view with one axis of an array."""
     if not isinstance(argument, np.ndarray):
         return argument

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fastrnn_kernels.cuda.arrays import Array, wait, xp
+from fastrnn_kernels.cuda.products import product
 from fastrnn_kernels.cuda.tape import Tape
 from fastrnn_kernels.cuda.weights import Weights
 from fastrnn_kernels.rows import Rows
@@ -57,7 +58,10 @@ def _all(T: int, B: int) -> Array:
 def x_sums(given: Forward) -> Array:
     """W x for all steps, (T * B, G H)."""
     weights = given.weights
-    return xp.matmul(given.x.reshape(-1, weights.input_size), weights.matrices.x.T)
+    x, of = given.x.reshape(-1, weights.input_size), weights.matrices.x
+    sums = xp.empty((x.shape[0], of.shape[0]), weights.dtype)
+    product(x, of, sums, transposed=True)
+    return sums
 
 
 def finish_backward(given: Backward, dh: Array, d_product: Array, d_rest: Array) -> None:

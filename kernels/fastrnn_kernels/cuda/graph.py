@@ -1,0 +1,94 @@
+"""Calls that are recorded once, and replayed by one call."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from numba import config
+
+from fastrnn_kernels.cuda.launch import caller, recording
+from fastrnn_kernels.cuda.products import cublas, workspace
+
+
+class Graph:
+    """Launches and products on arrays that stay where they are, as one CUDA graph.
+
+    The first run makes the calls themselves, which compiles and loads what they need; the
+    second records them. Where that is refused, they are made one by one ever after; `refusal`
+    says why. On the simulator a recording is the list of the calls.
+    """
+
+    def __init__(self, calls: Callable[[], None]) -> None:
+        """`calls` makes them; it allocates nothing, and waits for nothing."""
+        self._calls = calls
+        self._warm = False
+        self._replay: Callable[[], None] | None = None
+        self.refusal: Exception | None = None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether runs replay a recording."""
+        return self._replay is not None
+
+    def run(self) -> None:
+        """Make the calls on the caller's stream."""
+        if self._warm and self._replay is None and self.refusal is None:
+            try:
+                self._replay = _listed(self._calls) if config.ENABLE_CUDASIM else self._captured()
+            except Exception as error:
+                self.refusal = error
+        if self._replay is None:
+            self._calls()
+            self._warm = True
+        else:
+            self._replay()
+
+    def _captured(self) -> Callable[[], None]:
+        from cuda.bindings import driver
+
+        if cublas() is None:
+            raise RuntimeError("cuBLAS was not found, and CuPy's products cannot be recorded")
+        self._workspace = workspace()  # that of the stream on which this will run
+        modes = driver.CUstreamCaptureMode
+        stream = _checked(driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value))
+        try:
+            # In this mode other threads, and libraries' first calls, may allocate meanwhile.
+            mode = modes.CU_STREAM_CAPTURE_MODE_RELAXED
+            _checked(driver.cuStreamBeginCapture(stream, mode))
+            recording.stream = int(stream)
+            try:
+                self._calls()
+            finally:
+                recording.stream = None
+                status, graph = driver.cuStreamEndCapture(stream)
+            _checked((status,))
+            try:
+                executable = _checked(driver.cuGraphInstantiate(graph, 0))
+            finally:
+                driver.cuGraphDestroy(graph)
+        finally:
+            driver.cuStreamDestroy(stream)
+        weakref.finalize(self, driver.cuGraphExecDestroy, executable).atexit = False
+        return lambda: _checked(driver.cuGraphLaunch(executable, caller()))
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    status, *values = result
+    if status != type(status).CUDA_SUCCESS:
+        raise RuntimeError(f"a CUDA graph of a pass failed: {status.name}")
+    return values[0] if values else None
+
+
+def _listed(calls: Callable[[], None]) -> Callable[[], None]:
+    found: list[Callable[[], None]] = []
+    recording.calls = found
+    try:
+        calls()
+    finally:
+        recording.calls = None
+
+    def replay() -> None:
+        for call in found:
+            call()
+
+    return replay

@@ -1,0 +1,115 @@
+"""Matrix products: cuBLAS's, through its C interface; NumPy's on the simulator.
+
+CuPy's call of cuBLAS takes longer than a small product, and refuses to be recorded in a graph.
+It stands in where the library itself is not found.
+"""
+
+import ctypes
+import threading
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+from numba import config
+
+from fastrnn_kernels.cuda.arrays import Array, xp
+from fastrnn_kernels.cuda.launch import caller_key, simulate, stream
+
+#: Bytes that cuBLAS may use beside: what it wants of the GPUs that want most.
+WORKSPACE = 32 << 20
+#: cuBLAS's words for a matrix as it is, and transposed.
+PLAIN, TRANSPOSED = 0, 1
+
+
+def product(a: Array, b: Array, out: Array, transposed: bool = False) -> None:
+    """out (m, n) = a (m, k) b (k, n), or a bᵀ of b (n, k) where `transposed`; all C-contiguous."""
+    if config.ENABLE_CUDASIM:
+        simulate(lambda: np.matmul(a, b.T if transposed else b, out=out))
+    elif (library := cublas()) is None:
+        xp.matmul(a, b.T if transposed else b, out=out)
+    else:
+        library.product(a, b, out, transposed)
+
+
+@lru_cache(maxsize=16)
+def _workspace(key: tuple[int, int]) -> Array:
+    return xp.empty(WORKSPACE, "uint8")
+
+
+def workspace() -> Array:
+    """The memory that products on the caller's stream use beside; a graph has to keep it."""
+    return _workspace(caller_key())
+
+
+@cache
+def cublas() -> "Cublas | None":
+    """cuBLAS, or None where it is not found."""
+    from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
+
+    try:
+        return Cublas(load_nvidia_dynamic_lib("cublas").abs_path)
+    except (DynamicLibNotFoundError, OSError):
+        return None
+
+
+class Cublas:
+    """The functions of cuBLAS that are used here.
+
+    Its matrices lie by columns: a C-contiguous (m, k) is its (k, m). So it is asked for
+    outᵀ = bᵀ aᵀ.
+    """
+
+    def __init__(self, path: Any) -> None:
+        """Raises OSError for what is no such library."""
+        self._library = library = ctypes.CDLL(path)
+        whole, address = ctypes.c_int, ctypes.c_void_p
+        self._products = {}
+        for dtype, name, number in (
+            (np.dtype(np.float32), "cublasSgemm_v2", ctypes.c_float),
+            (np.dtype(np.float64), "cublasDgemm_v2", ctypes.c_double),
+        ):
+            function = getattr(library, name)
+            function.argtypes = [
+                address, whole, whole, whole, whole, whole, address, address, whole, address,
+                whole, address, address, whole,
+            ]  # fmt: skip
+            one, none = number(1), number(0)
+            self._products[dtype] = function, ctypes.pointer(one), ctypes.pointer(none)
+        library.cublasSetStream_v2.argtypes = [address, address]
+        library.cublasSetWorkspace_v2.argtypes = [address, address, ctypes.c_size_t]
+        self._free: list[Any] = []  # threads that multiply at once have a handle each
+        self._lock = threading.Lock()
+
+    def product(self, a: Array, b: Array, out: Array, transposed: bool) -> None:
+        """As `product`; RuntimeError where cuBLAS fails."""
+        m, n = out.shape
+        k = a.shape[1]
+        if m == 0 or n == 0:
+            return
+        function, one, none = self._products[out.dtype]
+        beside = workspace()
+        try:
+            handle = self._free.pop()
+        except IndexError:
+            handle = self._new_handle()
+        library = self._library
+        # Setting the stream takes the workspace away.
+        status = library.cublasSetStream_v2(handle, stream())
+        status = status or library.cublasSetWorkspace_v2(handle, beside.data.ptr, WORKSPACE)
+        status = status or function(
+            handle, TRANSPOSED if transposed else PLAIN, PLAIN, n, m, k, one,
+            b.data.ptr, k if transposed else n, a.data.ptr, k, none, out.data.ptr, n,
+        )  # fmt: skip
+        self._free.append(handle)
+        if status:
+            raise RuntimeError(
+                f"a product of ({m}, {k}) by ({k}, {n}), {out.dtype}: cuBLAS's error {status}"
+            )
+
+    def _new_handle(self) -> Any:
+        handle = ctypes.c_void_p()
+        with self._lock:
+            status = self._library.cublasCreate_v2(ctypes.byref(handle))
+        if status:
+            raise RuntimeError(f"cuBLAS cannot be used on this GPU: its error {status}")
+        return handle
