@@ -1,0 +1,218 @@
+"""Recordings and products as they are on a GPU, with stand-ins for CuPy, the driver and cuBLAS."""
+
+import ctypes
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numba import config
+
+pytestmark = pytest.mark.skipif(
+    bool(config.ENABLE_CUDASIM), reason="Numba's simulator records by itself"
+)
+
+if not config.ENABLE_CUDASIM:
+    pytest.importorskip("numba_cuda")
+    from cuda.bindings import driver as real
+
+    from cuda_cupy import cupy
+    from cuda_driver import Driver
+
+
+class Cublas:
+    """The library's functions, computed by NumPy on the addresses that they are given."""
+
+    def __init__(self):
+        self.handles, self.streams, self.error = 0, [], 0
+        # Functions of a library have attributes, which methods have not.
+        for name in ("Create", "SetStream", "SetWorkspace"):
+            setattr(self, f"cublas{name}_v2", partial(getattr(self, name)))
+        for name, number in (("S", ctypes.c_float), ("D", ctypes.c_double)):
+            setattr(self, f"cublas{name}gemm_v2", partial(self.gemm, number))
+
+    def Create(self, handle):  # noqa: N802
+        self.handles += 1
+        handle._obj.value = self.handles
+        return self.error
+
+    def SetStream(self, handle, stream):  # noqa: N802
+        self.streams.append(stream)
+        self.workspace = None
+        return 0
+
+    def SetWorkspace(self, handle, address, size):  # noqa: N802
+        self.workspace = address, size
+        return 0
+
+    def gemm(self, number, handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+        def matrix(address, rows, columns, leading):
+            assert leading >= rows
+            held = (number * (leading * columns)).from_address(address)
+            return np.ctypeslib.as_array(held).reshape(columns, leading)[:, :rows].T
+
+        assert self.workspace
+        A = matrix(a, k, m, lda).T if op_a else matrix(a, m, k, lda)
+        B = matrix(b, n, k, ldb).T if op_b else matrix(b, k, n, ldb)
+        C = matrix(c, m, n, ldc)
+        product = alpha.contents.value * (A @ B)
+        C[:] = product + beta.contents.value * C if beta.contents.value else product
+        return 0
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The modules, on stand-ins."""
+    library = Cublas()
+    with cupy(stream=11) as module, Driver() as driver:
+        from fastrnn_kernels.cuda import graph, launch, products
+
+        with monkeypatch.context() as patch:
+            patch.setattr(products.ctypes, "CDLL", lambda path: library)
+            found = products.Cublas("cublas")
+        monkeypatch.setattr(products, "cublas", lambda: found)
+        monkeypatch.setattr(graph, "cublas", lambda: found)
+        yield SimpleNamespace(
+            cupy=module, driver=driver, graph=graph, launch=launch, products=products,
+            library=library,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 3, 5), (7, 4, 2), (0, 3, 2)])
+def test_products(gpu, sizes, transposed, dtype):
+    m, n, k = sizes
+    rng = np.random.default_rng(0)
+    a = gpu.cupy.asarray(rng.standard_normal((m, k)).astype(dtype))
+    b = gpu.cupy.asarray(rng.standard_normal((n, k) if transposed else (k, n)).astype(dtype))
+    out = gpu.cupy.full((m, n), np.nan, dtype)
+    gpu.products.product(a, b, out, transposed)
+    # Sums of at most five products, in any order.
+    np.testing.assert_allclose(out, a @ (b.T if transposed else b), rtol=1e-5, atol=1e-6)
+    assert gpu.library.streams == ([11] if m else [])
+
+
+def test_a_failed_product_says_its_sizes(gpu):
+    gpu.library.error = 3
+    a, b, out = (gpu.cupy.zeros(shape) for shape in ((2, 3), (3, 4), (2, 4)))
+    with pytest.raises(RuntimeError, match="cuBLAS cannot be used on this GPU: its error 3"):
+        gpu.products.product(a, b, out)
+
+
+class Captures:
+    """The driver's functions for graphs, told in order."""
+
+    def __init__(self, monkeypatch):
+        self.told, self.refuse = [], None
+        for name in (
+            "cuStreamCreate", "cuStreamBeginCapture", "cuStreamEndCapture", "cuStreamDestroy",
+            "cuGraphInstantiate", "cuGraphDestroy", "cuGraphLaunch", "cuGraphExecDestroy",
+        ):  # fmt: skip
+            monkeypatch.setattr(real, name, partial(self.tell, name))
+
+    def tell(self, name, *given):
+        self.told.append((name, *map(int, given[:2])))
+        if name == self.refuse:
+            return (real.CUresult.CUDA_ERROR_NOT_SUPPORTED, None)
+        values = {"cuStreamCreate": 99, "cuStreamEndCapture": 7, "cuGraphInstantiate": 8}
+        return (real.CUresult.CUDA_SUCCESS, *([values[name]] if name in values else []))
+
+
+def test_the_second_run_is_captured_and_replayed_where_the_caller_is(gpu, monkeypatch):
+    captures, streams = Captures(monkeypatch), []
+    graph = gpu.graph.Graph(lambda: streams.append(gpu.launch.stream()))
+    graph.run()
+    assert (streams, captures.told, graph.recorded) == ([11], [], False)
+    graph.run()
+    gpu.cupy.now.ptr = 12
+    graph.run()
+    assert streams == [11, 99]
+    assert gpu.launch.stream() == 12
+    assert graph.recorded
+    assert captures.told == [
+        ("cuStreamCreate", real.CUstream_flags.CU_STREAM_NON_BLOCKING),
+        ("cuStreamBeginCapture", 99, real.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED),
+        ("cuStreamEndCapture", 99),
+        ("cuGraphInstantiate", 7, 0),
+        ("cuGraphDestroy", 7),
+        ("cuStreamDestroy", 99),
+        ("cuGraphLaunch", 8, 11),
+        ("cuGraphLaunch", 8, 12),
+    ]
+    captures.told.clear()
+    del graph
+    assert captures.told == [("cuGraphExecDestroy", 8)]
+
+
+@pytest.mark.parametrize(
+    "refuse", ["cuStreamCreate", "cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate"]
+)
+def test_where_capture_is_refused_calls_are_made_one_by_one(gpu, monkeypatch, refuse):
+    captures, streams = Captures(monkeypatch), []
+    captures.refuse = refuse
+    graph = gpu.graph.Graph(lambda: streams.append(gpu.launch.stream()))
+    for _ in range(3):
+        graph.run()
+    assert [stream for stream in streams if stream == 11] == [11] * 3
+    assert "NOT_SUPPORTED" in str(graph.refusal)
+    assert not graph.recorded
+    told = [name for name, *_ in captures.told]
+    assert told.count("cuStreamCreate") == 1
+    assert told.count("cuStreamDestroy") == (refuse != "cuStreamCreate")
+    assert told.count("cuGraphDestroy") == (refuse == "cuGraphInstantiate")
+
+
+def test_a_call_that_fails_ends_the_capture(gpu, monkeypatch):
+    captures, runs = Captures(monkeypatch), []
+
+    def calls():
+        runs.append(gpu.launch.stream())
+        if runs[-1] == 99:
+            raise RuntimeError("no")
+
+    graph = gpu.graph.Graph(calls)
+    graph.run()
+    graph.run()
+    assert runs == [11, 99, 11]
+    assert ("cuStreamEndCapture", 99) in captures.told
+    assert gpu.launch.stream() == 11
+
+
+def test_products_and_launches_of_a_recording_go_to_its_stream(gpu, monkeypatch):
+    from fastrnn_kernels.cuda.kernel import Kernel
+
+    Captures(monkeypatch)
+
+    def scale(y, B):
+        pass
+
+    kernel = Kernel(scale, np.dtype(np.float32), "vi")
+    kernel.__dict__["compiled"] = gpu.driver.loaded(kernel)
+    a = gpu.cupy.zeros((2, 2))
+
+    def calls():
+        gpu.products.product(a, a, a)
+        gpu.launch.launch(kernel, 300, a, 3)
+
+    graph = gpu.graph.Graph(calls)
+    graph.run()
+    graph.run()
+    assert gpu.library.streams == [11, 99]
+    assert [found.stream for found in gpu.driver.launches] == [11, 99]
+    assert {found.values([8, 8])[0] for found in gpu.driver.launches} == {a.ctypes.data}
+    assert {(found.blocks, found.threads) for found in gpu.driver.launches} == {(2, 256)}
+    assert gpu.library.handles == 1
+
+
+def test_a_table_is_filled_by_one_launch(gpu, monkeypatch):
+    from fastrnn_kernels.cuda import table
+
+    kernel = table.fill_kernel()
+    monkeypatch.setitem(kernel.__dict__, "compiled", gpu.driver.loaded(kernel))
+    x = gpu.cupy.zeros(3)
+    made = table.Table()
+    made.fill({0: 5, 2: x, 3: None})
+    (found,) = gpu.driver.launches
+    values = found.values([8] * 17)
+    assert values == [made.words.ctypes.data, 5, 0, x.ctypes.data] + [0] * 13
