@@ -119,30 +119,47 @@ class Captures:
         return (real.CUresult.CUDA_SUCCESS, *([values[name]] if name in values else []))
 
 
-def test_the_second_run_is_captured_and_replayed_where_the_caller_is(gpu, monkeypatch):
+CAPTURE = [
+    ("cuStreamCreate", 1),
+    ("cuStreamBeginCapture", 99, 2),
+    ("cuStreamEndCapture", 99),
+    ("cuGraphInstantiate", 7, 0),
+    ("cuGraphDestroy", 7),
+    ("cuStreamDestroy", 99),
+]
+
+
+def test_the_second_run_is_captured_and_replayed(gpu, monkeypatch):
+    assert real.CUstream_flags.CU_STREAM_NON_BLOCKING == 1
+    assert real.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED == 2
     captures, streams = Captures(monkeypatch), []
     graph = gpu.graph.Graph(lambda: streams.append(gpu.launch.stream()))
     graph.run()
     assert (streams, captures.told, graph.recorded) == ([11], [], False)
     graph.run()
-    gpu.cupy.now.ptr = 12
     graph.run()
     assert streams == [11, 99]
-    assert gpu.launch.stream() == 12
+    assert gpu.launch.stream() == 11
     assert graph.recorded
-    assert captures.told == [
-        ("cuStreamCreate", real.CUstream_flags.CU_STREAM_NON_BLOCKING),
-        ("cuStreamBeginCapture", 99, real.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED),
-        ("cuStreamEndCapture", 99),
-        ("cuGraphInstantiate", 7, 0),
-        ("cuGraphDestroy", 7),
-        ("cuStreamDestroy", 99),
-        ("cuGraphLaunch", 8, 11),
-        ("cuGraphLaunch", 8, 12),
-    ]
+    assert captures.told == [*CAPTURE, ("cuGraphLaunch", 8, 11), ("cuGraphLaunch", 8, 11)]
     captures.told.clear()
     del graph
     assert captures.told == [("cuGraphExecDestroy", 8)]
+
+
+def test_another_stream_has_a_recording_of_its_own(gpu, monkeypatch):
+    """What products use beside belongs to the stream."""
+    captures, streams = Captures(monkeypatch), []
+    graph = gpu.graph.Graph(lambda: streams.append(gpu.products.workspace().ctypes.data))
+    graph.run()
+    graph.record()
+    graph.run()
+    gpu.cupy.now.ptr = 12
+    graph.run()
+    launched = ("cuGraphLaunch", 8, 11), ("cuGraphLaunch", 8, 12)
+    destroyed = ("cuGraphExecDestroy", 8)
+    assert captures.told == [*CAPTURE, launched[0], destroyed, *CAPTURE, launched[1]]
+    assert streams[0] == streams[1] != streams[2]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,14 @@ def give(array: Array, host: bool) -> Any:
     return xp.asnumpy(array) if host and not isinstance(array, np.ndarray) else array
 
 
+def put(own: Array, new: Any) -> None:
+    """Write an array, on the GPU or of NumPy's, into one that kernels take."""
+    if isinstance(new, np.ndarray) and not isinstance(own, np.ndarray):
+        own.set(np.ascontiguousarray(new))
+    else:
+        own[...] = new
+
+
 def flat(array: Array) -> Array:
     """A view with one axis. Kernels are not given empty arrays, which have no address."""
     return array.reshape(-1) if array.size else xp.zeros(1, array.dtype)

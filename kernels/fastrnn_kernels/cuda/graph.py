@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import config
 
-from fastrnn_kernels.cuda.launch import caller, recording
+from fastrnn_kernels.cuda.launch import caller, caller_key, recording
 from fastrnn_kernels.cuda.products import cublas, workspace
 
 
@@ -15,7 +15,8 @@ class Graph:
 
     The first run makes the calls themselves, which compiles and loads what they need; the
     second records them. Where that is refused, they are made one by one ever after; `refusal`
-    says why. On the simulator a recording is the list of the calls.
+    says why. Recorded for one stream of the caller's, and anew where another runs it. On the
+    simulator a recording is the list of the calls.
     """
 
     def __init__(self, calls: Callable[[], None]) -> None:
@@ -23,6 +24,7 @@ class Graph:
         self._calls = calls
         self._warm = False
         self._replay: Callable[[], None] | None = None
+        self._key: Any = None
         self.refusal: Exception | None = None
 
     @property
@@ -30,13 +32,19 @@ class Graph:
         """Whether runs replay a recording."""
         return self._replay is not None
 
+    def record(self) -> None:
+        """Record the calls for the caller's stream, whose kernels have to be loaded."""
+        self._replay = None
+        try:
+            self._replay = _listed(self._calls) if config.ENABLE_CUDASIM else self._captured()
+            self._key = caller_key()
+        except Exception as error:
+            self.refusal = error
+
     def run(self) -> None:
         """Make the calls on the caller's stream."""
-        if self._warm and self._replay is None and self.refusal is None:
-            try:
-                self._replay = _listed(self._calls) if config.ENABLE_CUDASIM else self._captured()
-            except Exception as error:
-                self.refusal = error
+        if self._warm and self.refusal is None and self._key != caller_key():
+            self.record()
         if self._replay is None:
             self._calls()
             self._warm = True
@@ -68,8 +76,19 @@ class Graph:
                 driver.cuGraphDestroy(graph)
         finally:
             driver.cuStreamDestroy(stream)
-        weakref.finalize(self, driver.cuGraphExecDestroy, executable).atexit = False
-        return lambda: _checked(driver.cuGraphLaunch(executable, caller()))
+        made = _Executable(executable)
+        return lambda: _checked(driver.cuGraphLaunch(made.handle, caller()))
+
+
+class _Executable:
+    """A graph that can be launched; one that runs yet is freed when it has ended."""
+
+    def __init__(self, handle: Any) -> None:
+        from cuda.bindings import driver
+
+        self.handle = handle
+        # Not at the interpreter's end, where the driver may be gone.
+        weakref.finalize(self, driver.cuGraphExecDestroy, handle).atexit = False
 
 
 def _checked(result: tuple[Any, ...]) -> Any:

@@ -28,6 +28,7 @@ from numba import cuda
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cuda.division import BLOCK_ROWS, GRID_ROWS, MOST_THREADS
 from fastrnn_kernels.cuda.kernel import BLOCK, Kernel
+from fastrnn_kernels.cuda.linear_kernels import ACTIVATIONS, activation_kernel
 from fastrnn_kernels.cuda.resident_kernels import backward_kernel, forward_kernel
 from fastrnn_kernels.cuda.stepwise_backward_kernels import backward_kernels
 from fastrnn_kernels.cuda.stepwise_backward_kernels import begin_kernel as begin_backward_kernel
@@ -67,6 +68,8 @@ def kernels(dtype: np.dtype[Any]) -> Iterator[tuple[str, Kernel]]:
     yield "advance", advance_kernel()
     yield "begin forward", begin_kernel(dtype)
     yield "begin backward", begin_backward_kernel(dtype)
+    for activation in (None, *ACTIVATIONS):
+        yield f"linear {activation}", activation_kernel(activation, dtype)
     for cell in CELLS:
         for projected in (False, True) if not cell.reads_h else (False,):
             yield from _stepwise(cell, dtype, projected)
