@@ -68,7 +68,7 @@ class Driver:
     def loaded(self, kernel: Kernel, meets: bool = False) -> loaded.Loaded:
         """A kernel as though it were compiled for a GPU."""
         self._count = len(kernel.arguments)
-        function = SimpleNamespace(handle=real.CUkernel(5))
+        function = SimpleNamespace(handle=real.CUkernel(5), attrs=SimpleNamespace(shared=64))
         library = SimpleNamespace(get_cufunc=lambda: function)
         return loaded.Loaded(kernel, SimpleNamespace(_codelibrary=library, cooperative=meets))
 

@@ -133,7 +133,7 @@ def test_the_second_run_is_captured_and_replayed(gpu, monkeypatch):
     assert real.CUstream_flags.CU_STREAM_NON_BLOCKING == 1
     assert real.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED == 2
     captures, streams = Captures(monkeypatch), []
-    graph = gpu.graph.Graph(lambda: streams.append(gpu.launch.stream()))
+    graph = gpu.graph.Graph(lambda: streams.append(gpu.launch.stream()), "a test")
     graph.run()
     assert (streams, captures.told, graph.recorded) == ([11], [], False)
     graph.run()
@@ -150,7 +150,7 @@ def test_the_second_run_is_captured_and_replayed(gpu, monkeypatch):
 def test_another_stream_has_a_recording_of_its_own(gpu, monkeypatch):
     """What products use beside belongs to the stream."""
     captures, streams = Captures(monkeypatch), []
-    graph = gpu.graph.Graph(lambda: streams.append(gpu.products.workspace().ctypes.data))
+    graph = gpu.graph.Graph(lambda: streams.append(gpu.products.workspace().ctypes.data), "a test")
     graph.run()
     graph.record()
     graph.run()
@@ -168,7 +168,7 @@ def test_another_stream_has_a_recording_of_its_own(gpu, monkeypatch):
 def test_where_capture_is_refused_calls_are_made_one_by_one(gpu, monkeypatch, refuse):
     captures, streams = Captures(monkeypatch), []
     captures.refuse = refuse
-    graph = gpu.graph.Graph(lambda: streams.append(gpu.launch.stream()))
+    graph = gpu.graph.Graph(lambda: streams.append(gpu.launch.stream()), "a test")
     for _ in range(3):
         graph.run()
     assert [stream for stream in streams if stream == 11] == [11] * 3
@@ -180,6 +180,15 @@ def test_where_capture_is_refused_calls_are_made_one_by_one(gpu, monkeypatch, re
     assert told.count("cuGraphDestroy") == (refuse == "cuGraphInstantiate")
 
 
+def test_a_replay_that_fails_tells_its_name(gpu, monkeypatch):
+    captures = Captures(monkeypatch)
+    graph = gpu.graph.Graph(lambda: None, "a test")
+    graph.run()
+    captures.refuse = "cuGraphLaunch"
+    with pytest.raises(RuntimeError, match="the CUDA graph of a test failed: CUDA_ERROR_NOT_SUP"):
+        graph.run()
+
+
 def test_a_call_that_fails_ends_the_capture(gpu, monkeypatch):
     captures, runs = Captures(monkeypatch), []
 
@@ -188,7 +197,7 @@ def test_a_call_that_fails_ends_the_capture(gpu, monkeypatch):
         if runs[-1] == 99:
             raise RuntimeError("no")
 
-    graph = gpu.graph.Graph(calls)
+    graph = gpu.graph.Graph(calls, "a test")
     graph.run()
     graph.run()
     assert runs == [11, 99, 11]
@@ -212,13 +221,16 @@ def test_products_and_launches_of_a_recording_go_to_its_stream(gpu, monkeypatch)
         gpu.products.product(a, a, a)
         gpu.launch.launch(kernel, 300, a, 3)
 
-    graph = gpu.graph.Graph(calls)
+    graph = gpu.graph.Graph(calls, "a test")
     graph.run()
     graph.run()
     assert gpu.library.streams == [11, 99]
     assert [found.stream for found in gpu.driver.launches] == [11, 99]
     assert {found.values([8, 8])[0] for found in gpu.driver.launches} == {a.ctypes.data}
     assert {(found.blocks, found.threads) for found in gpu.driver.launches} == {(2, 256)}
+    gpu.products.product(a, a, a)
+    gpu.products.product(a, a, a)
+    assert gpu.library.streams == [11, 99, 11]
     assert gpu.library.handles == 1
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from numba import config
 
-from fastrnn_kernels.cuda.launch import caller, caller_key, recording
+from fastrnn_kernels.cuda.errors import LaunchError
+from fastrnn_kernels.cuda.launch import caller_key, recording
 from fastrnn_kernels.cuda.products import cublas, workspace
 
 
@@ -19,11 +20,11 @@ class Graph:
     simulator a recording is the list of the calls.
     """
 
-    def __init__(self, calls: Callable[[], None]) -> None:
-        """`calls` makes them; it allocates nothing, and waits for nothing."""
-        self._calls = calls
+    def __init__(self, calls: Callable[[], None], name: str) -> None:
+        """`calls` makes them, allocates nothing, and waits for nothing; errors tell the name."""
+        self._calls, self._name = calls, name
         self._warm = False
-        self._replay: Callable[[], None] | None = None
+        self._replay: Callable[[int], None] | None = None  # on a stream
         self._key: Any = None
         self.refusal: Exception | None = None
 
@@ -42,42 +43,44 @@ class Graph:
             self.refusal = error
 
     def run(self) -> None:
-        """Make the calls on the caller's stream."""
-        if self._warm and self.refusal is None and self._key != caller_key():
+        """Make the calls on the caller's stream. Raises RuntimeError where the GPU fails."""
+        key = caller_key()
+        if self._warm and self.refusal is None and self._key != key:
             self.record()
         if self._replay is None:
             self._calls()
             self._warm = True
         else:
-            self._replay()
+            self._replay(key[0])
 
-    def _captured(self) -> Callable[[], None]:
+    def _captured(self) -> Callable[[int], None]:
         from cuda.bindings import driver
 
         if cublas() is None:
             raise RuntimeError("cuBLAS was not found, and CuPy's products cannot be recorded")
         self._workspace = workspace()  # that of the stream on which this will run
-        modes = driver.CUstreamCaptureMode
-        stream = _checked(driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value))
+        name, modes = self._name, driver.CUstreamCaptureMode
+        alone = driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value
+        stream = _checked(driver.cuStreamCreate(alone), name)
         try:
             # In this mode other threads, and libraries' first calls, may allocate meanwhile.
             mode = modes.CU_STREAM_CAPTURE_MODE_RELAXED
-            _checked(driver.cuStreamBeginCapture(stream, mode))
+            _checked(driver.cuStreamBeginCapture(stream, mode), name)
             recording.stream = int(stream)
             try:
                 self._calls()
             finally:
                 recording.stream = None
                 status, graph = driver.cuStreamEndCapture(stream)
-            _checked((status,))
+            _checked((status,), name)
             try:
-                executable = _checked(driver.cuGraphInstantiate(graph, 0))
+                executable = _checked(driver.cuGraphInstantiate(graph, 0), name)
             finally:
                 driver.cuGraphDestroy(graph)
         finally:
             driver.cuStreamDestroy(stream)
         made = _Executable(executable)
-        return lambda: _checked(driver.cuGraphLaunch(made.handle, caller()))
+        return lambda stream: _checked(driver.cuGraphLaunch(made.handle, stream), name)
 
 
 class _Executable:
@@ -91,14 +94,14 @@ class _Executable:
         weakref.finalize(self, driver.cuGraphExecDestroy, handle).atexit = False
 
 
-def _checked(result: tuple[Any, ...]) -> Any:
+def _checked(result: tuple[Any, ...], name: str) -> Any:
     status, *values = result
     if status != type(status).CUDA_SUCCESS:
-        raise RuntimeError(f"a CUDA graph of a pass failed: {status.name}")
+        raise LaunchError(f"the CUDA graph of {name} failed: {status.name}")
     return values[0] if values else None
 
 
-def _listed(calls: Callable[[], None]) -> Callable[[], None]:
+def _listed(calls: Callable[[], None]) -> Callable[[int], None]:
     found: list[Callable[[], None]] = []
     recording.calls = found
     try:
@@ -106,7 +109,7 @@ def _listed(calls: Callable[[], None]) -> Callable[[], None]:
     finally:
         recording.calls = None
 
-    def replay() -> None:
+    def replay(stream: int) -> None:
         for call in found:
             call()
 

@@ -41,13 +41,15 @@ class Loaded:
         """`made`: Numba's compiled form of it."""
         self._kernel = kernel
         self._made = made  # holds the code that the handle points to
-        self._handle: Any = made._codelibrary.get_cufunc().handle
+        function = made._codelibrary.get_cufunc()
+        self._handle: Any = function.handle
         self._function = driver.CUfunction(int(self._handle))
         self._meets = bool(made.cooperative)  # its blocks wait for each other
         self._free: list[_Arguments] = []
         attributes = driver.CUfunction_attribute
         # Without, 48 KiB of shared memory are the most.
-        most = int(cuda.get_current_device().MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+        most = cuda.get_current_device().MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+        most -= function.attrs.shared  # that it has without asking
         self._set(attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most)
         self._cluster = PORTABLE_CLUSTER
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import config
 
 from fastrnn_kernels.cuda.arrays import Array, xp
-from fastrnn_kernels.cuda.launch import caller_key, simulate, stream
+from fastrnn_kernels.cuda.launch import caller_key, recording, simulate
 
 #: Bytes that cuBLAS may use beside: what it wants of the GPUs that want most.
 WORKSPACE = 32 << 20
@@ -52,6 +52,14 @@ def cublas() -> "Cublas | None":
         return None
 
 
+class _Handle:
+    """A handle of cuBLAS, and the stream and workspace that it was last used with."""
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self.place: tuple[int, int] | None = None
+
+
 class Cublas:
     """The functions of cuBLAS that are used here.
 
@@ -77,7 +85,7 @@ class Cublas:
             self._products[dtype] = function, ctypes.pointer(one), ctypes.pointer(none)
         library.cublasSetStream_v2.argtypes = [address, address]
         library.cublasSetWorkspace_v2.argtypes = [address, address, ctypes.c_size_t]
-        self._free: list[Any] = []  # threads that multiply at once have a handle each
+        self._free: list[_Handle] = []  # threads that multiply at once have a handle each
         self._lock = threading.Lock()
 
     def product(self, a: Array, b: Array, out: Array, transposed: bool) -> None:
@@ -87,17 +95,16 @@ class Cublas:
         if m == 0 or n == 0:
             return
         function, one, none = self._products[out.dtype]
-        beside = workspace()
+        key = caller_key()
+        stream = key[0] if recording.stream is None else recording.stream
+        place = stream, _workspace(key).data.ptr
         try:
             handle = self._free.pop()
         except IndexError:
             handle = self._new_handle()
-        library = self._library
-        # Setting the stream takes the workspace away.
-        status = library.cublasSetStream_v2(handle, stream())
-        status = status or library.cublasSetWorkspace_v2(handle, beside.data.ptr, WORKSPACE)
+        status = 0 if handle.place == place else self._move(handle, place)
         status = status or function(
-            handle, TRANSPOSED if transposed else PLAIN, PLAIN, n, m, k, one,
+            handle.address, TRANSPOSED if transposed else PLAIN, PLAIN, n, m, k, one,
             b.data.ptr, k if transposed else n, a.data.ptr, k, none, out.data.ptr, n,
         )  # fmt: skip
         self._free.append(handle)
@@ -106,10 +113,20 @@ class Cublas:
                 f"a product of ({m}, {k}) by ({k}, {n}), {out.dtype}: cuBLAS's error {status}"
             )
 
-    def _new_handle(self) -> Any:
+    def _move(self, handle: _Handle, place: tuple[int, int]) -> Any:
+        stream, beside = place
+        handle.place = None
+        # Setting the stream takes the workspace away.
+        status = self._library.cublasSetStream_v2(handle.address, stream)
+        status = status or self._library.cublasSetWorkspace_v2(handle.address, beside, WORKSPACE)
+        if not status:
+            handle.place = place
+        return status
+
+    def _new_handle(self) -> _Handle:
         handle = ctypes.c_void_p()
         with self._lock:
             status = self._library.cublasCreate_v2(ctypes.byref(handle))
         if status:
             raise RuntimeError(f"cuBLAS cannot be used on this GPU: its error {status}")
-        return handle
+        return _Handle(handle.value or 0)

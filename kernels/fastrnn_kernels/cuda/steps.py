@@ -100,7 +100,7 @@ class Steps:
             self._steps.append(made)
             x = made.y
         self.y = x
-        self.graph = Graph(self._calls)
+        self.graph = Graph(self._calls, f"a step of {len(layers)} layers of B={B} rows")
         wait()  # another stream may be the next to step
 
     @property

@@ -6,8 +6,7 @@ so a pass is as many replays as it has blocks; steps past the end find no row th
 """
 
 import threading
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastrnn_kernels.cuda import passes
 from fastrnn_kernels.cuda import stepwise_backward_kernels as back
@@ -29,8 +28,7 @@ def divided(T: int) -> tuple[int, int]:
     return blocks, -(-T // max(1, blocks))
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What a recording follows from, beside the weights and the caller's stream."""
 
     B: int
@@ -52,7 +50,9 @@ class _Plan:
         self.E = len(cell.gates) - self.L
         self.table = Table()
         self.lock = threading.Lock()  # a call's table is not to be changed by another thread
-        self.graph = Graph(self._block)
+        H, dtype = weights.hidden_size, weights.dtype
+        name = f"{type(self).__name__} of {cell.name}, H={H}, {dtype}, {shape}"
+        self.graph = Graph(self._block, name)
         words = self.table.words
         self._tables = words, words, words, words
 
