@@ -33,7 +33,7 @@ class CudaStream(Stateful[State]):
         """As `model.stream(batch_size, weights=weights)`."""
         self._set_up_rows(model, batch_size)
         self.weights = str(self.dtype)
-        if storage(model, weights) != FULL:
+        if weights is not None and storage(model, weights) != FULL:
             raise ValueError(
                 f"weights is {weights!r}, a stream on the GPU has them in full: {self.weights!r}"
             )

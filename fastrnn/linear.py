@@ -159,7 +159,7 @@ class Linear(Module, Streamable[tuple[()]]):
     def _here(self, array: Array, copy: bool = False) -> Array:
         """An array on the layer's device."""
         if self._kernels is not cpu:
-            moved: Array = self._kernels.take(array, copy)
+            moved: Array = self._kernels.take(array, copy=copy)
             return moved
         return np.array(array, order="C") if copy else array
 
