@@ -27,6 +27,8 @@ class CudaStream(Stateful[State]):
     bit. One stream serves one thread at a time, and refuses a second.
     """
 
+    _on_gpu = True
+
     def __init__(
         self, model: Streamable[State], batch_size: int = 1, *, weights: str | None = None
     ) -> None:
@@ -134,6 +136,7 @@ class CudaStream(Stateful[State]):
 
     def refresh(self) -> None:
         """Take up the model's parameters as they are now; the state stays."""
+        self._check_model()
         fresh = Steps(self.model._layers(), self.batch_size)
         with self._in_use():
             for new, old in zip(fresh.states, self._steps.states, strict=True):

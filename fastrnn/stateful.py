@@ -31,12 +31,24 @@ class Stateful(Generic[State]):
     dtype: np.dtype[Any]
     weights: str
 
+    _on_gpu = False  # where it runs
+
     def _set_up_rows(self, model: Streamable[State], batch_size: int) -> None:
         self.model = model
+        self._check_model()
         self.batch_size = check.size("batch_size", batch_size)
         self.dtype = model.dtype
         self._taken = np.zeros(self.batch_size, np.bool_)
         self._take_parameters()
+
+    def _check_model(self) -> None:
+        """Raise RuntimeError if the model's weights are for another device."""
+        if self.model._on_gpu() != self._on_gpu:
+            here, there = ("GPU", "CPU") if self._on_gpu else ("CPU", "GPU")
+            raise RuntimeError(
+                f"this stream runs on the {here}, its model is on the {there}: make another by "
+                "its stream()"
+            )
 
     def _take_parameters(self) -> None:
         """Remember the parameters as they are now."""

@@ -221,6 +221,7 @@ class Stream(Stateful[State]):
 
     def refresh(self) -> None:
         """Take up the model's parameters as they are now; the state stays."""
+        self._check_model()
         program = Program.of(self.model._stages(self.batch_size, self._storage), self._members > 1)
         with self._in_use():
             # A thread that steps by the handle asks nobody, and may still be reading the one

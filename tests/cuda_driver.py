@@ -46,7 +46,7 @@ class Driver:
         self.launches: list[Launch] = []
         self.attributes: list[tuple[str, int]] = []
         self.answers: list[Any] = []  # of the next launches, success after these
-        self._count = 0
+        self._counts: dict[int, int] = {}  # of arguments, by function
 
     def __enter__(self) -> "Driver":
         self._patches = ExitStack()
@@ -67,8 +67,10 @@ class Driver:
 
     def loaded(self, kernel: Kernel, meets: bool = False) -> loaded.Loaded:
         """A kernel as though it were compiled for a GPU."""
-        self._count = len(kernel.arguments)
-        function = SimpleNamespace(handle=real.CUkernel(5), attrs=SimpleNamespace(shared=64))
+        address = 5 + len(self._counts)
+        self._counts[address] = len(kernel.arguments)
+        handle = real.CUkernel(address)
+        function = SimpleNamespace(handle=handle, attrs=SimpleNamespace(shared=64))
         library = SimpleNamespace(get_cufunc=lambda: function)
         return loaded.Loaded(kernel, SimpleNamespace(_codelibrary=library, cooperative=meets))
 
@@ -79,7 +81,7 @@ class Driver:
     def _take(self, *shape: Any, arguments: int) -> tuple[Any]:
         answer = self.answers.pop(0) if self.answers else real.CUresult.CUDA_SUCCESS
         if answer == real.CUresult.CUDA_SUCCESS:
-            places = (ctypes.c_uint64 * self._count).from_address(arguments)
+            places = (ctypes.c_uint64 * self._counts[shape[0]]).from_address(arguments)
             held = tuple(ctypes.string_at(place, 8) for place in places)
             self.launches.append(Launch(*shape, held))
         return (answer,)

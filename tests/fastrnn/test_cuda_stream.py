@@ -154,6 +154,17 @@ def test_refresh_takes_up_the_parameters_and_keeps_the_state():
         stream.restore(old)
 
 
+def test_a_model_that_has_moved_is_told(monkeypatch):
+    layer = layer_of()
+    stream = layer.stream(B)
+    with pytest.raises(RuntimeError, match="runs on the CPU, its model is on the GPU"):
+        fastrnn.Stream(layer, B)
+    monkeypatch.setitem(layer.__dict__, "device", "cpu")
+    with pytest.raises(RuntimeError, match="runs on the GPU, its model is on the CPU"):
+        stream.refresh()
+    stream.step(np.zeros((B, I)))
+
+
 def test_warmup_records_and_changes_nothing():
     stream = layer_of().stream(B)
     before = copied(stream.state)

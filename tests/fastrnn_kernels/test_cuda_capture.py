@@ -245,3 +245,64 @@ def test_a_table_is_filled_by_one_launch(gpu, monkeypatch):
     (found,) = gpu.driver.launches
     values = found.values([8] * 17)
     assert values == [made.words.ctypes.data, 5, 0, x.ctypes.data] + [0] * 13
+
+
+def test_a_pass_is_a_product_two_launches_and_a_replay_of_each_block(gpu, monkeypatch):
+    """All arguments of all launches lie in arrays of the plan; those of a call in its table."""
+    from fastrnn_kernels.cuda import passes, stepwise
+    from fastrnn_kernels.cuda import stepwise_kernels as ahead
+    from fastrnn_kernels.cuda.kernel import Kernel
+    from fastrnn_kernels.cuda.weights import Weights
+    from fastrnn_kernels.lstm import LSTM
+    from fastrnn_kernels.rows import Rows
+
+    captures, kernels = Captures(monkeypatch), {}
+
+    def compiled(kernel):
+        if kernel not in kernels:
+            kernels[kernel] = gpu.driver.loaded(kernel)
+        return kernels[kernel]
+
+    monkeypatch.setattr(Kernel, "compiled", property(compiled))
+    monkeypatch.setattr(stepwise, "BLOCK_STEPS", 2)
+    T, B, I, H = 4, 2, 3, 5
+    rng = np.random.default_rng(0)
+    weights = Weights(LSTM, *(rng.standard_normal((4 * H, width)) for width in (I, H)))
+
+    def run():
+        made = gpu.cupy.zeros
+        given = passes.Forward(
+            weights, made((T, B, I)), made((B, H)), made((1, B, H)), made((B, H)),
+            made((1, B, H)), Rows.whole(T, B), made((T, B, H)), 0, False, None, None,
+        )  # fmt: skip
+        stepwise.forward(given)
+        return given
+
+    run()
+    names = {5 + k: kernel.name.rpartition(".")[2] for k, kernel in enumerate(kernels)}
+    told = [names[found.function] for found in gpu.driver.launches]
+    # The first block warms up, the second is recorded on the private stream.
+    block = ["gates", "gates", "advance"]
+    assert told == ["fill", "begin", *block, *block]
+    assert [found.stream for found in gpu.driver.launches] == [11] * 5 + [99] * 3
+    assert [name for name, *_ in captures.told][-1] == "cuGraphLaunch"
+
+    gpu.driver.launches.clear()
+    captures.told.clear()
+    given = run()
+    fill, begin = gpu.driver.launches
+    assert captures.told == [("cuGraphLaunch", 8, 11)] * 2
+    words = fill.values([8] * 17)[1:]
+    assert words[ahead.STEPS] == T
+    assert words[ahead.FIRST] == words[ahead.RESET] == words[ahead.SAVED] == 0
+    wanted = {
+        ahead.Y_OUT: given.y, ahead.START_H: given.start_h, ahead.START_REST: given.start_rest,
+        ahead.FINAL_H: given.final_h, ahead.FINAL_REST: given.final_rest,
+    }  # fmt: skip
+    assert {place: words[place] for place in wanted} == {
+        place: array.ctypes.data for place, array in wanted.items()
+    }
+    (plan,) = weights.plans._plans.values()
+    assert begin.values([8] * 5) == [
+        plan.table.words.ctypes.data, plan.h.ctypes.data, plan.rest.ctypes.data, B * H, B * H
+    ]  # fmt: skip
