@@ -40,7 +40,8 @@ def cupy(stream: int = 0) -> Iterator[Any]:
     try:
         yield module
     finally:
-        ours = [name for name in set(sys.modules) - before if name.startswith("fastrnn")]
+        new = set(sys.modules) - before
+        ours = [name for name in new if name.startswith("fastrnn_kernels.cuda.")]
         for name in ["cupy", *ours]:
             parent, _, last = name.rpartition(".")
             if parent in sys.modules and hasattr(sys.modules[parent], last):

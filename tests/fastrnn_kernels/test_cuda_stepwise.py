@@ -101,6 +101,20 @@ def test_plans_are_kept_up_to_a_number_and_dropped_with_the_weights():
     assert not found(layer)
 
 
+def test_plans_are_kept_up_to_so_many_bytes(monkeypatch):
+    layer = layer_of("LSTM")
+    layer(np.zeros((2, 3, 3)))
+    (plan,) = found(layer)
+    # h, c, full_h, inner and new_h of 3 rows of 4 units, and four sums.
+    assert plan.nbytes == 8 * 3 * 4 * (5 + 4)
+    monkeypatch.setattr(plans, "KEPT_BYTES", 2 * plan.nbytes)
+    for B in (3, 2, 1, 4):
+        layer(np.zeros((2, B, 3)))
+    assert [plan.shape.B for plan in found(layer)] == [1, 4]
+    layer(np.zeros((2, 50, 3)))
+    assert [plan.shape.B for plan in found(layer)] == [50]
+
+
 def test_a_strided_array_does_not_reach_a_kernel():
     from fastrnn_kernels.cuda.launch import flat_view
 

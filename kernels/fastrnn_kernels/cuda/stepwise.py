@@ -64,6 +64,11 @@ class _Plan:
 
     _forward_in_time = 1
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return sum(one.nbytes for one in vars(self).values() if hasattr(one, "nbytes"))
+
     def step(self, step: int) -> None:
         """The launches and products of one step of a block."""
         raise NotImplementedError
