@@ -52,7 +52,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError("a copy to the host that was not asked for")
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("shape", "dtype", "size", "ndim", "nbytes", "flags"):
+        if name in ("shape", "dtype", "size", "ndim", "nbytes", "flags", "strides"):
             return getattr(self.held, name)
         if name == "T":
             return Array(self.held.T)
