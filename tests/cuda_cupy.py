@@ -52,7 +52,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError("a copy to the host that was not asked for")
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("shape", "dtype", "size", "ndim", "nbytes", "flags", "strides"):
+        if name in ("shape", "dtype", "size", "ndim", "nbytes", "itemsize", "flags", "strides"):
             return getattr(self.held, name)
         if name == "T":
             return Array(self.held.T)
@@ -122,8 +122,11 @@ def cupy(stream: int = 0) -> Iterator[Any]:
     module.matmul = np.matmul
     module.now = SimpleNamespace(ptr=stream, synchronize=lambda: None)
     module.cuda = SimpleNamespace(
-        get_current_stream=lambda: module.now, Device=lambda: SimpleNamespace(id=0)
+        get_current_stream=lambda: module.now,
+        Device=lambda: SimpleNamespace(id=0),
+        runtime=SimpleNamespace(memGetInfo=lambda: (1 << 33, 1 << 34)),
     )
+    module.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 0)
     before = set(sys.modules)
     sys.modules["cupy"] = module
     try:

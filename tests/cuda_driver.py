@@ -57,7 +57,10 @@ class Driver:
         }
         for name, function in functions.items():
             self._patches.enter_context(mock.patch.object(loaded.driver, name, function))
-        device = SimpleNamespace(MAX_SHARED_MEMORY_PER_BLOCK_OPTIN=1 << 17, id=0)
+        device = SimpleNamespace(
+            MAX_SHARED_MEMORY_PER_BLOCK_OPTIN=1 << 17, MULTIPROCESSOR_COUNT=2,
+            compute_capability=(9, 0), id=0, name="stand-in",
+        )  # fmt: skip
         patch = mock.patch.object(loaded.cuda, "get_current_device", return_value=device)
         self._patches.enter_context(patch)
         return self

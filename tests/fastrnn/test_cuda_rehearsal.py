@@ -29,9 +29,9 @@ LENGTHS = np.array([2, 0, 4])
 def gpu(monkeypatch):
     monkeypatch.setattr(device, "_cuda", lambda: device.Device("cuda", True))
     with stand_ins(monkeypatch) as found:
-        from fastrnn_kernels.cuda import choice
+        from fastrnn_kernels.cuda import choice, division
 
-        monkeypatch.setattr(choice, "division_of", lambda *size: None)
+        monkeypatch.setattr(choice, "gpu", lambda: division.Gpu(2, 0))  # where no R fits
         found.captures = Captures(monkeypatch)
         yield found
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 if config.ENABLE_CUDASIM:
-    from fastrnn_kernels.cuda import choice, graph, plans, stepwise
+    from fastrnn_kernels.cuda import choice, division, graph, plans, stepwise
 
 #: Calls until a block is replayed: one to warm up, one to record it.
 WARM = 2
@@ -21,7 +21,7 @@ WARM = 2
 
 @pytest.fixture(autouse=True)
 def step_by_step(monkeypatch):
-    monkeypatch.setattr(choice, "division_of", lambda *size: None)
+    monkeypatch.setattr(choice, "gpu", lambda: division.Gpu(2, 0))  # where no R fits
     monkeypatch.setattr(stepwise, "BLOCK_STEPS", 3)
 
 
