@@ -140,6 +140,7 @@ class Linear(Module, Streamable[tuple[()]]):
         if tape.on_gpu != (self._kernels is not cpu):
             raise ValueError(f"tape was made before this layer moved to {self.device!r}")
         da = check.shaped("dy", dy, self.dtype, tape.y.shape, "that of y", self._owner)
+        self._check_place("dy", da)
         da = self._here(da)
         if self.activation is not None:
             da = da * ACTIVATIONS[self.activation][1](tape.y)
@@ -154,7 +155,12 @@ class Linear(Module, Streamable[tuple[()]]):
         given = check.floats("input", x, self.dtype, self._owner)
         if given.ndim < 1 or given.shape[-1] != self.in_features:
             raise ValueError(f"input has shape {given.shape}, wanted (..., {self.in_features})")
+        self._check_place("input", given)
         return given
+
+    def _check_place(self, name: str, array: Array) -> None:
+        if self._kernels is cpu and not isinstance(array, np.ndarray):
+            raise TypeError(f"{name} lies on a GPU, and {self._owner} runs on the CPU: copy it")
 
     def _here(self, array: Array, copy: bool = False) -> Array:
         """An array on the layer's device."""

@@ -147,3 +147,12 @@ def test_a_linear_layer(gpu, on_gpu, activation):
         (gradients.parameters["bias"], its.parameters["bias"]),
     ):  # fmt: skip
         np.testing.assert_allclose(mine.get() if on_gpu else mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_linear_layer_on_the_cpu_takes_none_of_the_gpus_arrays(gpu):
+    layer = fastrnn.Linear(I, 2, device="cpu", seed=0)
+    with pytest.raises(TypeError, match="input lies on a GPU, and this Linear runs on the CPU"):
+        layer(array(gpu, T, I))
+    _, tape = layer.forward(array(gpu, T, I, on_gpu=False))
+    with pytest.raises(TypeError, match="dy lies on a GPU"):
+        layer.backward(tape, array(gpu, T, 2))
