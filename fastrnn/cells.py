@@ -109,7 +109,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
 
     def _join_layers(self, layers: Iterator[LayerState]) -> State:
         h, rest = next(layers)
-        return self._joined(h.copy(), rest.copy(), True)
+        return self._joined(h.copy(), rest.copy(), True, isinstance(h, np.ndarray))
 
     def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
         return [self._states(name, state, batch_size, True)]

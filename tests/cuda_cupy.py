@@ -4,6 +4,7 @@ As with CuPy, NumPy's functions given such arrays answer with such arrays, and a
 among them, or assigned to one, is an error.
 """
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,16 @@ def _wrapped(value: Any) -> Any:
     return Array(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
+class _Place:
+    """The memory of an array, from its first value on."""
+
+    def __init__(self, ptr: int) -> None:
+        self.ptr = ptr
+
+    def copy_from_device_async(self, other: "_Place", size: int) -> None:
+        ctypes.memmove(self.ptr, other.ptr, size)
+
+
 class Array(np.lib.mixins.NDArrayOperatorsMixin):
     """An array on a GPU that is not there."""
 
@@ -36,7 +47,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __init__(self, held: Any) -> None:
         self.held = np.asarray(held)
-        self.data = SimpleNamespace(ptr=self.held.ctypes.data if self.held.size else 0)
+        self.data = _Place(self.held.ctypes.data if self.held.size else 0)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         out = options.pop("out", None)

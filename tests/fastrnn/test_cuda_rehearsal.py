@@ -128,6 +128,34 @@ def test_the_state_of_a_stream(gpu, cell):
     assert stream.add_stream() == 0
 
 
+def test_the_state_of_a_cells_stream(gpu):
+    cell = fastrnn.LSTMCell(I, H, device="cuda", seed=0)
+    stream = cell.stream(B)
+    given = array(gpu, B, H), array(gpu, B, H, on_gpu=False)
+    stream.state = given
+    for one in stream.state:
+        assert type(one) is gpu.cupy.ndarray
+        np.testing.assert_array_equal(one.get(), given[1])
+    h, _ = cell(array(gpu, B, I), stream.state)
+    assert type(h) is gpu.cupy.ndarray
+
+
+def test_strided_inputs_of_a_stream_are_taken(gpu):
+    stream = layer_of().stream(B)
+    wide = array(gpu, B, 2 * I)
+    stream.step(wide[:, ::2])
+    np.testing.assert_array_equal(stream._steps.x.get(), wide[:, ::2].get())
+    stream.step(wide.get()[:, 1::2])
+    np.testing.assert_array_equal(stream._steps.x.get(), wide[:, 1::2].get())
+
+
+def test_what_is_exported_runs_on_the_cpu(gpu, tmp_path):
+    from fastrnn.export import export
+
+    with pytest.raises(RuntimeError, match="this LSTM is on the GPU, what is exported runs on"):
+        export(layer_of(), tmp_path)
+
+
 @pytest.mark.parametrize("activation", [None, "tanh", "sigmoid", "relu"])
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_a_linear_layer(gpu, on_gpu, activation):

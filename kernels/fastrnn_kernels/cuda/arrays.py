@@ -60,9 +60,13 @@ def give(array: Array, host: bool) -> Any:
 
 
 def put(own: Array, new: Any) -> None:
-    """Write an array, on the GPU or of NumPy's, into one that kernels take."""
-    if isinstance(new, np.ndarray) and not isinstance(own, np.ndarray):
+    """Write an array, on the GPU or of NumPy's, into another of its shape and type."""
+    if isinstance(own, np.ndarray):
+        own[...] = new
+    elif isinstance(new, np.ndarray):
         own.set(np.ascontiguousarray(new))
+    elif new.flags.c_contiguous:  # without the kernel that CuPy would look for
+        own.data.copy_from_device_async(new.data, own.nbytes)
     else:
         own[...] = new
 
