@@ -119,7 +119,7 @@ class Cublas:
         # Setting the stream takes the workspace away.
         status = self._library.cublasSetStream_v2(handle.address, stream)
         status = status or self._library.cublasSetWorkspace_v2(handle.address, beside, WORKSPACE)
-        if not status:
+        if not status and recording.stream is None:  # else that stream will soon be gone
             handle.place = place
         return status
 
