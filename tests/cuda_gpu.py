@@ -77,6 +77,11 @@ class Captures:
         return (real.CUresult.CUDA_SUCCESS, *([values[name]] if name in values else []))
 
 
+def _use(monkeypatch: Any, modules: Any, cublas: Any) -> None:
+    for module in modules:
+        monkeypatch.setattr(module, "cublas", cublas)
+
+
 @contextmanager
 def stand_ins(monkeypatch: Any) -> Iterator[Any]:
     """All of them, the caller's stream having the address 11.
@@ -97,9 +102,10 @@ def stand_ins(monkeypatch: Any) -> Iterator[Any]:
         with monkeypatch.context() as patch:
             patch.setattr(products.ctypes, "CDLL", lambda path: library)
             found = products.Cublas("cublas")
-        monkeypatch.setattr(products, "cublas", lambda: found)
-        monkeypatch.setattr(graph, "cublas", lambda: found)
+        plain = products.cublas
+        use = partial(_use, monkeypatch, (products, graph))
+        use(lambda: found)
         yield SimpleNamespace(
             cupy=module, driver=driver, graph=graph, launch=launch, products=products,
-            library=library, names=names,
+            library=library, names=names, restore_cublas=lambda: use(plain),
         )  # fmt: skip

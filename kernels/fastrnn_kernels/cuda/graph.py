@@ -57,7 +57,9 @@ class Graph:
         from cuda.bindings import driver
 
         if cublas() is None:
-            raise RuntimeError("cuBLAS was not found, and CuPy's products cannot be recorded")
+            raise RuntimeError(
+                "cuBLAS was not found, or does not work: CuPy's products cannot be recorded"
+            )
         self._workspace = workspace()  # that of the stream on which this will run
         name, modes = self._name, driver.CUstreamCaptureMode
         alone = driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value

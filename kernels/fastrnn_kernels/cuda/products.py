@@ -43,12 +43,12 @@ def workspace() -> Array:
 
 @cache
 def cublas() -> "Cublas | None":
-    """cuBLAS, or None where it is not found."""
-    from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
+    """cuBLAS, or None where it is not found, or is too new for the driver."""
+    from cuda import pathfinder
 
     try:
-        return Cublas(load_nvidia_dynamic_lib("cublas").abs_path)
-    except (DynamicLibNotFoundError, OSError):
+        return Cublas(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+    except (OSError, RuntimeError):
         return None
 
 
@@ -68,7 +68,7 @@ class Cublas:
     """
 
     def __init__(self, path: Any) -> None:
-        """Raises OSError for what is no such library."""
+        """Raises OSError for what is no such library, RuntimeError if it does not work here."""
         self._library = library = ctypes.CDLL(path)
         whole, address = ctypes.c_int, ctypes.c_void_p
         self._products = {}
@@ -85,8 +85,8 @@ class Cublas:
             self._products[dtype] = function, ctypes.pointer(one), ctypes.pointer(none)
         library.cublasSetStream_v2.argtypes = [address, address]
         library.cublasSetWorkspace_v2.argtypes = [address, address, ctypes.c_size_t]
-        self._free: list[_Handle] = []  # threads that multiply at once have a handle each
         self._lock = threading.Lock()
+        self._free = [self._new_handle()]  # threads that multiply at once have one each
 
     def product(self, a: Array, b: Array, out: Array, transposed: bool) -> None:
         """As `product`; RuntimeError where cuBLAS fails."""
