@@ -39,37 +39,11 @@ def test_products(gpu, sizes, transposed, dtype):
     assert gpu.library.streams == ([11] if m else [])
 
 
-def test_a_failed_product_says_its_sizes(gpu, monkeypatch):
-    monkeypatch.setattr(gpu.library, "cublasSetStream_v2", lambda *given: 13)
+def test_a_failed_product_says_its_sizes(gpu):
+    gpu.library.error = 3
     a, b, out = (gpu.cupy.zeros(shape) for shape in ((2, 3), (3, 4), (2, 4)))
-    with pytest.raises(RuntimeError, match=r"\(2, 3\) by \(3, 4\), float64: cuBLAS's error 13"):
+    with pytest.raises(RuntimeError, match="cuBLAS cannot be used on this GPU: its error 3"):
         gpu.products.product(a, b, out)
-
-
-@pytest.mark.parametrize("error", [0, 3])
-def test_where_cublas_does_not_work_products_are_cupys(gpu, monkeypatch, error):
-    """And nothing is recorded, as CuPy would refuse."""
-    from cuda import pathfinder
-
-    def load(name):
-        assert name == "cublas"
-        if not error:
-            raise pathfinder.DynamicLibNotFoundError(name)
-        return SimpleNamespace(abs_path="here")
-
-    gpu.library.error = error
-    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
-    gpu.restore_cublas()
-    a, b = gpu.cupy.full((2, 3), 2.0), gpu.cupy.full((4, 3), 3.0)
-    out = gpu.cupy.zeros((2, 4))
-    graph = gpu.graph.Graph(lambda: gpu.products.product(a, b, out, transposed=True), "a test")
-    with monkeypatch.context() as patch:
-        patch.setattr(gpu.products.ctypes, "CDLL", lambda path: gpu.library)
-        for _ in range(2):
-            graph.run()
-    np.testing.assert_array_equal(out.get(), np.full((2, 4), 18.0))
-    assert "cuBLAS was not found" in str(graph.refusal)
-    assert not gpu.library.streams
 
 
 CAPTURE = [
@@ -247,3 +221,36 @@ def test_a_pass_is_a_product_two_launches_and_a_replay_of_each_block(gpu, monkey
     assert begin.values([8] * 5) == [
         plan.table.words.data.ptr, plan.h.data.ptr, plan.rest.data.ptr, B * H, B * H
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [0, 3])
+def test_where_cublas_does_not_work_products_are_cupys(gpu, monkeypatch, error):
+    """And nothing is recorded, as CuPy would refuse."""
+    from cuda import pathfinder
+
+    def load(name):
+        assert name == "cublas"
+        if not error:
+            raise pathfinder.DynamicLibNotFoundError(name)
+        return SimpleNamespace(abs_path="here")
+
+    gpu.library.error = error
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
+    gpu.restore_cublas()
+    a, b = gpu.cupy.full((2, 3), 2.0), gpu.cupy.full((4, 3), 3.0)
+    out = gpu.cupy.zeros((2, 4))
+    graph = gpu.graph.Graph(lambda: gpu.products.product(a, b, out, transposed=True), "a test")
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu.products.ctypes, "CDLL", lambda path: gpu.library)
+        for _ in range(2):
+            graph.run()
+    np.testing.assert_array_equal(out.get(), np.full((2, 4), 18.0))
+    assert "cuBLAS was not found" in str(graph.refusal)
+    assert not gpu.library.streams
+
+
+def test_what_cublas_refuses_says_its_sizes(gpu, monkeypatch):
+    monkeypatch.setattr(gpu.library, "cublasSetStream_v2", lambda *given: 13)
+    a, b, out = (gpu.cupy.zeros(shape) for shape in ((2, 3), (3, 4), (2, 4)))
+    with pytest.raises(RuntimeError, match=r"\(2, 3\) by \(3, 4\), float64: cuBLAS's error 13"):
+        gpu.products.product(a, b, out)

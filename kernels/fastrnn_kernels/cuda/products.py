@@ -47,9 +47,11 @@ def cublas() -> "Cublas | None":
     from cuda import pathfinder
 
     try:
-        return Cublas(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+        found = Cublas(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+        found.begin()
     except (OSError, RuntimeError):
         return None
+    return found
 
 
 class _Handle:
@@ -68,7 +70,7 @@ class Cublas:
     """
 
     def __init__(self, path: Any) -> None:
-        """Raises OSError for what is no such library, RuntimeError if it does not work here."""
+        """Raises OSError for what is no such library."""
         self._library = library = ctypes.CDLL(path)
         whole, address = ctypes.c_int, ctypes.c_void_p
         self._products = {}
@@ -85,8 +87,12 @@ class Cublas:
             self._products[dtype] = function, ctypes.pointer(one), ctypes.pointer(none)
         library.cublasSetStream_v2.argtypes = [address, address]
         library.cublasSetWorkspace_v2.argtypes = [address, address, ctypes.c_size_t]
+        self._free: list[_Handle] = []  # threads that multiply at once have a handle each
         self._lock = threading.Lock()
-        self._free = [self._new_handle()]  # threads that multiply at once have one each
+
+    def begin(self) -> None:
+        """Raise RuntimeError if the library does not work here."""
+        self._free.append(self._new_handle())
 
     def product(self, a: Array, b: Array, out: Array, transposed: bool) -> None:
         """As `product`; RuntimeError where cuBLAS fails."""
