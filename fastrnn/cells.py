@@ -102,12 +102,14 @@ class RecurrentCell(Recurrent, Streamable[State]):
         )
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
-        self._check_streams()
         return [cell_stage(self._version.weights[0], batch_size, weights)]
+
+    def _layers(self) -> list[Any]:
+        return list(self._version.weights)
 
     def _join_layers(self, layers: Iterator[LayerState]) -> State:
         h, rest = next(layers)
-        return self._joined(h.copy(), rest.copy(), True)
+        return self._joined(h.copy(), rest.copy(), True, isinstance(h, np.ndarray))
 
     def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
         return [self._states(name, state, batch_size, True)]

@@ -1,6 +1,6 @@
 """What runs layers on the GPU, under the names that the CPU's kernels have; needs CuPy."""
 
-from fastrnn_kernels.cuda.arrays import empty, give, take, xp
+from fastrnn_kernels.cuda.arrays import empty, give, take, wait, xp
 from fastrnn_kernels.cuda.sequence import (
     Backward,
     Forward,
@@ -28,5 +28,6 @@ __all__ = [
     "start_backward",
     "start_forward",
     "take",
+    "wait",
     "xp",
 ]
