@@ -107,12 +107,15 @@ class RecurrentCell(Recurrent, Streamable[State]):
         )
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
-        self._check_streams()
         return [cell_stage(self._version.weights[0], batch_size, weights)]
+
+    def _layers(self) -> list[Any]:
+        return list(self._version.weights)
 
     def _join_layers(self, layers: Iterator[LayerState]) -> State:
         h, rest = next(layers)
-        return self._joined(cpu, h.copy(), rest.copy(), True, True)
+        kernels, host = self._version.kernels, isinstance(h, np.ndarray)
+        return self._joined(kernels, h.copy(), rest.copy(), True, host)
 
     def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
         given = self._checked_states(name, state, batch_size, True)

@@ -111,6 +111,8 @@ def export(
     if not isinstance(model, Streamable):
         raise TypeError(f"model is a {type(model).__name__}, wanted one that streams")
     stored = storage(model, weights)
+    if model._on_gpu():
+        raise RuntimeError(f"{model._owner} is on the GPU, what is exported runs on the CPU")
     model._stages(1, stored)  # raises what there is to say
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

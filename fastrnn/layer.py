@@ -239,13 +239,15 @@ class Layer(Recurrent, Streamable[State]):
         return D * int(max(each))
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+        return [cell_stage(one, batch_size, weights) for one in self._layers()]
+
+    def _layers(self) -> list[Any]:
         if self.bidirectional:
             raise ValueError(
                 f"{self._owner} is bidirectional and cannot stream: its reverse direction "
                 "begins at the end of a sequence"
             )
-        self._check_streams()
-        return [cell_stage(one, batch_size, weights) for one in self._version.weights]
+        return list(self._version.weights)
 
     def _join_layers(self, layers: Iterator[LayerState]) -> State:
         parts = [next(layers) for _ in range(self.num_layers)]

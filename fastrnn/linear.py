@@ -1,8 +1,7 @@
 """The linear layer, which stands behind the recurrent ones of nearly every stream."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,8 @@ class LinearTape:
     x: Array = field(repr=False)
     y: Array = field(repr=False)
     weight: Array = field(repr=False)
+    on_gpu: bool = False  # where its arrays are
+    host: bool = True  # whether the caller's were NumPy's
 
 
 class Linear(Module, Streamable[tuple[()]]):
@@ -93,12 +94,6 @@ class Linear(Module, Streamable[tuple[()]]):
         if self.bias:
             self._shapes["bias"] = (self.out_features,)
 
-    def _checked_kernels(self, device: str) -> ModuleType:
-        kernels = super()._checked_kernels(device)
-        if kernels is not cpu:
-            raise RuntimeError(f"a linear layer runs on the CPU so far, not on {device!r}")
-        return kernels
-
     @property
     def _fan(self) -> int:
         return self.in_features
@@ -116,14 +111,20 @@ class Linear(Module, Streamable[tuple[()]]):
 
     def __call__(self, x: Any) -> Array:
         """y (..., O) of x (..., I), in the layer's float type; TypeError or ValueError else."""
-        return self._apply(self._checked(x), self.parameters)
+        given = self._checked(x)
+        y = self._apply(self._here(given), *self._arrays())
+        return self._back(y, isinstance(given, np.ndarray))
 
     def forward(self, x: Any) -> tuple[Array, LinearTape]:
         """y (..., O) of x (..., I), and the tape that `backward` needs."""
-        parameters = self.parameters
-        x = np.array(self._checked(x), order="C")
-        y = self._apply(x, parameters)
-        return y, LinearTape(self, x, y.copy(), parameters["weight"])
+        weight, bias = self._arrays()
+        given = self._checked(x)
+        host = isinstance(given, np.ndarray)
+        x = self._here(given, copy=True)
+        y = self._apply(x, weight, bias)
+        return self._back(y, host), LinearTape(
+            self, x, y.copy(), weight, self._kernels is not cpu, host
+        )
 
     def backward(self, tape: LinearTape, dy: Any) -> Gradients[tuple[()]]:
         """Gradients of a loss: of x, and of each parameter by name; there is no state.
@@ -137,25 +138,60 @@ class Linear(Module, Streamable[tuple[()]]):
             )
         if tape.owner is not self:
             raise ValueError(f"tape comes from another layer, {tape.owner!r}")
+        if tape.on_gpu != (self._kernels is not cpu):
+            raise ValueError(f"tape was made before this layer moved to {self.device!r}")
         da = check.shaped("dy", dy, self.dtype, tape.y.shape, "that of y", self._owner)
+        self._check_place("dy", da)
+        da = self._here(da)
         if self.activation is not None:
             da = da * ACTIVATIONS[self.activation][1](tape.y)
         rows = da.reshape(-1, self.out_features)
         parameters = {"weight": rows.T @ tape.x.reshape(-1, self.in_features)}
         if self.bias:
             parameters["bias"] = rows.sum(axis=0)
-        return Gradients(da @ tape.weight, (), parameters)
+        given = {name: self._back(value, tape.host) for name, value in parameters.items()}
+        return Gradients(self._back(da @ tape.weight, tape.host), (), given)
 
     def _checked(self, x: Any) -> Array:
         given = check.floats("input", x, self.dtype, self._owner)
         if given.ndim < 1 or given.shape[-1] != self.in_features:
             raise ValueError(f"input has shape {given.shape}, wanted (..., {self.in_features})")
+        self._check_place("input", given)
         return given
 
-    def _apply(self, x: Array, parameters: Mapping[str, Array]) -> Array:
-        a: Array = x @ parameters["weight"].T
-        if self.bias:
-            a += parameters["bias"]
+    def _check_place(self, name: str, array: Array) -> None:
+        if self._kernels is cpu and not isinstance(array, np.ndarray):
+            raise TypeError(f"{name} lies on a GPU, and {self._owner} runs on the CPU: copy it")
+
+    def _here(self, array: Array, copy: bool = False) -> Array:
+        """An array on the layer's device."""
+        if self._kernels is not cpu:
+            moved: Array = self._kernels.take(array, copy=copy)
+            return moved
+        return np.array(array, order="C") if copy else array
+
+    def _back(self, array: Array, host: bool) -> Array:
+        """A result where the caller's arrays are."""
+        given: Array = array if self._kernels is cpu else self._kernels.give(array, host)
+        return given
+
+    def _arrays(self) -> tuple[Array, Array | None]:
+        """Weight and bias on the layer's device."""
+        version = self._version
+        weight, bias = version.values["weight"], version.values.get("bias")
+        if self._kernels is cpu:
+            return weight, bias
+        if "gpu" not in version.packed:  # threads that come first both copy, and get the same
+            moved = self._here(weight), None if bias is None else self._here(bias)
+            self._kernels.wait()  # another stream may be the next to read them
+            version.packed["gpu"] = moved
+        found: tuple[Array, Array | None] = version.packed["gpu"]
+        return found
+
+    def _apply(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        a: Array = x @ weight.T
+        if bias is not None:
+            a += bias
         if self.activation is not None:
             a = ACTIVATIONS[self.activation][0](a)
         return a
@@ -168,6 +204,12 @@ class Linear(Module, Streamable[tuple[()]]):
         I, O = self.in_features, self.out_features
         stage = LinearStage(self.activation, str(self.dtype), weights, batch_size, I, O)
         return [(stage, version.packed[weights])]
+
+    def _layers(self) -> list[Any]:
+        from fastrnn_kernels.cuda.steps import LinearWeights
+
+        values = self.parameters
+        return [LinearWeights(values["weight"], values.get("bias"), self.activation)]
 
     def _join_layers(self, layers: Iterator[LayerState]) -> tuple[()]:
         return ()

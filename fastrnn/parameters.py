@@ -164,12 +164,9 @@ class Module(Named):
             )
         return kernels
 
-    def _check_streams(self) -> None:
-        """Raise where a stream is asked for that no kernel could run."""
-        if self._kernels is not cpu:
-            raise RuntimeError(
-                f"{self._owner} is on the GPU, and streams run on the CPU so far: .to('cpu') first"
-            )
+    def _on_gpu(self) -> bool:
+        """Whether streams are the GPU's."""
+        return self.device == "cuda"
 
     def _refuse_tape(self) -> None:
         """Raise where a tape is asked for that no backward pass could use."""

@@ -223,6 +223,16 @@ class Sequential(Streamable[States]):
             raise TypeError(f"{name} is {came}, wanted a tuple of {many}, one of each layer")
         return given
 
+    def _on_gpu(self) -> bool:
+        found = {module._on_gpu() for module in self.modules}
+        if len(found) > 1:
+            where = ", ".join(f"{k} on {module.device!r}" for k, module in enumerate(self.modules))
+            raise ValueError(f"modules are not on one device, as a stream's have to be: {where}")
+        return found.pop()
+
+    def _layers(self) -> list[Any]:
+        return [layer for module in self.modules for layer in module._layers()]
+
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
         return [stage for module in self.modules for stage in module._stages(batch_size, weights)]
 

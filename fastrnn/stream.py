@@ -5,15 +5,15 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Generic
+from typing import Any
 
 import numpy as np
 
 from fastrnn import check
 from fastrnn.check import Array
 from fastrnn.jit import Handle
-from fastrnn.snapshot import Snapshot
-from fastrnn.streamable import LayerState, Streamable, fingerprint, storage
+from fastrnn.stateful import Stateful
+from fastrnn.streamable import LayerState, Streamable, storage
 from fastrnn.tape import State
 from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import Program, call
@@ -87,7 +87,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_free_all)
 
 
-class Stream(Generic[State]):
+class Stream(Stateful[State]):
     """A model that takes one step, or a block of steps, at a time, and keeps its state.
 
     Made by `layer.stream(batch_size)`. Step by step or in blocks of any sizes, its outputs
@@ -107,9 +107,8 @@ class Stream(Generic[State]):
         self, model: Streamable[State], batch_size: int = 1, *, weights: str | None = None
     ) -> None:
         """As `model.stream(batch_size, weights=weights)`."""
-        self.model = model
-        self.batch_size = B = check.size("batch_size", batch_size)
-        self.dtype: np.dtype[Any] = model.dtype
+        self._set_up_rows(model, batch_size)
+        B = self.batch_size
         self._storage = storage(model, weights)
         self.weights = str(self.dtype) if self._storage == FULL else self._storage
         stages = model._stages(B, self._storage)
@@ -129,14 +128,19 @@ class Stream(Generic[State]):
         self._fast: Callable[[Any, Any], bool | None] = call.caller(self._words)
         self._y = np.zeros((O,) if B == 1 else (B, O), self.dtype)
         self._y_row = self._y.reshape(B, O)
-        self._taken = np.zeros(B, np.bool_)
         self._use(program)
         _ALIVE.add(self)
 
     def _use(self, program: Program) -> None:
         self._block[call.PROGRAM] = program.table.ctypes.data
-        self._program, self._parameters = program, self.model.parameters
-        self._model: str | None = None  # its fingerprint, once it is needed
+        self._program = program
+        self._take_parameters()
+
+    def _in_use(self) -> _Use:
+        return _Use(self._block)
+
+    def _states(self) -> Sequence[LayerState]:
+        return self._program.states(self._memory)
 
     def step(self, x: Any, out: Array | None = None) -> Array:
         """One step.
@@ -169,11 +173,8 @@ class Stream(Generic[State]):
 
     def _step(self, x: Any, out: Any) -> Array:
         """A step of what is not laid out as compiled code takes it."""
-        B, I, O = self.batch_size, self.input_size, self.output_size
-        given = check.floats("input", x, self.dtype, "this stream")
-        wanted = f"(B, I) = {(B, I)}" + (f" or (I,) = {(I,)}" if B == 1 else "")
-        if given.shape != (B, I) and not (B == 1 and given.shape == (I,)):
-            raise ValueError(f"input has shape {given.shape}, wanted {wanted}")
+        B, O = self.batch_size, self.output_size
+        given = self._checked_input(x, time=False)
         if out is None and given.ndim > self._y.ndim:
             done = self._fast(x, self._y_row)
             if done is not False:
@@ -192,10 +193,7 @@ class Stream(Generic[State]):
         Returns the outputs, a new array if `out` is None. Raises as `step`.
         """
         B, I, O = self.batch_size, self.input_size, self.output_size
-        given = check.floats("input", X, self.dtype, "this stream")
-        wanted = f"(T, B, I) = (T, {B}, {I})" + (f" or (T, I) = (T, {I})" if B == 1 else "")
-        if given.shape[1:] != (B, I) and not (B == 1 and given.shape[1:] == (I,)):
-            raise ValueError(f"input has shape {given.shape}, wanted {wanted}")
+        given = self._checked_input(X, time=True)
         T = given.shape[0]
         shape = (T, O) if given.ndim == 2 else (T, B, O)
         y = np.empty(shape, self.dtype) if out is None else self._checked_out(out, shape)
@@ -221,111 +219,11 @@ class Stream(Generic[State]):
             block[call.STEPS] = steps
             cpu.run([self._job], self._program.work * steps, 2 * MEMBER_WORK)
 
-    def reset(self, rows: Any = None) -> None:
-        """Begin anew, from states of zeros.
-
-        rows: numbers of the rows that do, all if None. Raises TypeError or ValueError for
-        what is no row.
-        """
-        if rows is None:
-            chosen: Any = slice(None)
-        else:
-            chosen = np.atleast_1d(check.array("rows", rows))
-            if chosen.size == 0:
-                return
-            if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
-                raise TypeError(f"rows is {rows!r}, wanted numbers of rows")
-            wrong = chosen[(chosen < 0) | (chosen >= self.batch_size)]
-            if wrong.size:
-                raise ValueError(f"rows holds {wrong[0]}, wanted 0 to {self.batch_size - 1}")
-        with _Use(self._block):
-            for h, rest in self._program.states(self._memory):
-                h[chosen] = 0
-                rest[:, chosen] = 0
-
-    @property
-    def state(self) -> State:
-        """The state, a copy, laid out as the model's own calls take it; setting None sets zeros."""
-        with _Use(self._block):
-            return self.model._join_layers(iter(self._program.states(self._memory)))
-
-    @state.setter
-    def state(self, state: State | None) -> None:
-        self._set(self.model._split_layers("state", state, self.batch_size))
-
-    def _set(self, layers: Sequence[LayerState]) -> None:
-        with _Use(self._block):
-            own = self._program.states(self._memory)
-            for (h, rest), (new_h, new_rest) in zip(own, layers, strict=True):
-                h[...] = new_h
-                rest[...] = new_rest
-
-    def snapshot(self) -> Snapshot:
-        """The state as it is now, for `restore`, here or, as bytes, in another process."""
-        with _Use(self._block):
-            arrays = {}
-            for k, (h, rest) in enumerate(self._program.states(self._memory)):
-                arrays[f"{k}.h"] = h.copy()
-                arrays[f"{k}.rest"] = rest.copy()
-        return Snapshot(self._fingerprint(), arrays)
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go back to the state of a snapshot, and go on from there with the same bits.
-
-        Raises TypeError for what is no snapshot, ValueError for one of another model, or of
-        the same with other parameters, or of another batch size.
-        """
-        if not isinstance(snapshot, Snapshot):
-            raise TypeError(f"snapshot is a {type(snapshot).__name__}, wanted a Snapshot")
-        if snapshot.model != self._fingerprint():
-            raise ValueError(
-                f"snapshot is of another model or of other parameters: {snapshot.model}, this "
-                f"stream's are {self._fingerprint()}"
-            )
-        layers = []
-        for k, (h, rest) in enumerate(self._program.states(self._memory)):
-            found = snapshot.arrays.get(f"{k}.h"), snapshot.arrays.get(f"{k}.rest")
-            for name, got, own in zip(("h", "rest"), found, (h, rest), strict=True):
-                if got is None or got.shape != own.shape or got.dtype != own.dtype:
-                    came = "nothing" if got is None else f"{got.dtype} {got.shape}"
-                    raise ValueError(
-                        f"snapshot holds {came} as {k}.{name}, wanted {own.dtype} {own.shape}"
-                    )
-            layers.append(found)
-        self._set(layers)  # type: ignore[arg-type]
-
-    def _fingerprint(self) -> str:
-        if self._model is None:
-            self._model = fingerprint(self.model, self._parameters, self.weights)
-        return self._model
-
-    def add_stream(self) -> int:
-        """Take a free row, its state zeros, for a client that comes; the number of the row.
-
-        Raises RuntimeError if all are taken.
-        """
-        free = np.flatnonzero(~self._taken)
-        if free.size == 0:
-            raise RuntimeError(f"all {self.batch_size} rows of this stream are taken")
-        row = int(free[0])
-        self.reset(row)
-        self._taken[row] = True
-        return row
-
-    def remove_stream(self, row: int) -> None:
-        """Give back the row of a client that goes. The others' rows stay as they are.
-
-        Raises TypeError or ValueError for what is no row that `add_stream` gave.
-        """
-        row = check.size("row", row, least=0, most=self.batch_size - 1)
-        if not self._taken[row]:
-            raise ValueError(f"row is {row}, which no client has")
-        self._taken[row] = False
-
     def refresh(self) -> None:
         """Take up the model's parameters as they are now; the state stays."""
+        self._check_model()
         program = Program.of(self.model._stages(self.batch_size, self._storage), self._members > 1)
-        with _Use(self._block):
+        with self._in_use():
             # A thread that steps by the handle asks nobody, and may still be reading the one
             # before: so the last ones stay, more than it can miss in one step.
             self._owner.keeps = [self._memory, *self._owner.keeps[-KEPT_PROGRAMS:], program]
@@ -353,11 +251,3 @@ class Stream(Generic[State]):
     def address(self) -> int:
         """What `cfunc` takes as its state: valid as long as this stream, or a handle of it."""
         return int(self._words.ctypes.data)
-
-    def __reduce__(self) -> Any:
-        """Refuse to be pickled or copied: its memory belongs to this process."""
-        raise TypeError("a stream cannot be pickled or copied: take its snapshot, and make another")
-
-    def __repr__(self) -> str:
-        """The call that makes another one."""
-        return f"{self.model!r}.stream(batch_size={self.batch_size}, weights={self.weights!r})"

@@ -16,7 +16,7 @@ from fastrnn_kernels.cpu import Stage
 from fastrnn_kernels.cpu.formats import BF16, FULL, INT8
 
 if TYPE_CHECKING:
-    from fastrnn.stream import Stream
+    from fastrnn.stateful import Stateful
 
 #: One layer's h (B, P), and its other states (states but h, B, H).
 LayerState = tuple[Array, Array]
@@ -28,7 +28,7 @@ class Streamable(Named, Generic[State]):
     dtype: np.dtype[Any]
     products: str  # the type that products are computed in
 
-    def stream(self, batch_size: int = 1, *, weights: str | None = None) -> "Stream[State]":
+    def stream(self, batch_size: int = 1, *, weights: str | None = None) -> "Stateful[State]":
         """A stream of this model: one step, or a block of them, at a time.
 
         batch_size: B, the rows that are stepped together.
@@ -41,10 +41,24 @@ class Streamable(Named, Generic[State]):
         the parameters it was made with until its `refresh`. Making the first stream of
         some sizes compiles it, once for this machine. Raises ValueError for a bidirectional
         layer, whose outputs need the future.
+
+        A model with device="cuda" gives a `fastrnn.cuda_stream.CudaStream`, weights in full.
         """
+        if self._on_gpu():
+            from fastrnn.cuda_stream import CudaStream
+
+            return CudaStream(self, batch_size, weights=weights)
         from fastrnn.stream import Stream
 
         return Stream(self, batch_size, weights=weights)
+
+    @abstractmethod
+    def _on_gpu(self) -> bool:
+        """Whether its streams are the GPU's."""
+
+    @abstractmethod
+    def _layers(self) -> list[Any]:
+        """The kernels' weights of its layers; raises ValueError where it cannot stream."""
 
     @abstractmethod
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 if not config.ENABLE_CUDASIM:
     pytest.importorskip("numba_cuda")
+    from cuda_driver import Driver, parameters
     from fastrnn_kernels.cuda import ptx
     from fastrnn_kernels.cuda.division import MOST_THREADS
     from fastrnn_kernels.cuda.kernel import BLOCK
@@ -41,7 +42,20 @@ def look(name, dtype, capability):
     assert found.warps(MOST_THREADS if "resident" in name else BLOCK) > 0
     if dtype == "float32":
         assert ".f64" not in text
+    look_at_a_launch(kernel, text)
     return found
+
+
+def look_at_a_launch(kernel, text):
+    """Each argument lies where the driver reads it, of the size that the PTX declares."""
+    sizes = parameters(text)
+    assert sizes == [1 if letter == "b" else 8 for letter in kernel.arguments]
+    values = [k % 2 if size == 1 else (1 << 40) + k for k, size in enumerate(sizes)]
+    with Driver() as driver:
+        driver.loaded(kernel).launch(2, 32, 64, 7, values, False, 1)
+    (launch,) = driver.launches
+    assert launch.values(sizes) == values
+    assert (launch.blocks, launch.threads, launch.shared_bytes, launch.stream) == (2, 32, 64, 7)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,13 +1,11 @@
 """Arrays on the GPU: CuPy's, whose matrix products are cuBLAS's; NumPy's on the simulator."""
 
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numba import config, cuda
-
-from fastrnn_kernels.cuda.kernel import BLOCK, Kernel
+from numba import config
 
 #: The module of arrays.
 xp: Any = import_module("numpy" if config.ENABLE_CUDASIM else "cupy")
@@ -71,18 +69,16 @@ def give(array: Array, host: bool) -> Any:
     return xp.asnumpy(array) if host and not isinstance(array, np.ndarray) else array
 
 
-def stream() -> Any:
-    """The caller's stream, as Numba takes it; 0 on the simulator, which has none."""
-    if config.ENABLE_CUDASIM:
-        return 0
-    address = xp.cuda.get_current_stream().ptr
-    return _external_stream(address) if address else 0
-
-
-@lru_cache(maxsize=64)
-def _external_stream(address: int) -> Any:
-    # The same object each time: what Numba prepares for a launch it keeps by that.
-    return cuda.external_stream(address)
+def put(own: Array, new: Any) -> None:
+    """Write an array, on the GPU or of NumPy's, into another of its shape and type."""
+    if isinstance(own, np.ndarray):
+        own[...] = new
+    elif isinstance(new, np.ndarray):
+        own.set(np.ascontiguousarray(new))
+    elif new.flags.c_contiguous:  # without the kernel that CuPy would look for
+        own.data.copy_from_device_async(new.data, own.nbytes)
+    else:
+        own[...] = new
 
 
 def flat(array: Array) -> Array:
@@ -93,17 +89,3 @@ def flat(array: Array) -> Array:
 def flat_or(array: Array | None, otherwise: Array) -> Array:
     """Kernels take an array even where they have no use for it."""
     return otherwise if array is None else flat(array)
-
-
-def launch(kernel: Kernel, count: int, *arguments: Any) -> None:
-    """Run a kernel of a thread to a unit on the caller's stream."""
-    if count:
-        kernel.compiled[-(-count // BLOCK), BLOCK, stream()](*arguments)
-
-
-def launch_blocks(
-    kernel: Kernel, blocks: int, threads: int, shared_bytes: int, *arguments: Any
-) -> None:
-    """Run a kernel of blocks with shared memory of their own on the caller's stream."""
-    if blocks:
-        kernel.compiled[blocks, threads, stream(), shared_bytes](*arguments)

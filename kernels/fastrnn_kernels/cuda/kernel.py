@@ -19,50 +19,50 @@ BLOCK = 8 if config.ENABLE_CUDASIM else 256
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A function for `cuda.jit`, and a letter to each of its arguments.
+    """A function for `cuda.jit`, and a letter to each of its arguments, addresses first.
 
-    v an array of the cell's float type, n one of integers, m a mask; i an integer, b a boolean.
+    Of an address: v of the cell's float type, n of integers, m of a mask's bytes, which are
+    compared with 0, and V, N and M of tables of such addresses (`table.py`); of a value: i an
+    integer, b a boolean. All are 8 bytes but the last, which is one, so a launch needs no
+    description of arrays. On the simulator, which is given arrays, an address is an array with
+    one axis, or None where it is not read.
     """
 
     function: Callable[..., Any]
     dtype: np.dtype[Any]
     arguments: str
 
+    def __post_init__(self) -> None:
+        """Refuse letters in another order, by which `launch` tells addresses from values."""
+        if len(self.arguments.lstrip("vnmVNM").strip("ib")):
+            raise ValueError(f"{self.name} has arguments {self.arguments!r}, addresses go first")
+
+    @cached_property
+    def name(self) -> str:
+        """How errors call it."""
+        return self.function.__qualname__.replace(".<locals>", "")
+
+    @cached_property
+    def addresses(self) -> int:
+        """How many of the arguments are addresses."""
+        return len(self.arguments.rstrip("ib"))
+
     @property
     def signature(self) -> Any:
         """The types of the arguments, as Numba names them."""
-        kinds = {
-            "v": types.Array(from_dtype(self.dtype), 1, "C"),
-            "n": types.Array(types.int64, 1, "C"),
-            "m": types.Array(types.boolean, 1, "C"),
-            "i": types.int64,
-            "b": types.boolean,
-        }
+        kinds = {"i": types.int64, "b": types.boolean}
+        of = {"v": from_dtype(self.dtype), "n": types.int64, "m": types.uint8}
+        for letter, kind in of.items():
+            kinds[letter] = types.CPointer(kind)
+            kinds[letter.upper()] = types.CPointer(types.CPointer(kind))
         return types.void(*(kinds[letter] for letter in self.arguments))
 
     @cached_property
     def compiled(self) -> Any:
-        """The kernel for the current GPU; on the simulator, the function itself."""
+        """The kernel for the current GPU, a `Loaded`; on the simulator, Numba's stand-in."""
         if config.ENABLE_CUDASIM:
             return cuda.jit(self.function)
-        made = cuda.jit(self.signature)(self.function)
-        self._allow_shared_memory(made)
-        return made
+        from fastrnn_kernels.cuda.loaded import Loaded
 
-    def _allow_shared_memory(self, made: Any) -> None:
-        """Let a block ask for all the shared memory there is; without, 48 KiB are the most."""
-        from cuda.bindings import driver
-
-        device = cuda.get_current_device()
-        most = device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
-        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        for overload in made.overloads.values():
-            handle = overload._codelibrary.get_cufunc().handle
-            set_for = driver.cuFuncSetAttribute
-            arguments: tuple[Any, ...] = (handle, attribute, most)
-            if isinstance(handle, driver.CUkernel):
-                set_for = driver.cuKernelSetAttribute
-                arguments = (attribute, most, handle, driver.CUdevice(device.id))
-            (status,) = set_for(*arguments)
-            if status != driver.CUresult.CUDA_SUCCESS:
-                raise RuntimeError(f"{self.function.__qualname__}: {most} bytes refused: {status}")
+        (made,) = cuda.jit(self.signature)(self.function).overloads.values()
+        return Loaded(self, made)

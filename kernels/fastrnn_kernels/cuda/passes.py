@@ -1,8 +1,10 @@
 """What a path is given: the arrays of one pass through one direction of one layer."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from fastrnn_kernels.cuda.arrays import Array, xp
+from fastrnn_kernels.cuda.arrays import Array, wait, xp
+from fastrnn_kernels.cuda.products import product
 from fastrnn_kernels.cuda.tape import Tape
 from fastrnn_kernels.cuda.weights import Weights
 from fastrnn_kernels.rows import Rows
@@ -43,17 +45,32 @@ class Backward:
 
 def lengths_of(rows: Rows) -> Array:
     """The lengths of the rows in the order of the batch, on the GPU."""
-    return xp.asarray(rows.given)
+    return xp.asarray(rows.given) if rows.ragged else _all(rows.T, rows.B)
+
+
+@lru_cache(maxsize=64)
+def _all(T: int, B: int) -> Array:
+    made = xp.full(B, T, "int64")
+    wait()  # another stream may be the next to read it
+    return made
 
 
 def x_sums(given: Forward) -> Array:
     """W x for all steps, (T * B, G H)."""
     weights = given.weights
-    return xp.matmul(given.x.reshape(-1, weights.input_size), weights.matrices.x.T)
+    x, of = given.x.reshape(-1, weights.input_size), weights.matrices.x
+    sums = xp.empty((x.shape[0], of.shape[0]), weights.dtype)
+    product(x, of, sums, transposed=True)
+    return sums
 
 
 def finish_backward(given: Backward, dh: Array, d_product: Array, d_rest: Array) -> None:
     """Add what has come through to the first step to the gradient of the initial state."""
-    none = xp.asarray(given.tape.rows.given == 0)[:, None]
+    rows = given.tape.rows
+    if rows.T and not rows.ragged:
+        given.d_start_h[...] += dh + d_product
+        given.d_start_rest[...] += d_rest
+        return
+    none = xp.asarray(rows.given == 0)[:, None]
     given.d_start_h[...] += xp.where(none, given.d_final_h, dh + d_product)
     given.d_start_rest[...] += xp.where(none, given.d_final_rest, d_rest)

@@ -28,8 +28,16 @@ from numba import cuda
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cuda.division import BLOCK_ROWS, GRID_ROWS, MOST_THREADS
 from fastrnn_kernels.cuda.kernel import BLOCK, Kernel
+from fastrnn_kernels.cuda.linear_kernels import ACTIVATIONS, activation_kernel
 from fastrnn_kernels.cuda.resident_kernels import backward_kernel, forward_kernel
-from fastrnn_kernels.cuda.stepwise_kernels import backward_kernels, forward_kernels
+from fastrnn_kernels.cuda.stepwise_backward_kernels import backward_kernels
+from fastrnn_kernels.cuda.stepwise_backward_kernels import begin_kernel as begin_backward_kernel
+from fastrnn_kernels.cuda.stepwise_kernels import (
+    advance_kernel,
+    begin_kernel,
+    fill_kernel,
+    forward_kernels,
+)
 from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
 from fastrnn_kernels.lstm import LSTM
 from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
@@ -56,6 +64,12 @@ class Resources(NamedTuple):
 
 def kernels(dtype: np.dtype[Any]) -> Iterator[tuple[str, Kernel]]:
     """Every kernel of a float type, by name."""
+    yield "fill", fill_kernel()
+    yield "advance", advance_kernel()
+    yield "begin forward", begin_kernel(dtype)
+    yield "begin backward", begin_backward_kernel(dtype)
+    for activation in (None, *ACTIVATIONS):
+        yield f"linear {activation}", activation_kernel(activation, dtype)
     for cell in CELLS:
         for projected in (False, True) if not cell.reads_h else (False,):
             yield from _stepwise(cell, dtype, projected)

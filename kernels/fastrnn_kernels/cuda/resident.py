@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from fastrnn_kernels.cuda import passes
-from fastrnn_kernels.cuda.arrays import flat, flat_or, launch_blocks, xp
+from fastrnn_kernels.cuda.arrays import flat, flat_or, xp
 from fastrnn_kernels.cuda.division import Division
+from fastrnn_kernels.cuda.launch import launch_blocks
 from fastrnn_kernels.cuda.resident_kernels import backward_kernel, forward_kernel
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cuda.arrays import Array, take, wait
+from fastrnn_kernels.cuda.plans import Plans
 
 
 class Matrices(NamedTuple):
@@ -67,6 +68,11 @@ class Weights:
         parts = [self.cell.gates.index(gate) for gate in gates]
         none = matrix[:0]
         return np.concatenate([none, *(matrix[g * H : (g + 1) * H] for g in parts)])
+
+    @cached_property
+    def plans(self) -> Plans:
+        """What paths prepare for shapes, dropped with the weights."""
+        return Plans()
 
     @cached_property
     def matrices(self) -> Matrices:

@@ -1,0 +1,77 @@
+"""fastrnn's equations as device functions, for `@numba.cuda.jit` kernels of your own.
+
+    from numba import cuda
+    import fastrnn.cuda
+
+    @cuda.jit
+    def step(sums, c, h):                                # sums (4, H), c and h (H,)
+        u = cuda.grid(1)
+        if u < h.size:
+            gates = (sums[0, u], sums[1, u], sums[2, u], sums[3, u])
+            h[u], c[u] = fastrnn.cuda.lstm(gates, (h[u], c[u]))
+
+`exp`, `sigmoid`, `tanh` and `relu` take and give one number, float32 or float64, whose type
+stays. The others are one step of one unit: they take the gates' pre-activations,
+W x + b_ih + R h + b_hh each, and the old states, as tuples, and give the new states:
+
+    rnn_tanh((a,), (h,)), rnn_relu((a,), (h,))   (h,)
+    lstm((i, f, g, o), (h, c))                   (h, c)
+    gru((n_x, r, z, n_h), (h,))                  (h,); n in two: W x + b_ih, and R h + b_hh
+    gru_reset_before((r, z, n), (h,))            (h,); R of n has multiplied, in place of h,
+    reset_state((r, z), (h,))                    this one's number of each unit
+
+The fused kernels of layers with device="cuda" are made of the same functions. Needs numba-cuda,
+and on Numba's simulator nothing else; not imported by `import fastrnn`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import cuda
+
+import fastrnn_kernels.cuda  # noqa: F401  (registers CUDA's forms of the functions)
+from fastrnn_kernels import scalar
+from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
+from fastrnn_kernels.lstm import LSTM
+from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
+
+__all__ = [
+    "exp",
+    "gru",
+    "gru_reset_before",
+    "lstm",
+    "relu",
+    "reset_state",
+    "rnn_relu",
+    "rnn_tanh",
+    "sigmoid",
+    "tanh",
+]
+
+
+def _of_number(function: Callable[..., Any]) -> Any:
+    return cuda.jit(device=True)(lambda x: function(x))
+
+
+def _step(forward: Callable[..., Any]) -> Any:
+    equations = cuda.jit(device=True, inline="always")(forward)
+
+    @cuda.jit(device=True)
+    def step(sums, states):  # type: ignore[no-untyped-def]
+        new, _ = equations(sums, states)
+        return new
+
+    return step
+
+
+exp = _of_number(scalar.exp)
+sigmoid = _of_number(scalar.sigmoid)
+tanh = _of_number(scalar.tanh)
+relu = _of_number(scalar.relu)
+
+rnn_tanh = _step(RNN_TANH.forward)
+rnn_relu = _step(RNN_RELU.forward)
+lstm = _step(LSTM.forward)
+gru = _step(GRU.forward)
+gru_reset_before = _step(GRU_RESET_BEFORE.forward)
+reset_state = cuda.jit(device=True)(GRU_RESET_BEFORE.inner)
