@@ -1,11 +1,13 @@
 """Which path a pass takes: one launch with R on chip where that is quicker, else step by step."""
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from numba import config, cuda
 
 from fastrnn_kernels.cuda import passes, resident, stepwise
-from fastrnn_kernels.cuda.division import Division, Gpu, divide
+from fastrnn_kernels.cuda.division import Division, Gpu, all_blocks, divide, one_block
 from fastrnn_kernels.cuda.weights import Weights
 
 #: Seconds of a step's barrier among all blocks; and of a step's launches from Python without,
@@ -22,7 +24,11 @@ def gpu() -> Gpu:
     if config.ENABLE_CUDASIM:
         return Gpu(1, 48 << 10)
     device = cuda.get_current_device()
-    return Gpu(device.MULTIPROCESSOR_COUNT, device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+    return Gpu(
+        device.MULTIPROCESSOR_COUNT,
+        device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+        tuple(device.compute_capability),
+    )
 
 
 def division_of(weights: Weights, B: int, backward: bool) -> Division | None:
@@ -31,7 +37,7 @@ def division_of(weights: Weights, B: int, backward: bool) -> Division | None:
     if cell.late or weights.w_hr is not None or B == 0:
         return None
     here = gpu()
-    found = divide(cell, H, B, weights.dtype.itemsize, here, backward)
+    found = divide(cell, H, B, weights.dtype.itemsize, here, backward, weights.products)
     if found is None or not found.gridded:
         return found
     work = B * len(cell.gates) * H * H * weights.dtype.itemsize / 4 / here.multiprocessors
@@ -39,25 +45,47 @@ def division_of(weights: Weights, B: int, backward: bool) -> Division | None:
     return found if resident_s < LAUNCHES_S + work / PRODUCT_RATE else None
 
 
-def run_forward(given: passes.Forward) -> None:
-    """Run a forward pass on the path that suits its shape."""
-    rows, P = given.rows, given.weights.state_size
-    if rows.ragged or rows.T == 0:
-        given.y[:, :, given.y_at : given.y_at + P] = 0  # kernels write where a row runs
-        # What has no step at all ends where it starts.
-        given.final_h[...] = given.start_h
-        given.final_rest[...] = given.start_rest
-    division = division_of(given.weights, rows.B, False)
-    if division is None:
-        stepwise.forward(given)
-    else:
-        resident.forward(given, division)
+def division_of_both(weights: Weights, B: int, backward: bool) -> Division | None:
+    """How both directions run in one launch, half of the multiprocessors each.
+
+    None where two launches, one after the other, are quicker.
+    """
+    alone, here = division_of(weights, B, backward), gpu()
+    if alone is None or here.multiprocessors < 2:
+        return None
+    divided = all_blocks if alone.gridded else one_block
+    found = divided(
+        weights.cell, weights.hidden_size, B, weights.dtype.itemsize,
+        here._replace(multiprocessors=here.multiprocessors // 2), backward, weights.products,
+    )  # fmt: skip
+    return found if found and found.seconds(B) < 2 * alone.seconds(B) else None
 
 
-def run_backward(given: passes.Backward) -> None:
-    """Run a backward pass on the path that suits its shape."""
-    division = division_of(given.tape.weights, given.tape.rows.B, True)
-    if division is None:
-        stepwise.backward(given)
-    else:
-        resident.backward(given, division)
+def run_forward(*given: passes.Forward) -> None:
+    """Run forward passes, of one direction of a layer or of both, on the path that suits them."""
+    for one in given:
+        passes.prepare_forward(one)
+    _run(given, given[0].weights, given[0].rows.B, False, resident.forward, stepwise.forward)
+
+
+def run_backward(*given: passes.Backward) -> None:
+    """Run backward passes, of one direction of a layer or of both, on the path that suits them."""
+    tape = given[0].tape
+    _run(given, tape.weights, tape.rows.B, True, resident.backward, stepwise.backward)
+
+
+def _run(
+    given: tuple[Any, ...],
+    weights: Weights,
+    B: int,
+    backward: bool,
+    on_chip: Callable[..., None],
+    by_steps: Callable[[Any], None],
+) -> None:
+    both = division_of_both(weights, B, backward) if len(given) == 2 else None
+    division = both or division_of(weights, B, backward)
+    for one in (given,) if both else zip(given, strict=True):
+        if division is None:
+            by_steps(*one)
+        else:
+            on_chip(*one, division=division)
