@@ -270,7 +270,8 @@ def all_blocks(
     given = Division(
         H, len(cell.gates), backward, item, gpu.multiprocessors, units, blocks, gridded=True
     )
-    if products and B >= TENSOR_ROWS and gpu.capability >= (8, 0):
+    tensor = products in PER_WORD and item == 4
+    if tensor and B >= TENSOR_ROWS and gpu.capability >= (8, 0):
         tiles = -(-given.width // TILE_COLUMNS)
         given = given._replace(products=products, columns=tiles, group=TILE_ROWS)
         tried = [

@@ -30,7 +30,7 @@ def product(a: Array, b: Array, out: Array, transposed: bool = False, products: 
     """out (m, n) = a (m, k) b (k, n), or a bᵀ of b (n, k) where `transposed`.
 
     out is C-contiguous; a and b have one contiguous axis each. `products`, if it names one, is
-    the type in which tensor cores multiply float32, and add up in float32.
+    the type in which tensor cores multiply values of float32; sums are of float32.
     """
     b = b.T if transposed else b
     if config.ENABLE_CUDASIM:
@@ -42,7 +42,9 @@ def product(a: Array, b: Array, out: Array, transposed: bool = False, products: 
 
 
 def _rounded(array: Array, products: str) -> Array:
-    return rounded(np.ascontiguousarray(array), products) if products in PER_WORD else array
+    if products not in PER_WORD or array.dtype != np.float32:
+        return array
+    return rounded(np.ascontiguousarray(array), products)
 
 
 def multiplied(a: Array, b: Array, products: str = "") -> Array:
@@ -140,7 +142,7 @@ class Cublas:
         status = 0 if handle.place == place else self._move(handle, place)
         (of_a, a_step), (of_b, b_step) = _laid(a), _laid(b)
         first = handle.address, of_b, of_a, n, m, k, one
-        if products not in COMPUTE:
+        if products not in COMPUTE or out.dtype != np.float32:
             status = status or function(
                 *first, b.data.ptr, b_step, a.data.ptr, a_step, none, out.data.ptr, n
             )
