@@ -35,6 +35,21 @@ class _Thread(simulator.BlockThread):
     def wait_for(self, met: Any, at: int, count: int) -> None:
         self._manager.wait_for(met, at, count)
 
+    def store_to_all(self, dtype: Any, at: int, value: Any, blocks: int) -> None:
+        for rank in range(blocks):
+            block = self.cluster(blocks) * blocks + rank
+            _Shared.current.of(block).array(0, dtype)[at] = value
+
+    def cluster(self, blocks: int) -> int:
+        return int(self.blockIdx.x) // blocks
+
+    def arrive_in_cluster(self, blocks: int) -> None:
+        self._manager.arrive_in_cluster(self.cluster(blocks))
+
+    def wait_in_cluster(self, blocks: int) -> None:
+        self.phase = getattr(self, "phase", 0) + 1
+        self._manager.wait_in_cluster(self.cluster(blocks), blocks, self.phase)
+
     def tensor(self, *registers: Any) -> list[Any]:
         return self._manager.warp_of(self).tensor(self.threadIdx.x % WARP, *registers)
 
@@ -113,6 +128,7 @@ class _Grid:
         self._all = threading.Barrier(size * len(points), timeout=PATIENCE)
         self._met = threading.Condition()
         self._broken = False
+        self._arrivals: dict[int, int] = {}
         self._warps = {
             (point, warp): Warp(min(WARP, size - warp * WARP))
             for point in points
@@ -165,6 +181,20 @@ class _Grid:
         if self._broken or not opened:
             raise threading.BrokenBarrierError
 
+    def arrive_in_cluster(self, cluster: int) -> None:
+        with self._met:
+            self._arrivals[cluster] = self._arrivals.get(cluster, 0) + 1
+            self._met.notify_all()
+
+    def wait_in_cluster(self, cluster: int, blocks: int, phase: int) -> None:
+        wanted = phase * blocks * int(np.prod(self._block_dim))
+        with self._met:
+            opened = self._met.wait_for(
+                lambda: self._broken or self._arrivals.get(cluster, 0) >= wanted, PATIENCE
+            )
+        if self._broken or not opened:
+            raise threading.BrokenBarrierError
+
     def warp_of(self, thread: Any) -> "Warp":
         return self._warps[tuple(thread.blockIdx), thread.threadIdx.x // WARP]
 
@@ -178,21 +208,26 @@ _OfOneBlock = kernelapi.FakeCUDAShared
 
 
 class _Shared:
-    """Shared memory of each block its own; at first it holds NaN."""
+    """Shared memory of each block its own, and within reach of others; at first it holds NaN."""
+
+    current: "_Shared"  # of the kernel that runs
 
     def __init__(self, dynshared_size: int) -> None:
         self._size = dynshared_size
-        self._of_blocks: dict[tuple[int, ...], Any] = {}
+        self._of_blocks: dict[int, Any] = {}
         self._lock = threading.Lock()
+        _Shared.current = self
 
-    def array(self, shape: Any, dtype: Any, alignment: Any = None) -> Any:
-        block = tuple(threading.current_thread().blockIdx)
+    def of(self, block: int) -> Any:
         with self._lock:
             if block not in self._of_blocks:
                 own = _OfOneBlock(self._size)
                 own._dynshared[:] = -1  # each float a NaN
                 self._of_blocks[block] = own
-        return self._of_blocks[block].array(shape, dtype, alignment)
+        return self._of_blocks[block]
+
+    def array(self, shape: Any, dtype: Any, alignment: Any = None) -> Any:
+        return self.of(int(threading.current_thread().blockIdx.x)).array(shape, dtype, alignment)
 
 
 @contextmanager

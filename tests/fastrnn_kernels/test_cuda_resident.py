@@ -37,6 +37,8 @@ WAYS = {
     "a row to a block": (H, 2, {"parts": 2, "columns": 3}),
     "rows to a block, R in registers": (H, 5, {"rows": 4, "group": 2, "held": 99}),
     "R in registers and shared memory": (H, 2, {"parts": 2, "columns": 4, "held": 3}),
+    "clusters": (4, 3, {"cluster": 3, "parts": 2, "columns": 2, "held": 1}),
+    "clusters, rows to each": (6, 5, {"cluster": 2, "rows": 4, "group": 2, "held": 99}),
     "all blocks": (4, 3, {"rows": 2, "parts": 3, "columns": 2, "held": 1}),
     "all blocks, groups of rows": (6, 5, {"rows": 4, "group": 2, "parts": 2, "held": 99}),
     "tensor cores": (4, 9, {"rows": 16, "parts": 1, "held": 99}),
@@ -60,8 +62,8 @@ def division(cell, way, products, backward):
     units, _, given = WAYS[way]
     given = {"group": 16} | given if products else given
     made = Division(
-        H, len(cell.gates), backward, 4, 3, units, blocks=-(-H // units), gridded=units < H,
-        products=products, **given,
+        H, len(cell.gates), backward, 4, 3, units, blocks=-(-H // units),
+        gridded=units < H and "cluster" not in given, products=products, **given,
     )  # fmt: skip
     if products:
         made = made._replace(columns=-(-made.width // 8))
@@ -79,7 +81,8 @@ def pass_of(monkeypatch):
             if way == "step by step":
                 return None
             found = division(cell, way, products, backward)
-            return found if found.gridded else found._replace(blocks=-(-B // found.rows))
+            tiles = -(-B // found.rows)
+            return found if found.gridded else found._replace(blocks=tiles * found.cluster)
 
         monkeypatch.setattr(choice, "division_of", division_of)
         random = np.random.default_rng(5)

@@ -17,22 +17,26 @@ from fastrnn_kernels.cuda.rounding import PER_WORD
 AHEAD = 8
 #: Threads to a block, at most.
 MOST_THREADS = 512
-#: Registers of a thread beside those that hold R and running sums.
-OTHER_REGISTERS = 106
+#: Registers of a thread beside those that hold R, running sums and operands under way, of plain
+#: products and of tensor cores: as many as ptxas was seen to want before it spills.
+OTHER_REGISTERS, OTHER_TENSOR_REGISTERS = 98, 82
 #: Registers of a thread, at most; some of the 255 that there are stay free for the compiler.
 MOST_REGISTERS = 248
 #: Rows of a product of tensor cores, its columns, and threads that compute it.
 TILE_ROWS, TILE_COLUMNS, WARP = 16, 8, 32
 #: Rows from which on tensor cores are worth their sixteen.
 TENSOR_ROWS = 8
-#: The rows by which a division of the sums is chosen, whatever the batch: so a row's bits are
-#: the same in any.
+#: The rows by which parts of sums are chosen, whatever the batch.
 NOMINAL_ROWS = 4
 
 #: Clocks a second of a multiprocessor; clocks until a value comes from the second-level cache,
 #: of a barrier of a block and of all blocks; bytes that a multiprocessor reads from that cache
 #: in a clock while all do.
 CLOCK, FAR, MEET, MEET_ALL, FAR_BYTES = 1.75e9, 650, 40, 1900, 40
+#: The same of a barrier of a cluster, with the way to another's shared memory, and of that.
+MEET_NEAR, NEAR_BYTES = 500, 16
+#: Blocks of a cluster, of which any GPU that has clusters takes eight; the capability of those.
+CLUSTERS, CLUSTERED = (2, 4, 8), (9, 0)
 #: Clocks of a cell's equations, and from a multiply-add, or a product of tensor cores, to one that
 #: needs its result.
 EQUATIONS, LATENCY, TENSOR_LATENCY = 250, 4, 33
@@ -60,7 +64,8 @@ class Division(NamedTuple):
     multiprocessors: int
     units: int  # of a block, U
     blocks: int = 1
-    gridded: bool = False  # whether blocks share the units, and meet at every step
+    gridded: bool = False  # whether all blocks share the units, and meet at every step
+    cluster: int = 1  # blocks that do so in each other's shared memory, each for some rows
     products: str = ""  # the type that tensor cores multiply; none, in the type of the values
     rows: int = 1  # of a batch, that a block takes at a time
     group: int = 1  # of those, that are multiplied at a time
@@ -137,7 +142,14 @@ class Division(NamedTuple):
     @property
     def sums_at(self) -> int:
         """Where in shared memory the parts of sums (C, rows, N) begin."""
-        return self.operand_at + (0 if self.products else self.rows * self.padded_depth)
+        return self.operand_at + (
+            0 if self.products else self.halves * self.rows * self.padded_depth
+        )
+
+    @property
+    def halves(self) -> int:
+        """Operands that there are: in a cluster, that of the next step is written meanwhile."""
+        return 2 if self.cluster > 1 else 1
 
     @property
     def shared_bytes(self) -> int:
@@ -147,16 +159,18 @@ class Division(NamedTuple):
     @property
     def registers(self) -> int:
         """Registers of a thread, about."""
+        held = self.held * self.vector
         if self.products:
-            sums = 4 * self.columns + 4 * min(AHEAD, self.chunks)
-        else:
-            sums = (self.group + self.vector) * self.columns
-        return OTHER_REGISTERS + (self.held * self.vector + sums) * self.item // 4
+            return OTHER_TENSOR_REGISTERS + held + 4 * (self.columns + min(AHEAD, self.chunks))
+        sums = (self.group + self.vector) * self.columns
+        return OTHER_REGISTERS + (held + sums) * self.item // 4
 
     @property
     def compiled(self) -> "Division":
         """What kernels are compiled for, which tiles of rows each of its own are not part of."""
-        return self._replace(multiprocessors=0, blocks=self.blocks if self.gridded else 1)
+        return self._replace(
+            multiprocessors=0, blocks=self.blocks if self.gridded else self.cluster
+        )
 
     @property
     def cut(self) -> "Division":
@@ -164,7 +178,9 @@ class Division(NamedTuple):
         return self.compiled._replace(rows=1, group=1, held=0)
 
     def exchanged(self, B: int) -> int:
-        """Values of global memory that hold the operand of a step for all blocks."""
+        """Values of an operand that blocks exchange, through global memory or each other's."""
+        if not self.gridded:
+            return self.rows * self.padded_depth if self.cluster > 1 else 0
         per_value = PER_WORD[self.products] if self.products else 1
         return -(-B // self.rows) * self.rows * self.padded_depth // per_value
 
@@ -176,7 +192,9 @@ class Division(NamedTuple):
         if self.gridded:
             tile += FAR + self.exchanged(1) * self.item / FAR_BYTES
             return (MEET_ALL + tiles * tile) / CLOCK
-        waves = -(-self.blocks // self.multiprocessors)
+        if self.cluster > 1:
+            tile += MEET_NEAR + self.rows * self.padded_depth * self.item / NEAR_BYTES
+        waves = -(-self.blocks // (self.multiprocessors // self.cluster * self.cluster))
         return waves * tile / CLOCK
 
     def _product(self) -> float:
@@ -243,15 +261,23 @@ def _tiled(given: Division, tiles: Iterable[int], B: int, gpu: Gpu) -> Division 
 def one_block(
     cell: Cell, H: int, B: int, item: int, gpu: Gpu, backward: bool, products: str = ""
 ) -> Division | None:
-    """The division by rows, each block holding all of R; None where R does not fit one."""
+    """The division by rows, a block or a cluster of them holding all of R; None if none can.
+
+    Products are in the type of the values, whatever `products` says.
+    """
     E = len(cell.gates)
-    given = _parted(Division(H, E, backward, item, gpu.multiprocessors, units=H), gpu)
     found = []
-    for rows in (1, 2, 4, 8):
-        if given and rows < 2 * B:
-            blocks = -(-B // rows)
-            made = _tiled(given._replace(blocks=blocks), (rows,), B, gpu)
-            found += [made] if made else []
+    for cluster in (1, *(CLUSTERS if gpu.capability >= CLUSTERED else ())):
+        units = -(-H // cluster)
+        if cluster > gpu.multiprocessors or units * (cluster - 1) >= H:
+            continue
+        given = Division(H, E, backward, item, gpu.multiprocessors, units, cluster=cluster)
+        parted = _parted(given._replace(blocks=cluster), gpu)
+        for rows in (1, 2, 4, 8, 16):
+            if parted and rows < 2 * B:
+                blocks = -(-B // rows) * cluster
+                made = _tiled(parted._replace(blocks=blocks), (rows,), B, gpu)
+                found += [made] if made else []
     return min(found, key=lambda division: division.seconds(B), default=None)
 
 
@@ -290,8 +316,9 @@ def divide(
 ) -> Division | None:
     """The quicker division of a pass, or None where R does not fit.
 
-    The sums of a row depend on its parts and chunks, which follow from H and the type of
-    products, and on B only as tensor cores want some rows.
+    The bits of a row's sums follow from the parts and the type of products. For one block and for
+    all, those follow from H; a cluster's size, and whether tensor cores have rows enough, from B
+    too. The values of other rows never have a part in them.
     """
     size = cell, H, B, item, gpu, backward, products
     found = [division for division in (one_block(*size), all_blocks(*size)) if division]

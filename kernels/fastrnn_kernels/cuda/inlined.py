@@ -78,6 +78,18 @@ class Plain:
         """Wait until met[at] is `count`; then all is there that was written before."""
         _thread().wait_for(met, at, count)
 
+    def store_to_all(self, shared: Any, at: int, value: Any, blocks: int) -> None:
+        """A value to shared[at] of each block of this one's cluster."""
+        _thread().store_to_all(shared.dtype, at, value, blocks)
+
+    def arrive_in_cluster(self, blocks: int) -> None:
+        """One more thread has come to the barrier of the cluster, after all it has written."""
+        _thread().arrive_in_cluster(blocks)
+
+    def wait_in_cluster(self, blocks: int) -> None:
+        """Wait until all threads of the cluster have come, and see what they wrote before."""
+        _thread().wait_in_cluster(blocks)
+
 
 class Emitted:
     """The same operations, as LLVM of a kernel that is being compiled."""
@@ -174,6 +186,27 @@ class Emitted:
         )
         self._write(text, "l,l", None, [self._global(self._address(met, at, 0)), count])
 
+    def store_to_all(self, shared: Any, at: Any, value: Any, blocks: int) -> None:
+        """A value to shared[at] of each block of this one's cluster."""
+        build = self._builder
+        address = self._address(shared, at, 0)
+        near = build.addrspacecast(address, address.type.pointee.as_pointer(3))
+        size, letter = 8 * _bytes(value.type), "d" if _bytes(value.type) == 8 else "f"
+        for rank in range(blocks):
+            text = (
+                f"{{ .reg .b32 there; mapa.shared::cluster.u32 there, $0, {rank}; "
+                f"st.shared::cluster.f{size} [there], $1; }}"
+            )
+            self._write(text, f"r,{letter}", None, [build.ptrtoint(near, _I32), value])
+
+    def arrive_in_cluster(self, blocks: int) -> None:
+        """One more thread has come to the barrier of the cluster, after all it has written."""
+        self._write("barrier.cluster.arrive.release;", "", None, [])
+
+    def wait_in_cluster(self, blocks: int) -> None:
+        """Wait until all threads of the cluster have come, and see what they wrote before."""
+        self._write("barrier.cluster.wait.acquire;", "", None, [])
+
     def _address(self, array: Any, at: Any, offset: int) -> Any:
         from numba.cuda import cgutils
 
@@ -195,7 +228,8 @@ class Emitted:
         """PTX that stays where it is, among all that reads and writes memory."""
         result = ir.LiteralStructType(results) if results else ir.VoidType()
         kind = ir.FunctionType(result, [value.type for value in values])
-        return self._builder.asm(kind, text, f"{constraints},~{{memory}}", values, True)
+        constraints = f"{constraints},~{{memory}}".lstrip(",")
+        return self._builder.asm(kind, text, constraints, values, True)
 
 
 def _bytes(kind: Any) -> int:

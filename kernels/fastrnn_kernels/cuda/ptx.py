@@ -55,18 +55,19 @@ GPUS = {
     (10, 0): Gpu(148, 227 << 10, (10, 0)),
 }
 #: H, B, type of products and whether of both directions, of resident kernels of float32 that
-#: differ in where R is: in one block's registers, or in its shared memory too; in all blocks', for
-#: one row or tiles of them.
+#: differ in where R is: in one block's registers, or in its shared memory too; in a cluster's, or
+#: in all blocks', for one row or tiles of them. What 9.0 does by a cluster, older ones do by all.
 SHAPES = (
     (64, 16, "", False),
     (112, 500, "", False),
-    (256, 1, "", True),
-    (512, 16, "", False),
-    (256, 64, "tf32", False),
+    (256, 64, "", True),
+    (512, 1, "", False),
+    (768, 16, "", False),
+    (512, 16, "tf32", False),
     (768, 16, "bfloat16", True),
     (1024, 64, "float16", False),
 )
-WIDE_SHAPES = (48, 16, "", False), (256, 4, "", False)  # of float64
+WIDE_SHAPES = (48, 16, "", False), (96, 4, "", False), (256, 4, "", False)  # of float64
 
 
 class Resources(NamedTuple):

@@ -18,7 +18,7 @@ Arrays = tuple[Array | None, ...]
 def forward(*given: passes.Forward, division: Division) -> None:
     """Run the forward pass of one direction, or of both, divided alike."""
     first, last = given[0], given[-1]
-    exchanged = _exchanged(division, first.rows.B)
+    exchanged = division.exchanged(first.rows.B)
 
     def arrays(one: passes.Forward) -> Arrays:
         weights, tape = one.weights, one.tape
@@ -44,7 +44,7 @@ def backward(*given: passes.Backward, division: Division) -> None:
     first, last = given[0], given[-1]
     tape, H = first.tape, division.H
     rows, weights = tape.rows, tape.weights
-    exchanged = _exchanged(division, rows.B)
+    exchanged = division.exchanged(rows.B)
     dh, d_product = xp.zeros((2, len(given), rows.B, H), weights.dtype)
     d_rest = xp.zeros((len(given), len(weights.cell.states) - 1, rows.B, H), weights.dtype)
 
@@ -64,11 +64,6 @@ def backward(*given: passes.Backward, division: Division) -> None:
     )  # fmt: skip
     for k, one in enumerate(given):
         passes.finish_backward(one, dh[k], d_product[k], d_rest[k])
-
-
-def _exchanged(division: Division, B: int) -> int:
-    """Values of an operand that blocks exchange."""
-    return division.exchanged(B) if division.gridded else 0
 
 
 def _exchange(division: Division, exchanged: int, weights: Weights) -> tuple[Array, Array]:
@@ -95,5 +90,5 @@ def _launch(
         len(arrays) * division.blocks, division.threads, division.shared_bytes,
         *(array for one in arrays for array in one), shared, *sizes, division.rows,
         *((last_y_at,) if both else ()), *flags, *((last_reverse,) if both else ()),
-        cooperative=division.gridded,
+        cooperative=division.gridded, cluster=division.cluster,
     )  # fmt: skip

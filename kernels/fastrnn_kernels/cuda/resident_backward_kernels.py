@@ -10,7 +10,14 @@ from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cuda.division import Division
 from fastrnn_kernels.cuda.inlined import ALIGNMENT, arrive, wait_for
 from fastrnn_kernels.cuda.kernel import Kernel
-from fastrnn_kernels.cuda.resident_products import add_parts, filled, multiplied, put, started
+from fastrnn_kernels.cuda.resident_products import (
+    add_parts,
+    cluster_barrier,
+    filled,
+    multiplied,
+    put,
+    started,
+)
 from fastrnn_kernels.cuda.stepwise_kernels import begins_anew, time_of
 from fastrnn_kernels.cuda.values import device, load, store
 from fastrnn_kernels.scalar import zero
@@ -28,6 +35,8 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
     blocks, held_values = division.blocks, max(1, division.held * division.vector)
     start, fill, multiply = started(division), filled(division), multiplied(division)
     filling = gridded and not division.products
+    cluster, clustered = division.cluster, division.cluster > 1
+    come, go_on = cluster_barrier(division)
     add_own, place = add_parts(division, 0), put(division)
     padded, sums_at = division.padded_width, division.sums_at
 
@@ -46,12 +55,16 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
         if gridded:
             block, u, first_row, last_row = index, index * U + lane, 0, B
         else:
-            block, u, first_row = 0, lane, index * rows
+            block = index % cluster
+            u, first_row = block * U + lane, index // cluster * rows
             last_row = min(B, first_row + rows)
         mine = r < rows and u < H
 
         start(held, shared, pieces, block, thread)
         cuda.syncthreads()
+        if clustered:  # before one writes into the operand of another
+            come(thread)
+            go_on(thread)
         # One product more than there are steps: what comes through to the state at the start.
         for done in range(longest + 1):
             s = longest - 1 - done
@@ -81,6 +94,8 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
                         if thread == 0:
                             wait_for(met, 0, done * blocks)
                         cuda.syncthreads()
+                    if clustered:
+                        go_on(thread)
                     if filling:
                         fill(shared, exchange, now, q, thread)
                         cuda.syncthreads()
@@ -105,7 +120,10 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
                     store_sums(sums, 0, 1, new_sums)
                     for e in range(E):
                         place(shared, exchange, exchanged - now, r, b, e * H + u, sums[A + e])
-                cuda.syncthreads()
+                if clustered and s >= 0:
+                    come(thread)
+                else:
+                    cuda.syncthreads()
                 if gridded and thread == 0 and s >= 0 and q + rows >= last_row:
                     arrive(met, 0)
                 if running:

@@ -30,7 +30,14 @@ from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cuda.division import Division
 from fastrnn_kernels.cuda.inlined import ALIGNMENT, arrive, wait_for
 from fastrnn_kernels.cuda.kernel import Kernel
-from fastrnn_kernels.cuda.resident_products import add_parts, filled, multiplied, put, started
+from fastrnn_kernels.cuda.resident_products import (
+    add_parts,
+    cluster_barrier,
+    filled,
+    multiplied,
+    put,
+    started,
+)
 from fastrnn_kernels.cuda.stepwise_kernels import begins_anew, time_of
 from fastrnn_kernels.cuda.values import device, load, store
 
@@ -51,6 +58,8 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
     blocks, held_values = division.blocks, max(1, division.held * division.vector)
     start, fill, multiply = started(division), filled(division), multiplied(division)
     filling = gridded and not division.products
+    cluster, clustered = division.cluster, division.cluster > 1
+    come, go_on = cluster_barrier(division)
     add_own, place = add_parts(division, A), put(division)
     padded, sums_at = division.padded_width, division.sums_at
 
@@ -69,12 +78,16 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
         if gridded:
             block, u, first_row, last_row = index, index * U + lane, 0, B
         else:
-            block, u, first_row = 0, lane, index * rows
+            block = index % cluster
+            u, first_row = block * U + lane, index // cluster * rows
             last_row = min(B, first_row + rows)
         mine = r < rows and u < H
 
         start(held, shared, pieces, block, thread)
         cuda.syncthreads()
+        if clustered:  # before one writes into the operand of another
+            come(thread)
+            go_on(thread)
         if mine:
             for j in range(G):
                 own_bias[j] = bias[j * H + u]
@@ -85,6 +98,8 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
         cuda.syncthreads()
         if gridded and thread == 0:
             arrive(met, 0)
+        if clustered:
+            come(thread)
 
         for s in range(longest):
             now = s % 2 * exchanged
@@ -106,6 +121,8 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
                     if thread == 0:
                         wait_for(met, 0, (s + 1) * blocks)
                     cuda.syncthreads()
+                if clustered:
+                    go_on(thread)
                 if filling:
                     fill(shared, exchange, now, q, thread)
                     cuda.syncthreads()
@@ -126,7 +143,10 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
                             store_rest(rest, at, B * H, new[1:])
                         place(shared, exchange, exchanged - now, r, b, u, next_h)
                         h[at] = next_h
-                cuda.syncthreads()
+                if clustered and s + 1 < longest:
+                    come(thread)
+                else:
+                    cuda.syncthreads()
                 if gridded and thread == 0 and q + rows >= last_row:
                     arrive(met, 0)
                 if running:

@@ -131,10 +131,24 @@ def add_parts(division: Division, first: int) -> Any:
 def put(division: Division) -> Any:
     """A function `(shared, exchange, at, r, b, k, value)`: value k of a row's next operand.
 
-    To shared memory for row r of a block's tile; for all blocks to the exchange, from `at` on,
-    for row b.
+    To shared memory for row r of a block's tile, of all blocks of its cluster from `at` behind
+    the operand's place; for all blocks to the exchange, from `at` on, for row b.
     """
     stride, operand_at, products = division.padded_depth, division.operand_at, division.products
+    blocks = division.cluster
+    if blocks > 1:
+
+        def written(ops, shared, at, value):  # type: ignore[no-untyped-def]
+            ops.store_to_all(shared, at, value, blocks)
+
+        store_to_all = operation(written)
+
+        @device
+        def to_cluster(shared, exchange, at, r, b, k, value):  # type: ignore[no-untyped-def]
+            store_to_all(shared, operand_at + at + r * stride + k, value)
+
+        return to_cluster
+
     if not division.gridded:
 
         @device
@@ -154,10 +168,10 @@ def put(division: Division) -> Any:
     per, chunk = PER_WORD[products], division.chunk
     chunks = stride // chunk
 
-    def written(ops, exchange, at, value):  # type: ignore[no-untyped-def]
+    def written_rounded(ops, exchange, at, value):  # type: ignore[no-untyped-def]
         ops.store_rounded(exchange, at, value, products)
 
-    store_rounded = operation(written)
+    store_rounded = operation(written_rounded)
 
     @device
     def to_lanes(shared, exchange, at, r, b, k, value):  # type: ignore[no-untyped-def]
@@ -232,6 +246,7 @@ def multiplied(division: Division) -> Any:
     rows, group, depth = division.rows, division.group, division.padded_depth
     workers, padded = division.workers, division.padded_width
     operand_at, sums_at = division.operand_at, division.sums_at
+    clustered = division.cluster > 1
     chunks = depth // division.chunk
     multiply_group = multiply(division)
 
@@ -253,8 +268,23 @@ def multiplied(division: Division) -> Any:
                     )  # fmt: skip
                 else:
                     multiply_group(
-                        held, shared, shared, operand_at + r * depth + c * width,
+                        held, shared, shared,
+                        operand_at + (at if clustered else 0) + r * depth + c * width,
                         thread * width, parts_at + lane,
                     )  # fmt: skip
 
     return multiply_tile
+
+
+@cache
+def cluster_barrier(division: Division) -> tuple[Any, Any]:
+    """Functions `(thread)`, to arrive and to wait, of the barrier of a cluster."""
+    blocks = division.cluster
+
+    def arrived(ops, thread):  # type: ignore[no-untyped-def]
+        ops.arrive_in_cluster(blocks)
+
+    def waited(ops, thread):  # type: ignore[no-untyped-def]
+        ops.wait_in_cluster(blocks)
+
+    return operation(arrived), operation(waited)
