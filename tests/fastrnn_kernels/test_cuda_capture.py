@@ -60,7 +60,7 @@ def test_products_of_columns_and_of_transposed_matrices(gpu, k):
 
 def test_a_matrix_without_a_contiguous_axis_is_refused(gpu):
     a, b, out = (gpu.cupy.zeros(shape) for shape in ((4, 9), (5, 3), (2, 3)))
-    with pytest.raises(ValueError, match="a matrix of strides .* reached cuBLAS"):
+    with pytest.raises(ValueError, match=r"a matrix of strides .* reached cuBLAS"):
         gpu.products.product(a[::2, ::2], b, out)
 
 

@@ -19,7 +19,7 @@ AHEAD = 8
 MOST_THREADS = 512
 #: Registers of a thread beside those that hold R, running sums and operands under way, of plain
 #: products and of tensor cores: as many as ptxas was seen to want before it spills.
-OTHER_REGISTERS, OTHER_TENSOR_REGISTERS = 98, 82
+OTHER_REGISTERS, OTHER_TENSOR_REGISTERS = 106, 82
 #: Registers of a thread, at most; some of the 255 that there are stay free for the compiler.
 MOST_REGISTERS = 248
 #: Rows of a product of tensor cores, its columns, and threads that compute it.
