@@ -26,7 +26,7 @@ from fastrnn_kernels.cpu import Weights, host
 LEAST_WORK = 4_000_000
 #: Types of products that the kernels have; the GPU's have "tf32" too, where that is allowed.
 CPU_PRODUCTS = ("float32", "float64", "bfloat16")
-GPU_PRODUCTS = ("float32", "float64")
+GPU_PRODUCTS = ("float32", "float64", "bfloat16", "float16")
 
 _tf32_allowed = False
 

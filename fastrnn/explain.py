@@ -125,8 +125,9 @@ def _on_gpu(
         division = found.chosen.division
         reason = "any shape"
         if division is not None:
+            clusters = f" in clusters of {division.cluster}" if division.cluster > 1 else ""
             reason = (
-                f"R on chip, {division.blocks} blocks of {division.threads} threads and "
+                f"R on chip, {division.blocks} blocks{clusters} of {division.threads} threads and "
                 f"{division.shared_bytes:,} bytes of shared memory"
             )
         yield PassExplanation(k // D, backward, found.chosen.path, reason, paths)

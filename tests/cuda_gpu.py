@@ -22,12 +22,13 @@ class Cublas:
     """The library's functions, computed by NumPy on the addresses that they are given."""
 
     def __init__(self):
-        self.handles, self.streams, self.error = 0, [], 0
+        self.handles, self.streams, self.error, self.computed_in = 0, [], 0, []
         # Functions of a library have attributes, which methods have not.
         for name in ("Create", "SetStream", "SetWorkspace"):
             setattr(self, f"cublas{name}_v2", partial(getattr(self, name)))
         for name, number in (("S", ctypes.c_float), ("D", ctypes.c_double)):
             setattr(self, f"cublas{name}gemm_v2", partial(self.gemm, number))
+        self.cublasGemmEx = partial(self.gemm_by_type)
 
     def Create(self, handle):  # noqa: N802
         self.handles += 1
@@ -42,6 +43,13 @@ class Cublas:
     def SetWorkspace(self, handle, address, size):  # noqa: N802
         self.workspace = address, size
         return 0
+
+    def gemm_by_type(self, *given):
+        *sizes, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, algorithm = given
+        # The C header's numbers, of a type of values and of one to multiply in.
+        assert (a_type, b_type, c_type, algorithm) == (0, 0, 0, -1)
+        self.computed_in.append({74: "float16", 75: "bfloat16", 77: "tf32"}[compute])
+        return self.gemm(ctypes.c_float, *sizes, a, lda, b, ldb, beta, c, ldc)
 
     def gemm(self, number, handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
         def matrix(address, rows, columns, leading):

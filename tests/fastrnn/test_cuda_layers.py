@@ -18,40 +18,30 @@ pytestmark = pytest.mark.skipif(
 
 if config.ENABLE_CUDASIM:
     from cuda_grid import all_blocks_at_once
-    from fastrnn_kernels.cuda import choice, division
-    from fastrnn_kernels.cuda.resident_kernels import backward_values, forward_values
+    from fastrnn_kernels.cuda import choice, division, resident
 
 PATHS = ["stepwise", "block", "grid"]
 #: Late gates take the path step by step alone.
 CASES = [(p, cell) for p in PATHS for cell in CELLS if p == "stepwise" or "before" not in cell]
 
 
-def gpu_for(path, layer):
-    """A GPU on which a float64 layer takes a path in both passes."""
-    if path == "stepwise":
-        return division.Gpu(2, 0)
-    if path == "block":
-        return division.Gpu(2, 1 << 20)
-    # Three multiprocessors that hold a third of the units each, but not all.
-    hidden, E = layer.hidden_size, len(layer._cell.gates)
-    units = -(-hidden // 3)
-    most = max(values(hidden, units, 4, E, 4) for values in (forward_values, backward_values))
-    return division.Gpu(3, 8 * min(most, E * hidden * hidden))
-
-
 @pytest.fixture
 def on(monkeypatch):
-    """Makes float64 layers that take a path, forward and backward."""
+    """Makes float64 layers that take a path, forward and backward, on six multiprocessors."""
+    gpu = division.Gpu(6, 48 << 10) if config.ENABLE_CUDASIM else None
 
     def layer_on(path, cell, *sizes, **options):
-        layer = make(cell, *sizes, dtype="float64", device="cuda", **options)
-        monkeypatch.setattr(choice, "gpu", lambda: gpu_for(path, layer))
-        wanted = {"stepwise": None, "block": False, "grid": True}[path]
-        for weights in layer._version.weights:
-            for backward in (False, True):
-                found = choice.division_of(weights, 3, backward)
-                assert (found.gridded if found else None) is wanted
-        return layer
+        def division_of(weights, B, backward):
+            if path == "stepwise" or B == 0:
+                return None
+            way = division.one_block if path == "block" else division.all_blocks
+            found = way(weights.cell, weights.hidden_size, B, 8, gpu, backward)
+            assert found.gridded == (path == "grid")
+            return found
+
+        monkeypatch.setattr(choice, "division_of", division_of)
+        monkeypatch.setattr(choice, "gpu", lambda: gpu)
+        return make(cell, *sizes, dtype="float64", device="cuda", **options)
 
     with all_blocks_at_once():
         yield layer_on
@@ -95,6 +85,21 @@ def test_two_runs_give_the_same_bits(on, path):
     first, second = run(layer, p).arrays(), run(layer, p).arrays()
     for name, array in first.items():
         np.testing.assert_array_equal(array, second[name], err_msg=name)
+
+
+@pytest.mark.parametrize("path", ["block", "grid"])
+def test_both_directions_are_one_launch(on, path, monkeypatch):
+    launches = []
+    plain = resident.launch_blocks
+
+    def launch_blocks(kernel, *given, **options):
+        launches.append(kernel)
+        plain(kernel, *given, **options)
+
+    monkeypatch.setattr(resident, "launch_blocks", launch_blocks)
+    layer = on(path, "LSTM", I, 5, bidirectional=True)
+    run(layer, problem(layer, T, B))
+    assert len(launches) == 2
 
 
 @pytest.mark.parametrize("path", ["block", "grid"])
@@ -173,8 +178,8 @@ def test_padding_may_hold_anything(on):
 
 def test_what_the_gpu_has_not_is_said():
     layer = fastrnn.LSTM(I, H, device="cuda")
-    with pytest.raises(ValueError, match="bfloat16' is for the CPU"):
-        fastrnn.LSTM(I, H, device="cuda", dtype="bfloat16")
+    with pytest.raises(ValueError, match="dtype is 'float16', which is the GPU's alone"):
+        fastrnn.LSTM(I, H, device="auto", dtype="float16")
     with pytest.raises(RuntimeError, match="NUMBA_DISABLE_JIT"):
         layer.to("cpu")
     assert layer.device == "cuda"

@@ -39,6 +39,31 @@ def test_products(gpu, sizes, transposed, dtype):
     assert gpu.library.streams == ([11] if m else [])
 
 
+@pytest.mark.parametrize("products", ["tf32", "bfloat16", "float16"])
+def test_products_by_tensor_cores(gpu, products):
+    a, b = gpu.cupy.full((2, 3), 2, "float32"), gpu.cupy.full((3, 4), 3, "float32")
+    out = gpu.cupy.empty((2, 4), "float32")
+    gpu.products.product(a, b, out, products=products)
+    np.testing.assert_array_equal(out.get(), np.full((2, 4), 18))
+    assert gpu.library.computed_in == [products]
+
+
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_products_of_columns_and_of_transposed_matrices(gpu, k):
+    rng = np.random.default_rng(1)
+    wide, b = rng.standard_normal((k, 7)), rng.standard_normal((k, 2))
+    for columns in (slice(2, 5), slice(1)):
+        out = gpu.cupy.full((wide[:, columns].shape[1], 2), np.nan, "float64")
+        gpu.products.product(gpu.cupy.asarray(wide)[:, columns].T, gpu.cupy.asarray(b), out)
+        np.testing.assert_allclose(out.get(), wide[:, columns].T @ b, rtol=1e-13)
+
+
+def test_a_matrix_without_a_contiguous_axis_is_refused(gpu):
+    a, b, out = (gpu.cupy.zeros(shape) for shape in ((4, 9), (5, 3), (2, 3)))
+    with pytest.raises(ValueError, match=r"a matrix of strides .* reached cuBLAS"):
+        gpu.products.product(a[::2, ::2], b, out)
+
+
 def test_a_failed_product_says_its_sizes(gpu):
     gpu.library.error = 3
     a, b, out = (gpu.cupy.zeros(shape) for shape in ((2, 3), (3, 4), (2, 4)))

@@ -18,19 +18,21 @@ from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cuda import passes, resident, stepwise
 from fastrnn_kernels.cuda.division import Division, Gpu, all_blocks, one_block
 from fastrnn_kernels.cuda.errors import TooManyBlocksError
+from fastrnn_kernels.cuda.rounding import PER_WORD
 from fastrnn_kernels.cuda.weights import Weights
 from fastrnn_kernels.memo import Memo, versions
 
 PATHS = ("block", "grid", "stepwise")
-#: Seconds of a barrier among all blocks, of those of one block in a step, and of a launch in a
-#: graph that is replayed. Assumed, not yet measured.
-BARRIER_S, BLOCK_S, NODE_S = 1.5e-6, 5e-7, 1.5e-6
-#: Multiply-adds a second of one multiprocessor, in float32: the resident kernels', and a
-#: library's product, which reads its weights at so many bytes a second of all. Assumed, too.
-RESIDENT_RATE, PRODUCT_RATE, CACHE_RATE = 1.0e11, 1.7e11, 5e12
+#: Seconds of a launch in a graph that is replayed. Assumed, not yet measured.
+NODE_S = 1.5e-6
+#: Multiply-adds a second of one multiprocessor in a library's product of float32, those of
+#: tensor cores over that, and bytes a second at which all read its weights. Assumed, too.
+PRODUCT_RATE, TENSOR_GAIN, CACHE_RATE = 1.7e11, {"tf32": 4, "bfloat16": 8, "float16": 8}, 5e12
 
-#: Passes whose blocks the driver would not run at once: a share of the GPU is another's.
-_refused: set[Any] = set()
+#: Passes whose blocks the driver would not run at once, alone and in both directions: a share
+#: of the GPU is another's.
+_refused: set["Pass"] = set()
+_refused_both: set["Pass"] = set()
 _only: ContextVar[str] = ContextVar("path", default="")
 
 
@@ -67,6 +69,11 @@ class Pass(NamedTuple):
     projected: bool
     backward: bool
 
+    @property
+    def tensor_type(self) -> str:
+        """The type that tensor cores multiply, or empty."""
+        return self.products if self.products in PER_WORD else ""
+
     def name(self, path: str) -> str:
         """The class of shapes, on a path, as its measured time is kept: sizes to powers of 2."""
         H, B = (1 << max(0, size - 1).bit_length() for size in (self.H, self.B))
@@ -80,7 +87,11 @@ def gpu() -> Gpu:
     if config.ENABLE_CUDASIM:
         return Gpu(1, 48 << 10)
     device = cuda.get_current_device()
-    return Gpu(device.MULTIPROCESSOR_COUNT, device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+    return Gpu(
+        device.MULTIPROCESSOR_COUNT,
+        device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+        tuple(device.compute_capability),
+    )
 
 
 @cache
@@ -171,7 +182,7 @@ def _candidate(one: Pass, here: Gpu, path: str) -> Candidate:
     if excluded:
         return Candidate(path, None, 0.0, None, excluded)
     divide = one_block if path == "block" else all_blocks
-    found = divide(one.cell, one.H, one.B, one.item, here, one.backward)
+    found = divide(one.cell, one.H, one.B, one.item, here, one.backward, one.tensor_type)
     if found is None:
         size = len(one.cell.gates) * one.H * one.H * one.item
         one_or_all = "a" if path == "block" else str(here.multiprocessors)
@@ -186,8 +197,7 @@ def _candidate(one: Pass, here: Gpu, path: str) -> Candidate:
         return Candidate(path, None, 0.0, None, excluded)
     if path == "grid" and one in _refused:
         return Candidate(path, None, 0.0, None, "the driver cannot run all its blocks at once")
-    seconds = _block_s if path == "block" else _grid_s
-    return Candidate(path, found, seconds(one, here, found), measured)
+    return Candidate(path, found, found.seconds(one.B), measured)
 
 
 def _exclusion(one: Pass) -> str:
@@ -204,55 +214,66 @@ def _work(one: Pass) -> float:
     return len(one.cell.gates) * one.H * one.H * one.item / 4
 
 
-def _block_s(one: Pass, here: Gpu, division: Division) -> float:
-    waves = -(-division.blocks // here.multiprocessors)
-    return waves * (BLOCK_S + division.rows * _work(one) / RESIDENT_RATE)
-
-
-def _grid_s(one: Pass, here: Gpu, division: Division) -> float:
-    return BARRIER_S + one.B * _work(one) / here.multiprocessors / RESIDENT_RATE
-
-
 def _stepwise_s(one: Pass, here: Gpu) -> float:
     launches = 2 + 2 * bool(one.cell.late) + 2 * one.projected
-    product = one.B * _work(one) / here.multiprocessors / PRODUCT_RATE
+    rate = PRODUCT_RATE * TENSOR_GAIN.get(one.products, 1)
+    product = one.B * _work(one) / here.multiprocessors / rate
     return launches * NODE_S + max(product, 4 * _work(one) / CACHE_RATE)
 
 
-def run_forward(given: passes.Forward) -> None:
-    """Run a forward pass on the path that suits its shape."""
-    rows, P = given.rows, given.weights.state_size
-    if rows.ragged or rows.T == 0:
-        given.y[:, :, given.y_at : given.y_at + P] = 0  # kernels write where a row runs
-        # What has no step at all ends where it starts.
-        given.final_h[...] = given.start_h
-        given.final_rest[...] = given.start_rest
-    _run(given.weights, rows.B, False, given, resident.forward, stepwise.forward)
+def division_of_both(weights: Weights, B: int, backward: bool) -> Division | None:
+    """How both directions run in one launch, half of the multiprocessors each.
+
+    None where two launches, one after the other, are quicker.
+    """
+    alone, here = division_of(weights, B, backward), gpu()
+    one = pass_of(weights, B, backward)
+    if alone is None or here.multiprocessors < 2 or one in _refused_both:
+        return None
+    divided = all_blocks if alone.gridded else one_block
+    half = here._replace(multiprocessors=here.multiprocessors // 2)
+    found = divided(one.cell, one.H, B, one.item, half, backward, one.tensor_type)
+    return found if found and found.seconds(B) < 2 * alone.seconds(B) else None
 
 
-def run_backward(given: passes.Backward) -> None:
-    """Run a backward pass on the path that suits its shape."""
-    tape = given.tape
-    _run(tape.weights, tape.rows.B, True, given, resident.backward, stepwise.backward)
+def run_forward(*given: passes.Forward) -> None:
+    """Run forward passes, of one direction of a layer or of both, on the path that suits them."""
+    for one in given:
+        passes.prepare_forward(one)
+    _run(given, given[0].weights, given[0].rows.B, False, resident.forward, stepwise.forward)
+
+
+def run_backward(*given: passes.Backward) -> None:
+    """Run backward passes, of one direction of a layer or of both, on the path that suits them."""
+    tape = given[0].tape
+    _run(given, tape.weights, tape.rows.B, True, resident.backward, stepwise.backward)
 
 
 def _run(
+    given: tuple[Any, ...],
     weights: Weights,
     B: int,
     backward: bool,
-    given: Any,
-    on_chip: Callable[[Any, Division], None],
+    on_chip: Callable[..., None],
     by_steps: Callable[[Any], None],
 ) -> None:
-    division = division_of(weights, B, backward)
-    if division is not None:
-        try:
-            on_chip(given, division)
-        except TooManyBlocksError:  # nothing has run
-            if _only.get():
-                raise
-            _refused.add(pass_of(weights, B, backward))
-            forget()
-        else:
-            return
-    by_steps(given)
+    if len(given) == 2:
+        both = division_of_both(weights, B, backward)
+        if both is not None:
+            try:
+                on_chip(*given, division=both)
+                return
+            except TooManyBlocksError:  # nothing has run; one after the other may
+                _refused_both.add(pass_of(weights, B, backward))
+    for one in given:
+        division = division_of(weights, B, backward)
+        if division is not None:
+            try:
+                on_chip(one, division=division)
+                continue
+            except TooManyBlocksError:
+                if _only.get():
+                    raise
+                _refused.add(pass_of(weights, B, backward))
+                forget()
+        by_steps(one)

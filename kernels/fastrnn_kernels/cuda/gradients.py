@@ -1,6 +1,7 @@
 """The gradients that are products over all time steps, computed after the loop over them."""
 
 from fastrnn_kernels.cuda.arrays import Array, xp
+from fastrnn_kernels.cuda.products import multiplied
 from fastrnn_kernels.cuda.tape import Tape
 from fastrnn_kernels.gradients import Gradients
 
@@ -21,18 +22,20 @@ def gradients(
         running[xp.asarray(tape.rows.running)] = True
         x = xp.where(running[:, None], x, xp.zeros(1, x.dtype))
     x_sums, h_sums = sums[:, : G * H], sums[:, A * H : (A + E) * H]
-    dx = xp.matmul(x_sums, weights.matrices.x)
-    d_x_rows = xp.matmul(x_sums.T, x)
-    d_h_rows = xp.matmul(h_sums.T, tape.old_h.reshape(steps, weights.state_size))
+    products = weights.products
+    dx = multiplied(x_sums, weights.matrices.x, products)
+    d_x_rows = multiplied(x_sums.T, x, products)
+    old_h = tape.old_h.reshape(steps, weights.state_size)
+    d_h_rows = multiplied(h_sums.T, old_h, products)
     if L:
         late = sums[:, E * H : (E + L) * H]
-        d_late_rows = xp.matmul(late.T, tape.inner.reshape(steps, H))
+        d_late_rows = multiplied(late.T, tape.inner.reshape(steps, H), products)
         d_h_rows = xp.concatenate([d_h_rows, d_late_rows])
     d_projection = None
     if weights.w_hr is not None:
-        d_projection = xp.matmul(
-            dh_tape.reshape(steps, weights.state_size).T, tape.full_h.reshape(steps, H)
-        )
+        full_h = tape.full_h.reshape(steps, H)
+        dh = dh_tape.reshape(steps, weights.state_size)
+        d_projection = multiplied(dh.T, full_h, products)
     d_bias = sums.sum(axis=0)
 
     def in_gate_order(by_sum: Array, gates: tuple[str, ...]) -> Array:

@@ -31,6 +31,7 @@ class Kernel:
     function: Callable[..., Any]
     dtype: np.dtype[Any]
     arguments: str
+    threads: int | None = None  # of a block at most, so that their registers are there
 
     def __post_init__(self) -> None:
         """Refuse letters in another order, by which `launch` tells addresses from values."""
@@ -64,5 +65,7 @@ class Kernel:
             return cuda.jit(self.function)
         from fastrnn_kernels.cuda.loaded import Loaded
 
-        (made,) = cuda.jit(self.signature)(self.function).overloads.values()
+        (made,) = cuda.jit(self.signature, launch_bounds=self.threads)(
+            self.function
+        ).overloads.values()
         return Loaded(self, made)

@@ -60,8 +60,18 @@ def x_sums(given: Forward) -> Array:
     weights = given.weights
     x, of = given.x.reshape(-1, weights.input_size), weights.matrices.x
     sums = xp.empty((x.shape[0], of.shape[0]), weights.dtype)
-    product(x, of, sums, transposed=True)
+    product(x, of, sums, transposed=True, products=weights.products)
     return sums
+
+
+def prepare_forward(given: Forward) -> None:
+    """Write what kernels do not, who write where a row runs."""
+    rows, P = given.rows, given.weights.state_size
+    if rows.ragged or rows.T == 0:
+        given.y[:, :, given.y_at : given.y_at + P] = 0
+        # What has no step at all ends where it starts.
+        given.final_h[...] = given.start_h
+        given.final_rest[...] = given.start_rest
 
 
 def finish_backward(given: Backward, dh: Array, d_product: Array, d_rest: Array) -> None:

@@ -14,21 +14,44 @@ from numba import config
 
 from fastrnn_kernels.cuda.arrays import Array, xp
 from fastrnn_kernels.cuda.launch import caller_key, recording, simulate
+from fastrnn_kernels.cuda.rounding import PER_WORD, rounded
 
 #: Bytes that cuBLAS may use beside: what it wants of the GPUs that want most.
 WORKSPACE = 32 << 20
 #: cuBLAS's words for a matrix as it is, and transposed.
 PLAIN, TRANSPOSED = 0, 1
+#: For values of float32, for the types in which it multiplies them, each down-converted by
+#: itself and added up in float32, and for its own choice of an algorithm.
+FLOAT32, BY_ITSELF = 0, -1
+COMPUTE = {"float16": 74, "bfloat16": 75, "tf32": 77}
 
 
-def product(a: Array, b: Array, out: Array, transposed: bool = False) -> None:
-    """out (m, n) = a (m, k) b (k, n), or a bᵀ of b (n, k) where `transposed`; all C-contiguous."""
+def product(a: Array, b: Array, out: Array, transposed: bool = False, products: str = "") -> None:
+    """out (m, n) = a (m, k) b (k, n), or a bᵀ of b (n, k) where `transposed`.
+
+    out is C-contiguous; a and b have one contiguous axis each. `products`, if it names one, is
+    the type in which tensor cores multiply values of float32; sums are of float32.
+    """
+    b = b.T if transposed else b
     if config.ENABLE_CUDASIM:
-        simulate(lambda: np.matmul(a, b.T if transposed else b, out=out))
+        simulate(lambda: np.matmul(_rounded(a, products), _rounded(b, products), out=out))
     elif (library := cublas()) is None:
-        xp.matmul(a, b.T if transposed else b, out=out)
+        xp.matmul(a, b, out=out)
     else:
-        library.product(a, b, out, transposed)
+        library.product(a, b, out, products)
+
+
+def _rounded(array: Array, products: str) -> Array:
+    if products not in PER_WORD or array.dtype != np.float32:
+        return array
+    return rounded(np.ascontiguousarray(array), products)
+
+
+def multiplied(a: Array, b: Array, products: str = "") -> Array:
+    """A product in an array of its own."""
+    out = xp.empty((a.shape[0], b.shape[1]), a.dtype)
+    product(a, b, out, products=products)
+    return out
 
 
 @lru_cache(maxsize=16)
@@ -85,6 +108,11 @@ class Cublas:
             ]  # fmt: skip
             one, none = number(1), number(0)
             self._products[dtype] = function, ctypes.pointer(one), ctypes.pointer(none)
+        by_type = library.cublasGemmEx
+        by_type.argtypes = [
+            address, whole, whole, whole, whole, whole, address, address, whole, whole, address,
+            whole, whole, address, address, whole, whole, whole, whole,
+        ]  # fmt: skip
         library.cublasSetStream_v2.argtypes = [address, address]
         library.cublasSetWorkspace_v2.argtypes = [address, address, ctypes.c_size_t]
         self._free: list[_Handle] = []  # threads that multiply at once have a handle each
@@ -94,11 +122,14 @@ class Cublas:
         """Raise RuntimeError if the library does not work here."""
         self._free.append(self._new_handle())
 
-    def product(self, a: Array, b: Array, out: Array, transposed: bool) -> None:
+    def product(self, a: Array, b: Array, out: Array, products: str) -> None:
         """As `product`; RuntimeError where cuBLAS fails."""
         m, n = out.shape
         k = a.shape[1]
         if m == 0 or n == 0:
+            return
+        if k == 0:
+            out[...] = 0
             return
         function, one, none = self._products[out.dtype]
         key = caller_key()
@@ -109,14 +140,22 @@ class Cublas:
         except IndexError:
             handle = self._new_handle()
         status = 0 if handle.place == place else self._move(handle, place)
-        status = status or function(
-            handle.address, TRANSPOSED if transposed else PLAIN, PLAIN, n, m, k, one,
-            b.data.ptr, k if transposed else n, a.data.ptr, k, none, out.data.ptr, n,
-        )  # fmt: skip
+        (of_a, a_step), (of_b, b_step) = _laid(a), _laid(b)
+        first = handle.address, of_b, of_a, n, m, k, one
+        if products not in COMPUTE or out.dtype != np.float32:
+            status = status or function(
+                *first, b.data.ptr, b_step, a.data.ptr, a_step, none, out.data.ptr, n
+            )
+        else:
+            status = status or self._library.cublasGemmEx(
+                *first, b.data.ptr, FLOAT32, b_step, a.data.ptr, FLOAT32, a_step, none,
+                out.data.ptr, FLOAT32, n, COMPUTE[products], BY_ITSELF,
+            )  # fmt: skip
         self._free.append(handle)
         if status:
             raise RuntimeError(
-                f"a product of ({m}, {k}) by ({k}, {n}), {out.dtype}: cuBLAS's error {status}"
+                f"a product of ({m}, {k}) by ({k}, {n}), {products or out.dtype}: cuBLAS's error "
+                f"{status}"
             )
 
     def _move(self, handle: _Handle, place: tuple[int, int]) -> Any:
@@ -136,3 +175,16 @@ class Cublas:
         if status:
             raise RuntimeError(f"cuBLAS cannot be used on this GPU: its error {status}")
         return _Handle(handle.value or 0)
+
+
+def _laid(array: Array) -> tuple[int, int]:
+    """How a matrix lies, in cuBLAS's words, and the values from one row or column to the next.
+
+    Raises ValueError if neither of its axes is contiguous.
+    """
+    (rows, columns), item = array.strides, array.itemsize
+    if columns == item or array.shape[1] == 1:
+        return PLAIN, max(rows // item, array.shape[1])
+    if rows == item or array.shape[0] == 1:
+        return TRANSPOSED, max(columns // item, array.shape[0])
+    raise ValueError(f"a matrix of strides {array.strides} reached cuBLAS")

@@ -3,10 +3,10 @@
     python -m fastrnn_kernels.cuda.ptx                 all kernels, types and capabilities
     python -m fastrnn_kernels.cuda.ptx --table FILE    the table of compute capability 9.0
 
-prints a line to each kernel: registers to a thread, and the warps of a multiprocessor's 64 that
-these and the threads to a block leave room for; resident kernels fill its shared memory, which
-is for their division to say. It needs numba-cuda and the wheels of NVIDIA's compilers
-(`fastrnn[ptx]`), no GPU.
+prints a line to each kernel: registers to a thread, shared memory of a block, and the warps of
+a multiprocessor's 64 that these and the threads to a block leave room for. Resident kernels are
+compiled for a size, as they are divided on a GPU of that capability. It needs numba-cuda and the
+wheels of NVIDIA's compilers (`fastrnn[ptx]`), no GPU.
 """
 
 import argparse
@@ -26,10 +26,11 @@ import numpy as np
 from numba import cuda
 
 from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cuda.division import BLOCK_ROWS, GRID_ROWS, MOST_THREADS
+from fastrnn_kernels.cuda.division import Gpu, divide
 from fastrnn_kernels.cuda.kernel import BLOCK, Kernel
 from fastrnn_kernels.cuda.linear_kernels import ACTIVATIONS, activation_kernel
-from fastrnn_kernels.cuda.resident_kernels import backward_kernel, forward_kernel
+from fastrnn_kernels.cuda.resident_backward_kernels import backward_kernel
+from fastrnn_kernels.cuda.resident_kernels import forward_kernel
 from fastrnn_kernels.cuda.stepwise_backward_kernels import backward_kernels
 from fastrnn_kernels.cuda.stepwise_backward_kernels import begin_kernel as begin_backward_kernel
 from fastrnn_kernels.cuda.stepwise_kernels import (
@@ -46,53 +47,112 @@ Capability = tuple[int, int]
 
 CELLS = (RNN_TANH, RNN_RELU, LSTM, GRU, GRU_RESET_BEFORE)
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
-CAPABILITIES: tuple[Capability, ...] = ((7, 5), (8, 0), (9, 0), (10, 0))
+#: A GPU of each compute capability, for which resident passes are divided.
+GPUS = {
+    (7, 5): Gpu(40, 64 << 10, (7, 5)),
+    (8, 0): Gpu(108, 163 << 10, (8, 0)),
+    (9, 0): Gpu(132, 227 << 10, (9, 0)),
+    (10, 0): Gpu(148, 227 << 10, (10, 0)),
+}
+#: H, B, type of products and whether of both directions, of resident kernels of float32 that
+#: differ in where R is: in one block's registers, or in its shared memory too; in a cluster's, or
+#: in all blocks', for one row or tiles of them. What 9.0 does by a cluster, older ones do by all.
+SHAPES = (
+    (64, 16, "", False),
+    (112, 500, "", False),
+    (256, 64, "", True),
+    (512, 1, "", False),
+    (768, 16, "", False),
+    (512, 16, "tf32", False),
+    (768, 16, "bfloat16", True),
+    (1024, 64, "float16", False),
+)
+WIDE_SHAPES = (48, 16, "", False), (96, 4, "", False), (256, 4, "", False)  # of float64
 
 
 class Resources(NamedTuple):
-    """What a compiled kernel takes, to a thread."""
+    """What a compiled kernel takes, to a thread; shared memory to a block."""
 
     registers: int
     spilled: int  # bytes
     stack: int  # bytes of memory that stands in for registers
 
-    def warps(self, threads: int) -> int:
-        """Warps of a multiprocessor's 64 that find registers, in blocks of so many threads."""
+    def warps(self, threads: int, shared_bytes: int, gpu: Gpu) -> int:
+        """Warps of a multiprocessor's 64 that find room, in blocks of so many threads."""
         each = -(-self.registers // 8) * 8  # they are given out by eights
-        return min(65536 // (each * threads), 2048 // threads) * (threads // 32)
+        blocks = min(65536 // (each * threads), 2048 // threads)
+        if shared_bytes:
+            blocks = min(blocks, gpu.shared_bytes // shared_bytes)
+        return blocks * (threads // 32)
 
 
-def kernels(dtype: np.dtype[Any]) -> Iterator[tuple[str, Kernel]]:
-    """Every kernel of a float type, by name."""
-    yield "fill", fill_kernel()
-    yield "advance", advance_kernel()
-    yield "begin forward", begin_kernel(dtype)
-    yield "begin backward", begin_backward_kernel(dtype)
+class Named(NamedTuple):
+    """A kernel, its name, and the threads and shared memory of a block."""
+
+    name: str
+    kernel: Kernel
+    threads: int = BLOCK
+    shared_bytes: int = 0
+
+    def look(self, capability: Capability) -> tuple[str, str, str]:
+        """What it takes, in words; what is wrong with that, if anything; its PTX."""
+        ptx = compiled(self.kernel, capability)
+        found = assembled(ptx, capability)
+        warps = found.warps(self.threads, self.shared_bytes, GPUS[capability])
+        words = f"{found.registers} registers, {self.shared_bytes} bytes, {warps} warps"
+        float32 = self.kernel.dtype == np.float32
+        faults = {
+            f"spills {found.spilled} bytes": found.spilled,
+            f"has a stack of {found.stack} bytes": found.stack,
+            "no block finds room": warps == 0,
+            "computes in float64": float32 and ".f64" in ptx,
+        }
+        return words, ", ".join(fault for fault, is_so in faults.items() if is_so), ptx
+
+
+def kernels(dtype: np.dtype[Any], capability: Capability) -> Iterator[Named]:
+    """Every kernel of a float type."""
+    yield Named("fill", fill_kernel())
+    yield Named("advance", advance_kernel())
+    yield Named("begin forward", begin_kernel(dtype))
+    yield Named("begin backward", begin_backward_kernel(dtype))
     for activation in (None, *ACTIVATIONS):
-        yield f"linear {activation}", activation_kernel(activation, dtype)
+        yield Named(f"linear {activation}", activation_kernel(activation, dtype))
     for cell in CELLS:
         for projected in (False, True) if not cell.reads_h else (False,):
             yield from _stepwise(cell, dtype, projected)
         if not cell.late:
-            resident = [(rows, False) for rows in BLOCK_ROWS] + [(rows, True) for rows in GRID_ROWS]
-            for rows, gridded in resident:
-                name = f"{cell.name} resident {'grid' if gridded else 'block'} {rows} rows"
-                yield f"{name} forward", forward_kernel(cell, dtype, rows, gridded)
-                yield f"{name} backward", backward_kernel(cell, dtype, rows, gridded)
+            yield from _resident(cell, dtype, GPUS[capability])
 
 
-def _stepwise(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Iterator[tuple[str, Kernel]]:
+def _resident(cell: Cell, dtype: np.dtype[Any], gpu: Gpu) -> Iterator[Named]:
+    for H, B, products, both in SHAPES if dtype == np.float32 else WIDE_SHAPES:
+        if products and gpu.capability < (8, 0):
+            continue
+        here = gpu._replace(multiprocessors=gpu.multiprocessors // (1 + both))
+        for backward in (False, True):
+            division = divide(cell, H, B, dtype.itemsize, here, backward, products)
+            if division is None:  # R is too large for the smaller GPUs
+                continue
+            made = backward_kernel if backward else forward_kernel
+            kernel = made(cell, dtype, division.compiled, both)
+            what = f"{products} {'both ' * both}{'backward' if backward else 'forward'}".strip()
+            name = f"{cell.name} resident H={H} B={B} {what}"
+            yield Named(name, kernel, division.threads, division.shared_bytes)
+
+
+def _stepwise(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Iterator[Named]:
     forward = forward_kernels(cell, dtype, projected)
     backward = backward_kernels(cell, dtype, projected)
     name = f"{cell.name} stepwise{' projected' if projected else ''}"
-    yield f"{name} forward gates", forward.gates
-    yield f"{name} backward gates", backward.gates
+    yield Named(f"{name} forward gates", forward.gates)
+    yield Named(f"{name} backward gates", backward.gates)
     if cell.late:
-        yield f"{name} forward inner", forward.inner
-        yield f"{name} backward late", backward.late
+        yield Named(f"{name} forward inner", forward.inner)
+        yield Named(f"{name} backward late", backward.late)
     if projected:
-        yield f"{name} forward keep", forward.keep
-        yield f"{name} backward hidden", backward.hidden
+        yield Named(f"{name} forward keep", forward.keep)
+        yield Named(f"{name} backward hidden", backward.hidden)
 
 
 class _Target:
@@ -121,7 +181,9 @@ def _no_gpu(capability: Capability) -> Iterator[None]:
 def compiled(kernel: Kernel, capability: Capability) -> str:
     """The PTX of a kernel."""
     with _no_gpu(capability):
-        text, _ = cuda.compile_ptx(kernel.function, kernel.signature, cc=capability)
+        text, _ = cuda.compile_ptx(
+            kernel.function, kernel.signature, cc=capability, launch_bounds=kernel.threads
+        )
     return str(text)
 
 
@@ -159,29 +221,20 @@ def assembled(ptx: str, capability: Capability) -> Resources:
     )
 
 
-def table(dtype: np.dtype[Any], capability: Capability) -> Iterator[tuple[str, Resources, str]]:
-    """Name, resources and PTX of every kernel."""
-    for name, kernel in kernels(dtype):
-        ptx = compiled(kernel, capability)
-        yield name, assembled(ptx, capability), ptx
-
-
 def main() -> int:
     """Compile and report; 1 if a kernel spills, or computes in float64 where it should not."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--table", type=Path, help="write the table of 9.0 here, nothing else")
     arguments = parser.parse_args()
-    capabilities = ((9, 0),) if arguments.table else CAPABILITIES
+    capabilities = [(9, 0)] if arguments.table else list(GPUS)
     lines, wrong = [], 0
     for capability, dtype in itertools.product(capabilities, DTYPES):
-        for name, found, ptx in table(dtype, capability):
-            warps = found.warps(MOST_THREADS if "resident" in name else BLOCK)
-            lines.append(f"{dtype} {name}: {found.registers} registers, {warps} warps")
-            fault = found.spilled or found.stack or warps == 0
-            fault = fault or (dtype == np.float32 and ".f64" in ptx)
+        for named in kernels(dtype, capability):
+            words, fault, _ = named.look(capability)
+            lines.append(f"{dtype} {named.name}: {words}")
             wrong += bool(fault)
             major, minor = capability
-            print(f"{major}.{minor} {lines[-1]}{f'  WRONG {found}' if fault else ''}", flush=True)
+            print(f"{major}.{minor} {lines[-1]}{f'  WRONG: {fault}' if fault else ''}", flush=True)
     if arguments.table:
         arguments.table.write_text("\n".join(lines) + "\n")
     return int(wrong > 0)

@@ -1,58 +1,94 @@
-"""The path for R that fits the multiprocessors' shared memory: a pass in one launch."""
+"""The path for R that fits on the multiprocessors: a pass, or both directions', in one launch."""
 
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable
 
 from fastrnn_kernels.cuda import passes
-from fastrnn_kernels.cuda.arrays import flat, flat_or, xp
+from fastrnn_kernels.cuda.arrays import Array, xp
 from fastrnn_kernels.cuda.division import Division
+from fastrnn_kernels.cuda.kernel import Kernel
 from fastrnn_kernels.cuda.launch import launch_blocks
-from fastrnn_kernels.cuda.resident_kernels import backward_kernel, forward_kernel
+from fastrnn_kernels.cuda.resident_backward_kernels import backward_kernel
+from fastrnn_kernels.cuda.resident_kernels import forward_kernel
+from fastrnn_kernels.cuda.resident_weights import pieces_of
+from fastrnn_kernels.cuda.weights import Weights
+
+Arrays = tuple[Array | None, ...]
 
 
-def forward(given: passes.Forward, division: Division) -> None:
-    """Run a forward pass."""
-    weights, rows, tape = given.weights, given.rows, given.tape
-    dtype, matrices = weights.dtype, weights.matrices
-    T, B, H = rows.T, rows.B, weights.hidden_size
-    nothing, no_reset = xp.zeros(1, dtype), xp.zeros(1, bool)
-    h = xp.empty((2, B, H), dtype)
-    h[0] = given.start_h
-    rest = given.start_rest.copy()
-    kept: tuple[Any, ...] = (None,) * 3
-    if tape is not None:
-        kept = tape.saved, tape.old_h, tape.old_rest
-    launch_blocks(
-        forward_kernel(weights.cell, np.dtype(dtype), division.rows, division.gridded),
-        division.blocks, division.threads, division.shared_bytes,
-        flat(passes.x_sums(given)), flat(matrices.h), flat(matrices.bias), flat(matrices.h_bias),
-        flat(h), flat(rest), flat(given.start_h), flat(given.start_rest), flat(given.final_h),
-        flat(given.final_rest), passes.lengths_of(rows), flat_or(given.reset, no_reset),
-        flat(given.y), *(flat_or(array, nothing) for array in kept),
-        rows.longest, T, B, H, division.units, division.parts, given.y.shape[2], given.y_at,
-        given.reverse, given.reset is not None, tape is not None,
+def forward(*given: passes.Forward, division: Division) -> None:
+    """Run the forward pass of one direction, or of both, divided alike."""
+    first, last = given[0], given[-1]
+    exchanged = division.exchanged(first.rows.B)
+
+    def arrays(one: passes.Forward) -> Arrays:
+        weights, tape = one.weights, one.tape
+        kept = (None, None, None) if tape is None else (tape.saved, tape.old_h, tape.old_rest)
+        exchange, met = _exchange(division, exchanged, weights)
+        return (
+            passes.x_sums(one), pieces_of(weights, division), weights.matrices.bias,
+            weights.matrices.h_bias, exchange, one.start_h.copy(), one.start_rest.copy(),
+            one.start_h, one.start_rest, one.final_h, one.final_rest, *kept,
+            passes.lengths_of(one.rows), met, one.reset,
+        )  # fmt: skip
+
+    _launch(
+        forward_kernel, division, first.weights, [arrays(one) for one in given],
+        first.y,
+        (first.rows.longest, first.rows.T, first.rows.B, first.y.shape[2], first.y_at, exchanged),
+        last.y_at, (first.reverse, first.reset is not None, first.tape is not None), last.reverse,
     )  # fmt: skip
 
 
-def backward(given: passes.Backward, division: Division) -> None:
-    """Run a backward pass."""
-    tape = given.tape
-    weights, rows = tape.weights, tape.rows
-    dtype = weights.dtype
-    T, B, H, E = rows.T, rows.B, weights.hidden_size, len(weights.cell.gates)
-    no_reset = xp.zeros(1, bool)
-    dh, d_product = xp.zeros((B, H), dtype), xp.zeros((B, H), dtype)
-    d_rest = xp.zeros((len(weights.cell.states) - 1, B, H), dtype)
-    d_now = xp.zeros((2, B, E * H), dtype)
-    launch_blocks(
-        backward_kernel(weights.cell, np.dtype(dtype), division.rows, division.gridded),
-        division.blocks, division.threads, division.shared_bytes,
-        flat(given.dy), flat(weights.matrices.h), flat(dh), flat(d_rest), flat(d_product),
-        flat(d_now), flat(given.d_final_h), flat(given.d_final_rest), flat(given.d_start_h),
-        flat(given.d_start_rest), passes.lengths_of(rows), flat_or(tape.reset, no_reset),
-        flat(tape.saved), flat(tape.old_h), flat(tape.old_rest), flat(given.d_sums),
-        rows.longest, T, B, H, division.units, division.parts, given.dy.shape[2], given.y_at,
-        tape.reverse, tape.reset is not None,
+def backward(*given: passes.Backward, division: Division) -> None:
+    """Run the backward pass of one direction, or of both, divided alike."""
+    first, last = given[0], given[-1]
+    tape, H = first.tape, division.H
+    rows, weights = tape.rows, tape.weights
+    exchanged = division.exchanged(rows.B)
+    dh, d_product = xp.zeros((2, len(given), rows.B, H), weights.dtype)
+    d_rest = xp.zeros((len(given), len(weights.cell.states) - 1, rows.B, H), weights.dtype)
+
+    def arrays(k: int, one: passes.Backward) -> Arrays:
+        weights, tape = one.tape.weights, one.tape
+        exchange, met = _exchange(division, exchanged, weights)
+        return (
+            pieces_of(weights, division), exchange, dh[k], d_rest[k], d_product[k],
+            one.d_final_h, one.d_final_rest, one.d_start_h, one.d_start_rest, tape.saved,
+            tape.old_h, tape.old_rest, one.d_sums, passes.lengths_of(tape.rows), met, tape.reset,
+        )  # fmt: skip
+
+    _launch(
+        backward_kernel, division, weights, [arrays(k, one) for k, one in enumerate(given)],
+        first.dy, (rows.longest, rows.T, rows.B, first.dy.shape[2], first.y_at, exchanged),
+        last.y_at, (tape.reverse, tape.reset is not None), last.tape.reverse,
     )  # fmt: skip
-    passes.finish_backward(given, dh, d_product, d_rest)
+    for k, one in enumerate(given):
+        passes.finish_backward(one, dh[k], d_product[k], d_rest[k])
+
+
+def _exchange(division: Division, exchanged: int, weights: Weights) -> tuple[Array, Array]:
+    """Where blocks that share the units exchange the operand, and where they meet."""
+    if not division.gridded:
+        return None, None
+    return xp.zeros((2, exchanged), weights.dtype), xp.zeros(1, "int64")
+
+
+def _launch(
+    kernel: Callable[..., Kernel],
+    division: Division,
+    weights: Weights,
+    arrays: list[Arrays],
+    shared: Array,
+    sizes: tuple[int, ...],
+    last_y_at: int,
+    flags: tuple[bool, ...],
+    last_reverse: bool,
+) -> None:
+    both = len(arrays) == 2
+    launch_blocks(
+        kernel(weights.cell, weights.dtype, division.compiled, both),
+        len(arrays) * division.blocks, division.threads, division.shared_bytes,
+        *(array for one in arrays for array in one), shared, *sizes, division.rows,
+        *((last_y_at,) if both else ()), *flags, *((last_reverse,) if both else ()),
+        cooperative=division.gridded, cluster=division.cluster,
+    )  # fmt: skip

@@ -18,11 +18,22 @@ from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """What runs a pass."""
+
+    given: passes.Forward | passes.Backward
+
+    def __call__(self) -> None:
+        """Run it by itself."""
+        run([self], 0.0)
+
+
 @dataclass(slots=True, eq=False)
 class Forward:
     """A forward pass: what runs it, and what the backward pass needs of it."""
 
-    job: Callable[[], None]
+    job: Job
     work: float  # multiply-adds
     tape: Tape | None
 
@@ -31,7 +42,7 @@ class Forward:
 class Backward:
     """A backward pass through time: what runs it, then `finish` for the gradients."""
 
-    job: Callable[[], None]
+    job: Job
     work: float  # multiply-adds
     finish: Callable[[], Gradients]
 
@@ -72,7 +83,7 @@ def start_forward(
         weights, x, start_h, start_rest, final_h, final_rest, rows, y, y_at,
         reverse, None if reset is None else take(reset), tape,
     )  # fmt: skip
-    return Forward(lambda: choice.run_forward(given), _work(weights, rows), tape)
+    return Forward(Job(given), _work(weights, rows), tape)
 
 
 def start_backward(
@@ -95,13 +106,17 @@ def start_backward(
     def finish() -> Gradients:
         return gradients(tape, found.d_sums, found.dh_tape, found.d_start_h, found.d_start_rest)
 
-    return Backward(lambda: choice.run_backward(found), 2 * _work(weights, rows), finish)
+    return Backward(Job(found), 2 * _work(weights, rows), finish)
 
 
-def run(jobs: list[Callable[[], None]], work: float) -> None:
-    """Run passes, one after the other on the caller's stream."""
-    for job in jobs:
-        job()
+def run(jobs: list[Job], work: float) -> None:
+    """Run the passes of a layer's directions, on the caller's stream."""
+    forward = [job.given for job in jobs if isinstance(job.given, passes.Forward)]
+    backward = [job.given for job in jobs if isinstance(job.given, passes.Backward)]
+    if forward:
+        choice.run_forward(*forward)
+    if backward:
+        choice.run_backward(*backward)
 
 
 def scratch_bytes(weights: Weights, T: int, B: int, share: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fastrnn_kernels.cuda import passes
 from fastrnn_kernels.cuda import stepwise_backward_kernels as back
 from fastrnn_kernels.cuda import stepwise_kernels as ahead
-from fastrnn_kernels.cuda.arrays import xp
+from fastrnn_kernels.cuda.arrays import Array, xp
 from fastrnn_kernels.cuda.graph import Graph
 from fastrnn_kernels.cuda.launch import caller_key, launch
 from fastrnn_kernels.cuda.products import product
@@ -69,6 +69,9 @@ class _Plan:
         """Bytes of its arrays."""
         return sum(one.nbytes for one in vars(self).values() if hasattr(one, "nbytes"))
 
+    def _product(self, a: Array, b: Array, out: Array, transposed: bool = False) -> None:
+        product(a, b, out, transposed, self.weights.products)
+
     def step(self, step: int) -> None:
         """The launches and products of one step of a block."""
         raise NotImplementedError
@@ -99,20 +102,20 @@ class ForwardPlan(_Plan):
         shape, weights, kernels = self.shape, self.weights, self._kernels
         matrices, B, H, P = weights.matrices, shape.B, weights.hidden_size, weights.state_size
         vs, ns, ms, words = self._tables
-        product(self.h, matrices.h, self._h_sums, transposed=True)
+        self._product(self.h, matrices.h, self._h_sums, transposed=True)
         if self.L:
             launch(
                 kernels.inner, B * H, vs, ns, words, self._h_sums, matrices.bias, self.h,
                 self.rest, self._inner, step, B, H, shape.reverse, shape.taping,
             )  # fmt: skip
-            product(self._inner, matrices.late, self._late_sums, transposed=True)
+            self._product(self._inner, matrices.late, self._late_sums, transposed=True)
         place = (shape.Y, shape.y_at, shape.reverse, shape.resetting, shape.taping)
         launch(
             kernels.gates, B * H, vs, ns, ms, words, self._h_sums, self._late_sums,
             matrices.bias, matrices.h_bias, self.h, self.rest, self._full_h, step, B, H, *place,
         )  # fmt: skip
         if weights.w_hr is not None:
-            product(self._full_h, matrices.projection, self._new_h, transposed=True)
+            self._product(self._full_h, matrices.projection, self._new_h, transposed=True)
             launch(kernels.keep, B * P, vs, ns, ms, words, self._new_h, self.h, step, B, P, *place)
 
 
@@ -148,18 +151,18 @@ class BackwardPlan(_Plan):
                 kernels.hidden, B * P, *tables, self.d_product, self.dh, self._dh_now, step, B, P,
                 *place,
             )  # fmt: skip
-            product(self._dh_now, matrices.projection, self._d_full)
+            self._product(self._dh_now, matrices.projection, self._d_full)
         if self.L:
             launch(
                 kernels.late, B * H, *tables, self.d_product, self.dh, self._d_late_now, step, B,
                 H, *place,
             )  # fmt: skip
-            product(self._d_late_now, matrices.late, self._d_inner)
+            self._product(self._d_late_now, matrices.late, self._d_inner)
         launch(
             kernels.gates, B * H, *tables, self.d_product, self.dh, self.d_rest, self._d_full,
             self._d_inner, self._d_now, step, B, H, *place,
         )  # fmt: skip
-        product(self._d_now, matrices.h, self.d_product)
+        self._product(self._d_now, matrices.h, self.d_product)
 
 
 def _plan(kind: Any, weights: Weights, shape: Shape) -> Any:
