@@ -19,7 +19,7 @@ AHEAD = 8
 MOST_THREADS = 512
 #: Registers of a thread beside those that hold R, running sums and operands under way, of plain
 #: products and of tensor cores: as many as ptxas was seen to want before it spills.
-OTHER_REGISTERS, OTHER_TENSOR_REGISTERS = 106, 82
+OTHER_REGISTERS, OTHER_TENSOR_REGISTERS = 106, 98
 #: Registers of a thread, at most; some of the 255 that there are stay free for the compiler.
 MOST_REGISTERS = 248
 #: Rows of a product of tensor cores, its columns, and threads that compute it.
@@ -222,7 +222,10 @@ def _fitted(given: Division, gpu: Gpu) -> Division | None:
     """The division with as much of R in registers as they hold, or None if it does not fit."""
     if given.threads > 2 * MOST_THREADS:
         return None
-    room = min(MOST_REGISTERS, 65536 // given.threads // 8 * 8) - given._replace(held=0).registers
+    # A multiprocessor's registers are in four parts, which share a block's warps.
+    warps = -(-given.threads // (4 * WARP))
+    most = min(MOST_REGISTERS, 65536 // (4 * WARP * warps) // 8 * 8)
+    room = most - given._replace(held=0).registers
     held = min(given.pieces, room * 4 // (given.vector * given.item))
     found = given._replace(held=max(0, held))
     return found if room >= 0 and found.shared_bytes <= gpu.shared_bytes else None
