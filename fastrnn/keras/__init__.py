@@ -1,0 +1,26 @@
+"""Keras 3's recurrent layers and cells, run and trained by fastrnn's kernels.
+
+    from fastrnn.keras import LSTM              # in place of: from keras.layers import LSTM
+    fastrnn.keras.accelerate(model)             # or: swap the layers of a model that is built
+
+On the backends torch, JAX and TensorFlow, and NumPy for inference, on the CPU. What the
+kernels cannot do runs by Keras's own step, with one warning: FALLBACKS is the list.
+"""
+
+from fastrnn.keras.accelerate import Report, accelerate
+from fastrnn.keras.cells import GRUCell, LSTMCell, SimpleRNNCell
+from fastrnn.keras.fallbacks import FALLBACKS
+from fastrnn.keras.layers import GRU, LSTM, RNN, SimpleRNN
+
+__all__ = [
+    "FALLBACKS",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "Report",
+    "SimpleRNN",
+    "SimpleRNNCell",
+    "accelerate",
+]

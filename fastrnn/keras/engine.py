@@ -1,0 +1,105 @@
+"""A Keras layer's sequence through the kernels, in NumPy: what all backends share."""
+
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn.check import Array
+from fastrnn.device import kernels_for
+from fastrnn.keras.steps import Steps
+from fastrnn.keras.weights import KerasWeights, Layout, Packed
+from fastrnn_kernels.cell import Cell
+from fastrnn_kernels.cpu import Tape as Pass
+
+States = tuple[Array, ...]  # (B, H) each, h first
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a layer runs its sequences. It can be hashed, and does not keep the layer alive.
+
+    packed: of the layer's weights.
+    sequences: the output is that of every step, else of the last.
+    zeros: a masked step shows zeros, else the output before it.
+    holds_start: before the first step that runs it shows the initial h, else zeros; Keras's
+        backends differ in it.
+    """
+
+    cell: Cell
+    layout: Layout
+    packed: weakref.ref[Packed]
+    go_backwards: bool = False
+    sequences: bool = False
+    zeros: bool = False
+    holds_start: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Tape:
+    """A forward pass, as `backward` needs it."""
+
+    call: Call
+    taken: Pass
+    steps: Steps
+    biased: bool
+
+
+def forward(
+    call: Call, x: Array, mask: Array | None, weights: KerasWeights, states: States, taping: bool
+) -> tuple[Array, States, Tape | None]:
+    """The output, (B, T, H) or (B, H), the final states, and with `taping` the tape.
+
+    x (B, T, I), mask (B, T) booleans or None, all floats of one type; shapes are Keras's care.
+    """
+    kernels = kernels_for("cpu")
+    B, T, H, dtype = x.shape[0], x.shape[1], weights[1].shape[0], x.dtype
+    steps = Steps(T, B, mask, call.go_backwards)
+    packed = call.packed() or Packed()  # a compiled program may outlive the layer
+    start_h, *others = states
+    start_rest = np.stack(others) if others else np.empty((0, B, H), dtype)
+    final_h, final_rest = np.empty((B, H), dtype), np.empty_like(start_rest)
+    y = kernels.empty((T, B, H), dtype)
+    run = kernels.start_forward(
+        packed(call.cell, call.layout, weights), steps.gather(x),
+        kernels.take(start_h), start_rest, final_h, final_rest, steps.rows, y, 0, taping=taping,
+    )  # fmt: skip
+    kernels.run([run.job], run.work)
+    before = start_h if call.holds_start else np.zeros_like(start_h)
+    if call.sequences:
+        shown = steps.outputs(y, before, call.zeros)
+    else:
+        shown = steps.last(final_h, before, call.zeros)
+    tape = Tape(call, run.tape, steps, weights[2] is not None) if taping else None
+    return shown, (final_h, *final_rest), tape
+
+
+def backward(
+    tape: Tape, d_shown: Array | None, d_states: tuple[Array | None, ...]
+) -> tuple[Array, KerasWeights, States]:
+    """The gradients of x, the weights and the initial states.
+
+    d_shown, d_states: gradients of what `forward` gave; None for zeros.
+    """
+    kernels = kernels_for("cpu")
+    call, steps = tape.call, tape.steps
+    T, B, H = steps.rows.T, steps.rows.B, tape.taken.weights.hidden_size
+    dtype = tape.taken.weights.dtype
+    d_h, *d_rest = (np.zeros((B, H), dtype) if d is None else d for d in d_states)
+    dy, d_before = None, None
+    if d_shown is not None and call.sequences:
+        dy, d_before = steps.d_outputs(d_shown, call.zeros)
+    elif d_shown is not None:
+        d_last, d_before = steps.d_last(d_shown, call.zeros)
+        d_h = d_h + d_last
+    if dy is None:
+        dy = np.zeros((T, B, H), dtype)
+    rest = np.stack(d_rest) if d_rest else np.empty((0, B, H), dtype)
+    run = kernels.start_backward(tape.taken, kernels.take(dy), 0, kernels.take(d_h), rest)
+    kernels.run([run.job], run.work)
+    found = run.finish()
+    d_start = found.start_h
+    if call.holds_start and d_before is not None:
+        d_start = d_start + d_before
+    gradients = call.layout.gradients(call.cell, found, tape.biased)
+    return steps.scatter(found.x), gradients, (d_start, *found.start_rest)

@@ -1,0 +1,87 @@
+"""What the kernels leave to Keras's own step, and why: the whole list."""
+
+import warnings
+import weakref
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import keras
+
+from fastrnn_kernels.cell import Cell
+from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
+from fastrnn_kernels.lstm import LSTM
+from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
+
+#: The cases in which Keras's own step runs, by name.
+FALLBACKS: Mapping[str, str] = MappingProxyType(
+    {
+        "activation": "the kernels have tanh (SimpleRNN: or relu), with sigmoid for the gates",
+        "recurrent_dropout": "in training it masks h between the steps, inside the kernels' loop",
+        "dropout_per_gate": "in training with implementation=1 each gate has an x of its own",
+        "whole_dropout": "dropout=1 in training, where Keras's own paths differ",
+        "dtype": "the kernels train in float32 and float64, not in half precision",
+        "device": "the tensors are on an accelerator, and these kernels are the CPU's",
+        "use_cudnn": "use_cudnn=True asks for cuDNN",
+        "export": "a program that is being exported can hold framework operations only",
+        "cell": "RNN has a cell that is none of Keras's or fastrnn's SimpleRNNCell, LSTMCell, "
+        "GRUCell",
+        "mask": "the mask is not (batch, time)",
+    }
+)
+
+_TANH = keras.activations.tanh, keras.ops.tanh
+_RELU = keras.activations.relu, keras.ops.relu
+_SIGMOID = keras.activations.sigmoid, keras.ops.sigmoid
+
+_said: "weakref.WeakKeyDictionary[Any, set[str]]" = weakref.WeakKeyDictionary()
+
+
+def say(layer: Any, name: str) -> None:
+    """Warn, once for a layer and a reason, that Keras's own step runs."""
+    said = _said.setdefault(layer, set())
+    if name not in said:
+        said.add(name)
+        warnings.warn(
+            f"{layer.name} runs by Keras's own step, not by fastrnn's kernels: {FALLBACKS[name]}",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def kernel_of(cell: Any) -> Cell | None:
+    """The kernels' cell with the equations of a Keras cell, None if there is none."""
+    if isinstance(cell, keras.layers.SimpleRNNCell):
+        if cell.activation in _TANH:
+            return RNN_TANH
+        return RNN_RELU if cell.activation in _RELU else None
+    if cell.activation not in _TANH or cell.recurrent_activation not in _SIGMOID:
+        return None
+    if isinstance(cell, keras.layers.LSTMCell):
+        return LSTM
+    return GRU if cell.reset_after else GRU_RESET_BEFORE
+
+
+def always(cell: Any) -> str | None:
+    """The fallback that a cell takes whatever it is given, if any."""
+    if kernel_of(cell) is None:
+        return "activation"
+    if cell.compute_dtype not in ("float32", "float64"):
+        return "dtype"
+    return None
+
+
+def in_training(cell: Any, one_step: bool) -> str | None:
+    """The fallback that a cell takes in training, if any.
+
+    one_step: a step by itself, of which a SimpleRNN's h can be masked beforehand.
+    """
+    simple = isinstance(cell, keras.layers.SimpleRNNCell)
+    if cell.recurrent_dropout and not (simple and one_step):
+        return "recurrent_dropout"
+    if cell.dropout and not simple:
+        if cell.implementation == 1:
+            return "dropout_per_gate"
+        if cell.dropout == 1:
+            return "whole_dropout"
+    return None

@@ -1,0 +1,125 @@
+"""Layers and cells through the kernels, with Keras's operations around them."""
+
+import sys
+import weakref
+from importlib import import_module
+from typing import Any
+
+import keras
+from keras import ops
+
+from fastrnn.keras import fallbacks
+from fastrnn.keras.engine import Call
+from fastrnn.keras.weights import Layout, Packed
+
+BACKEND = keras.backend.backend()
+if BACKEND not in ("jax", "numpy", "tensorflow", "torch"):
+    raise ImportError(
+        f"Keras's backend is {BACKEND!r}; fastrnn.keras runs on 'torch', 'jax', 'tensorflow' and, "
+        "for inference, 'numpy'"
+    )
+_backend = import_module(f"fastrnn.keras.backends.{BACKEND}")
+
+#: The weights of each cell as the kernels have them. Not an attribute of the cell: Keras would
+#: track it, copy it and save it.
+_packed: "weakref.WeakKeyDictionary[Any, Packed]" = weakref.WeakKeyDictionary()
+
+
+#: Cells with the kernels' equations; a subclass of one may have others.
+KNOWN = {keras.layers.SimpleRNNCell, keras.layers.LSTMCell, keras.layers.GRUCell}
+
+
+class ByKernels:
+    """What fastrnn's layers and cells share."""
+
+    if BACKEND == "tensorflow":
+        #: XLA does not compile NumPy functions.
+        supports_jit = property(lambda self: False, lambda self, value: None)
+
+
+def _exporting() -> bool:
+    """Whether torch records operations for another program."""
+    torch = sys.modules.get("torch") if BACKEND == "torch" else None
+    if torch is None:
+        return False
+    exporting = getattr(torch.compiler, "is_exporting", bool)
+    return bool(torch.jit.is_tracing() or exporting())
+
+
+def _reason(cell: Any, x: Any, training: Any, one_step: bool) -> str | None:
+    found = fallbacks.always(cell)
+    if found is None and training:
+        found = fallbacks.in_training(cell, one_step)
+    if found is None and not _backend.on_cpu(x):
+        found = "device"
+    if found is None and _exporting():
+        found = "export"
+    return found
+
+
+def _call(cell: Any, **how: Any) -> Call:
+    kernel = fallbacks.kernel_of(cell)
+    assert kernel is not None
+    gru = isinstance(cell, keras.layers.GRUCell)
+    layout = Layout(swapped=gru, two_biases=gru and cell.reset_after)
+    packed = _packed.setdefault(cell, Packed())
+    return Call(kernel, layout, weakref.ref(packed), **how)
+
+
+def _run(call: Call, cell: Any, training: Any, x: Any, mask: Any, states: Any) -> Any:
+    dtype = cell.compute_dtype
+    x, *states = (ops.cast(tensor, dtype) for tensor in (x, *states))
+    kept = cell.kernel, cell.recurrent_kernel, cell.bias
+    weights = [None if weight is None else ops.cast(weight, dtype) for weight in kept]
+    return _backend.run(call, bool(training), x, mask, weights, states)
+
+
+def sequence(layer: Any, x: Any, states: Any, mask: Any, training: Any) -> Any:
+    """What `inner_loop` of a layer gives, by the kernels; None where they cannot."""
+    cell = layer.cell
+    if isinstance(mask, list | tuple):
+        mask = mask[0]
+    if type(cell) not in KNOWN:
+        reason: str | None = "cell"
+    elif getattr(layer, "use_cudnn", "auto") is True:
+        reason = "use_cudnn"
+    elif mask is not None and len(mask.shape) != 2:
+        reason = "mask"
+    else:
+        reason = _reason(cell, x, training, one_step=False)
+    if reason is not None:
+        fallbacks.say(layer, reason)
+        return None
+    x = ops.cast(x, cell.compute_dtype)
+    if training and cell.dropout:
+        x = x * ops.expand_dims(cell.get_dropout_mask(x[:, 0, :]), 1)
+    # JAX's and NumPy's loops differ from the others in what masked steps show.
+    scans = BACKEND in ("jax", "numpy")
+    call = _call(
+        cell,
+        go_backwards=layer.go_backwards,
+        sequences=layer.return_sequences,
+        zeros=layer.zero_output_for_mask and not (scans and layer.unroll),
+        holds_start=scans and not layer.unroll,
+    )
+    shown, states = _run(call, cell, training, x, mask, states)
+    if layer.return_sequences:
+        return shown[:, -1], shown, states
+    return shown, shown[:, None], states
+
+
+def step(cell: Any, x: Any, states: Any, training: Any) -> Any:
+    """What `call` of a cell gives, by the kernels; None where they cannot."""
+    reason = _reason(cell, x, training, one_step=True)
+    if reason is not None:
+        fallbacks.say(cell, reason)
+        return None
+    nested = isinstance(states, list | tuple)
+    before = list(states) if nested else [states]
+    x = ops.cast(x, cell.compute_dtype)
+    if training and cell.dropout:
+        x = x * cell.get_dropout_mask(x)
+    if training and cell.recurrent_dropout:
+        before[0] = before[0] * cell.get_recurrent_dropout_mask(before[0])
+    h, after = _run(_call(cell), cell, training, x[:, None], None, before)
+    return h, after if nested else h

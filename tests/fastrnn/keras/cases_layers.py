@@ -1,0 +1,298 @@
+"""Layers and cells beside Keras's own, on the backend that KERAS_BACKEND names.
+
+`test_backends.py` runs this file once for each backend. Where fastrnn's classes are called,
+Keras's own recurrent code raises: only what stands in FALLBACKS may reach it.
+"""
+
+import contextlib
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import fastrnn.keras
+from fastrnn.keras import kept
+from keras_tools import BACKEND, TRAINS, arrays, assert_close, gradients, only_kernels, outputs
+
+#: As the issue asks for; sums of some ten products, each off by half a unit in the last place.
+TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+B, T, I, H = 5, 6, 3, 7
+KINDS = {
+    "SimpleRNN": ("SimpleRNN", {}),
+    "SimpleRNN of relu": ("SimpleRNN", {"activation": "relu"}),
+    "LSTM": ("LSTM", {}),
+    "GRU": ("GRU", {}),
+    "GRU, reset before": ("GRU", {"reset_after": False}),
+}
+# Rows that run in whole, to the left, to the right, in pieces, and not at all.
+MASK = np.array(
+    [[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1], [0, 1, 0, 0, 1, 0], [0] * 6], bool
+)
+EVERYTHING = {"return_sequences": True, "return_state": True}
+OPTIONS = {
+    "last output": ({}, None, False),
+    "states": (EVERYTHING, None, True),
+    "backwards": ({"return_sequences": True, "go_backwards": True}, None, False),
+    "masked": (EVERYTHING, MASK, True),
+    "masked, last output": ({"return_state": True}, MASK, True),
+    "masked, backwards, zeros": (
+        EVERYTHING | {"go_backwards": True, "zero_output_for_mask": True}, MASK, True,
+    ),
+    "masked, last output or zero": ({"zero_output_for_mask": True}, MASK, False),
+    "unrolled, masked": (EVERYTHING | {"unroll": True, "zero_output_for_mask": True}, MASK, True),
+    "no bias": ({"use_bias": False, "return_state": True}, None, False),
+}  # fmt: skip
+KIND = pytest.mark.parametrize("kind", KINDS)
+
+
+def pair(kind, dtype="float32", **options):
+    """Keras's layer and fastrnn's, with the same weights, and an input for them."""
+    name, extra = KINDS[kind]
+    options = {"dtype": dtype, **extra, **options}
+    own, ours = (getattr(module, name)(H, **options) for module in (layers, fastrnn.keras))
+    rng = np.random.default_rng(3)
+    for layer in (own, ours):
+        layer.build((B, T, I))
+    weights = [rng.uniform(-0.6, 0.6, weight.shape).astype(dtype) for weight in own.get_weights()]
+    for layer in (own, ours):
+        layer.set_weights(weights)
+    return own, ours, rng.standard_normal((B, T, I)).astype(dtype)
+
+
+def some_states(layer, dtype):
+    rng = np.random.default_rng(4)
+    return [rng.uniform(-1, 1, (B, H)).astype(dtype) for _ in layer.state_size]
+
+
+def check(own, ours, *arguments, tolerance, loop=True, **how):
+    for function in (outputs, gradients) if TRAINS else (outputs,):
+        wanted = function(own, *arguments, **how)
+        with only_kernels(loop):
+            found = function(ours, *arguments, **how)
+        assert_close(found, wanted, tolerance)
+
+
+@KIND
+@pytest.mark.parametrize("option", OPTIONS)
+def test_outputs_and_gradients(kind, option):
+    options, mask, with_states = OPTIONS[option]
+    own, ours, x = pair(kind, "float64", **options)
+    states = some_states(own, "float64") if with_states else None
+    check(own, ours, x, mask, states, tolerance=TOLERANCE["float64"])
+
+
+@KIND
+def test_float32(kind):
+    own, ours, x = pair(kind, **EVERYTHING)
+    check(own, ours, x, MASK, some_states(own, "float32"), tolerance=TOLERANCE["float32"])
+
+
+@KIND
+def test_dropout_draws_the_same_mask(kind):
+    own, ours, x = pair(kind, dropout=0.4, seed=5)
+    wanted = outputs(own, x, training=True)
+    with only_kernels():
+        found = outputs(ours, x, training=True)
+        without = outputs(ours, x)
+    assert_close(found, wanted, TOLERANCE["float32"])
+    assert np.abs(found[0] - without[0]).max() > 0.01
+
+
+@KIND
+def test_recurrent_dropout_is_nothing_in_inference(kind):
+    own, ours, x = pair(kind, recurrent_dropout=0.4, dropout=0.3)
+    check(own, ours, x, tolerance=TOLERANCE["float32"])
+
+
+@KIND
+def test_state_is_carried_from_call_to_call(kind):
+    own, ours, x = pair(kind, stateful=True)
+    first = outputs(own, x)
+    wanted = outputs(own, x)
+    with only_kernels():
+        outputs(ours, x)
+        found = outputs(ours, x)
+        ours.reset_state()
+        again = outputs(ours, x)
+    assert_close(found + again, wanted + first, TOLERANCE["float32"])
+
+
+def test_weights_that_change_are_seen():
+    own, ours, x = pair("LSTM")
+    for scale in (1.0, -0.5):
+        for layer in (own, ours):
+            layer.cell.kernel.assign(scale * layer.cell.kernel)
+            layer.cell.bias.assign(layer.cell.bias + 0.1)
+        with only_kernels():
+            found = outputs(ours, x)
+        assert_close(found, outputs(own, x), TOLERANCE["float32"])
+
+
+@KIND
+@pytest.mark.parametrize("training", [False, True])
+def test_a_cell_in_keras_s_own_loop(kind, training):
+    name, extra = KINDS[kind]
+    options = extra | ({"dropout": 0.4} if training else {})
+    if name == "SimpleRNN":
+        options |= {"recurrent_dropout": 0.3} if training else {}
+    pairs = []
+    for module in (layers, fastrnn.keras):
+        cell = getattr(module, name + "Cell")(H, seed=5, **options)
+        pairs.append(layers.RNN(cell, **EVERYTHING))
+        pairs[-1].build((B, T, I))
+    own, ours = pairs
+    ours.set_weights(own.get_weights())
+    x = np.random.default_rng(0).standard_normal((B, T, I)).astype("float32")
+    if training:  # gradients would be of other masks
+        wanted = outputs(own, x, training=True)
+        with only_kernels(loop=False):
+            assert_close(outputs(ours, x, training=True), wanted, TOLERANCE["float32"])
+    else:
+        check(own, ours, x, MASK, tolerance=TOLERANCE["float32"], loop=False)
+
+
+@pytest.mark.parametrize("module", [layers, fastrnn.keras])
+@pytest.mark.parametrize("name", ["SimpleRNNCell", "LSTMCell", "GRUCell"])
+def test_rnn_runs_the_sequence_of_a_cell(module, name):
+    own = layers.RNN(getattr(layers, name)(H), **EVERYTHING)
+    ours = fastrnn.keras.RNN(getattr(module, name)(H), **EVERYTHING)
+    for layer in (own, ours):
+        layer.build((B, T, I))
+    ours.set_weights(own.get_weights())
+    x = np.random.default_rng(0).standard_normal((B, T, I)).astype("float32")
+    with only_kernels():
+        found = outputs(ours, x, MASK)
+    assert_close(found, outputs(own, x, MASK), TOLERANCE["float32"])
+
+
+class OtherCell(layers.GRUCell):
+    def call(self, inputs, states, training=False):
+        h, states = super().call(inputs, states, training=training)
+        return 2 * h, states
+
+
+#: For each fallback that a CPU can reach: the layers and how they are called.
+FALLEN = {
+    "activation": ("LSTM", {"activation": "softsign"}, {}),
+    "recurrent_dropout": ("GRU", {"recurrent_dropout": 0.3, "seed": 1}, {"training": True}),
+    "dropout_per_gate": (
+        "GRU", {"implementation": 1, "dropout": 0.3, "seed": 1, "use_cudnn": False},
+        {"training": True},
+    ),
+    "whole_dropout": ("LSTM", {"dropout": 1.0, "seed": 1}, {"training": True}),
+    "dtype": ("GRU", {"dtype": "mixed_float16"}, {}),
+    "cell": ("RNN", {}, {}),
+    "mask": ("SimpleRNN", {}, {"mask": MASK[:, :, None]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FALLEN)
+def test_fallbacks_say_so_once_and_give_keras_s_numbers(name):
+    kind, options, how = FALLEN[name]
+    units = OtherCell(H) if kind == "RNN" else H
+    own, ours = (getattr(module, kind)(units, **options) for module in (layers, fastrnn.keras))
+    for layer in (own, ours):
+        layer.build((B, T, I))
+    ours.set_weights(own.get_weights())
+    x = np.random.default_rng(0).standard_normal((B, T, I)).astype(own.compute_dtype)
+    wanted = outputs(own, x, **how)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = outputs(ours, x, **how)
+        outputs(ours, x, **how)
+    said = [str(one.message) for one in said if "by Keras's own step" in str(one.message)]
+    assert len(said) == 1
+    assert fastrnn.keras.FALLBACKS[name] in said[0]
+    assert_close(found, wanted, 0)
+
+
+def test_cudnn_is_keras_s():
+    _, ours, x = pair("LSTM", use_cudnn=True)
+    refused = contextlib.nullcontext()
+    if BACKEND != "torch":  # which takes it for "auto"
+        refused = pytest.raises(ValueError, match="cuDNN is not supported")
+    with pytest.warns(UserWarning, match=r"asks for cuDNN"), refused:
+        outputs(ours, x)
+
+
+@pytest.mark.skipif(BACKEND not in ("jax", "tensorflow"), reason="tapes wait only there")
+def test_a_tape_that_is_gone_is_made_again(monkeypatch):
+    own, ours, x = pair("GRU", **EVERYTHING)
+    wanted = gradients(own, x, MASK)
+    monkeypatch.setattr(kept, "LIMIT", 0)
+    assert_close(gradients(ours, x, MASK), wanted, TOLERANCE["float32"])
+    assert kept.waiting.bytes == 0
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX's transformations")
+def test_jax_s_transformations():
+    import jax
+
+    own, ours, x = pair("LSTM")
+    trainable, others = ([v.value for v in vs] for vs in (own.weights[:3], own.weights[3:]))
+
+    def loss(layer, weights, one):
+        y, _ = layer.stateless_call(weights, others[: len(layer.non_trainable_variables)], one)
+        return (y**2).sum()
+
+    batches = np.stack([x, 2 * x, -x])
+    results = []
+    for layer in (own, ours):
+        of = jax.vmap(jax.grad(lambda w, one, layer=layer: loss(layer, w, one)), (None, 0))
+        results.append(arrays(jax.jit(of)(trainable, batches)))
+        _, back = jax.vjp(lambda w, layer=layer: loss(layer, w, x), trainable)
+        results[-1] += arrays(back(np.float32(1))) + arrays(back(np.float32(2)))  # twice
+        results[-1] += arrays(jax.grad(lambda w, layer=layer: loss(layer, w, x))(trainable))
+    assert_close(results[1], results[0], 5 * TOLERANCE["float32"])  # sums of squares
+    assert kept.waiting.bytes == 0
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch's autograd")
+def test_torch_s_autograd():
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    own, ours, x = pair("LSTM", return_sequences=True)
+    given = torch.tensor(x)
+    wanted = gradients(own, x)[1:]
+    weights = [variable.value for variable in ours.trainable_variables]
+    rng = np.random.default_rng(0)
+    dy = torch.tensor(rng.standard_normal((B, T, H)).astype("float32"))
+
+    def found(how):
+        return arrays(torch.autograd.grad(how(given), weights, dy, retain_graph=False))
+
+    assert_close(found(ours), wanted, TOLERANCE["float32"])
+    assert_close(
+        found(lambda x: checkpoint(ours, x, use_reentrant=False)), wanted, TOLERANCE["float32"]
+    )
+    y = ours(given)
+    y.backward(dy, retain_graph=True)
+    y.backward(dy)
+    with pytest.raises(RuntimeError, match="second time"):
+        y.backward(dy)
+    with torch.no_grad():
+        assert not ours(given).requires_grad
+    first = torch.autograd.grad((ours(given) ** 2).sum(), weights, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first[0].sum().backward()
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch's exporter")
+def test_an_export_holds_torch_s_operations():
+    import torch
+
+    own, ours, x = pair("LSTM")
+    with pytest.warns(UserWarning, match="exported"):
+        program = torch.export.export(ours.eval(), (torch.tensor(x),))
+    assert_close(arrays(program.module()(torch.tensor(x))), outputs(own, x), TOLERANCE["float32"])
+
+
+def test_symbolic_shapes():
+    for sequences, shape in ((False, (None, H)), (True, (None, None, H))):
+        y = fastrnn.keras.LSTM(H, return_sequences=sequences)(keras.Input((None, I)))
+        assert y.shape == shape
+    h, states = fastrnn.keras.LSTMCell(H)(keras.Input((I,)), [keras.Input((H,)), keras.Input((H,))])
+    assert [one.shape for one in (h, *states)] == 3 * [(None, H)]
