@@ -56,7 +56,7 @@ class Steps:
         """
         if not self.masked:
             return y.swapaxes(0, 1)
-        shown = y[np.maximum(self._latest, 0), self._columns]
+        shown: Array = y[np.maximum(self._latest, 0), self._columns]
         if zeros:
             shown[~self._runs] = 0
         else:

@@ -19,7 +19,7 @@ from fastrnn.keras.kept import numbered_backward, numbered_forward
 
 def on_cpu(x: Any) -> bool:
     """Whether the kernels can read it: a traced array is where JAX computes by default."""
-    return jax.default_backend() == "cpu"
+    return str(jax.default_backend()) == "cpu"
 
 
 def _arrays(tree: Any) -> Any:

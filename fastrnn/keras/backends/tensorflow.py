@@ -38,8 +38,9 @@ def run(
     def host_backward(number: Any, *arrays: Any) -> Any:
         count = len(arrays) - 1 - len(states)
         d_shown, *d_states = arrays[count:]
+        x, mask, weights, start = arguments(arrays[:count])
         dx, d_weights, d_start = numbered_backward(
-            call, number, *arguments(arrays[:count]), d_shown, tuple(d_states)
+            call, number, x, mask, weights, start, d_shown, tuple(d_states)
         )
         return dx, *(d for d in d_weights if d is not None), *d_start
 

@@ -41,8 +41,8 @@ class _Sequence(torch.autograd.Function):  # type: ignore[misc]
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*_tensors(getattr(tape.taken, name) for name in _SAVED))
         # torch lets go of what was saved right after the backward pass; so shall this.
-        none = np.empty(0, shown.dtype)
-        ctx.rest = replace(tape, taken=replace(tape.taken, **dict.fromkeys(_SAVED, none)))
+        nothing: Any = dict.fromkeys(_SAVED, np.empty(0, shown.dtype))
+        ctx.rest = replace(tape, taken=replace(tape.taken, **nothing))
         return tuple(_tensors((shown, *final)))
 
     @staticmethod

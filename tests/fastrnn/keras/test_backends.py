@@ -4,12 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("keras")
+pytestmark = pytest.mark.skipif(find_spec("keras") is None, reason="keras is not installed")
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -29,6 +30,8 @@ def run(backend, home, *command):
         "KERAS_HOME": str(home),
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": "cpu",
+        # Much is compiled here to be run once.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
         "CUDA_VISIBLE_DEVICES": "",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "OMP_NUM_THREADS": "1",
@@ -53,7 +56,6 @@ def test_cases(backend, cases, tmp_path):
     assert passed(said) >= 3
 
 
-#: Of Keras 3.15's files: simple_rnn 5, lstm 6, gru 15, bidirectional 20, rnn 4, stacked 4 tests.
 FILES = "simple_rnn", "lstm", "gru", "bidirectional", "rnn", "stacked_rnn_cells"
 
 
@@ -65,4 +67,18 @@ def test_keras_s_own_tests(backend, tmp_path):
         pytest.skip("this Keras does not carry its tests")
     said = run(backend, tmp_path, str(ROOT / "tests" / "keras_own_tests.py"), *files)
     assert "failed" not in said
-    assert passed(said) >= 40  # 52 of Keras 3.15, fewer of older ones
+    if version("keras").startswith("3.15."):
+        assert "52 passed, 3 skipped" in said  # those for CUDA, and one for TensorFlow
+    else:
+        assert passed(said) >= 40  # older ones have fewer
+
+
+@pytest.mark.parametrize("backend", BACKENDS[:1])
+def test_the_manual_s_examples(backend, tmp_path):
+    text = (ROOT / "docs" / "keras.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    said = run(backend, tmp_path, "-W", "ignore", "-c", "\n".join(examples)).splitlines()
+    shown = re.findall(r"print\(.*\)  # (.*)", text)
+    assert said[0] == shown[0]
+    assert said[1].startswith(shown[1].removesuffix("...'}"))
