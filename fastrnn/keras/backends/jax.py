@@ -4,6 +4,8 @@
 callback stands: with one CPU that waits forever. `buffer_callback` hands over the buffers.
 """
 
+import atexit
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +27,14 @@ def on_cpu(x: Any) -> bool:
 def _arrays(tree: Any) -> Any:
     """Arrays or buffers of JAX's as NumPy's, of the same memory."""
     return jax.tree.map(np.asarray, tree)
+
+
+@atexit.register
+def _finish() -> None:
+    """Wait for programs whose results are still there: Python must not end under a callback."""
+    for array in jax.live_arrays():
+        with contextlib.suppress(Exception):  # of the program, which nobody asks for now
+            array.block_until_ready()
 
 
 @dataclass(frozen=True)

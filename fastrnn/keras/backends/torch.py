@@ -46,6 +46,7 @@ class _Sequence(torch.autograd.Function):  # type: ignore[misc]
         return tuple(_tensors((shown, *final)))
 
     @staticmethod
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, d_shown: Any, *d_states: Any) -> Any:
         saved = dict(zip(_SAVED, map(_array, ctx.saved_tensors), strict=True))
