@@ -20,18 +20,7 @@ def main(names: list[str]) -> int:
     folder = Path(keras.src.layers.__file__).parent / "rnn"
     own = [str(folder / name) for name in names]
     return pytest.main(
-        [
-            "-q",
-            "-rs",
-            "--durations=8",
-            "-W",
-            "ignore",
-            "-p",
-            "no:cacheprovider",
-            "--rootdir",
-            str(folder),
-            *own,
-        ]
+        ["-q", "-rs", "-W", "ignore", "-p", "no:cacheprovider", "--rootdir", str(folder), *own]
     )
 
 
