@@ -161,7 +161,8 @@ class Division(NamedTuple):
         """Registers of a thread, about."""
         held = self.held * self.vector
         if self.products:
-            return OTHER_TENSOR_REGISTERS + held + 4 * (self.columns + min(AHEAD, self.chunks))
+            sums, ahead = 4 * self.columns, 4 * min(AHEAD, self.chunks) + 2 * self.columns
+            return OTHER_TENSOR_REGISTERS + held + sums + ahead
         sums = (self.group + self.vector) * self.columns
         return OTHER_REGISTERS + (held + sums) * self.item // 4
 
