@@ -4,7 +4,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,13 +65,17 @@ class _Use:
         self._block = block
 
     def __enter__(self) -> None:
-        if not call.take(self._block, threading.get_ident()):
-            raise RuntimeError(
-                "another thread is using this stream: one stream serves one thread at a time"
-            )
+        try:
+            if not call.take(self._block, threading.get_ident()):
+                raise RuntimeError(
+                    "another thread is using this stream: one stream serves one thread at a time"
+                )
+        except BaseException:  # an interrupt, too, may come once it is taken
+            self.__exit__()
+            raise
 
     def __exit__(self, *error: object) -> None:
-        call.leave(self._block)
+        call.leave(self._block, threading.get_ident())
 
 
 #: All streams: what a fork interrupts in other threads is not in use in the child.
@@ -111,10 +115,9 @@ class Stream(Stateful[State]):
         B = self.batch_size
         self._storage = storage(model, weights)
         self.weights = str(self.dtype) if self._storage == FULL else self._storage
-        stages = model._stages(B, self._storage)
-        work = sum(stage.work for stage, _ in stages)
+        work = sum(stage.work for stage, _ in model._stages(B, self._storage))
         self._members = max(1, min(cpu.get_num_threads(), work // MEMBER_WORK))
-        program = Program.of(stages, self._members > 1)
+        program, parameters = self._made()
         self.input_size = I = program.stages[0].I
         self.output_size = O = program.stages[-1].out_size
         self._block = block = call.new_block(B, I, O, self.dtype)
@@ -128,13 +131,21 @@ class Stream(Stateful[State]):
         self._fast: Callable[[Any, Any], bool | None] = call.caller(self._words)
         self._y = np.zeros((O,) if B == 1 else (B, O), self.dtype)
         self._y_row = self._y.reshape(B, O)
-        self._use(program)
+        self._use(program, parameters)
         _ALIVE.add(self)
 
-    def _use(self, program: Program) -> None:
+    def _made(self) -> tuple[Program, Mapping[str, Array]]:
+        """The program of the model's parameters as they are now, and these."""
+        while True:  # until no other thread changes them meanwhile
+            before = self.model.parameters
+            stages = self.model._stages(self.batch_size, self._storage)
+            after = self.model.parameters
+            if all(before[name] is value for name, value in after.items()):
+                return Program.of(stages, self._members > 1), before
+
+    def _use(self, program: Program, parameters: Mapping[str, Array]) -> None:
         self._block[call.PROGRAM] = program.table.ctypes.data
-        self._program = program
-        self._take_parameters()
+        self._program, self._parameters, self._model = program, parameters, None
 
     def _in_use(self) -> _Use:
         return _Use(self._block)
@@ -156,19 +167,16 @@ class Stream(Stateful[State]):
         done = self._fast(x, y)
         if done:
             return y
-        return self._shared(y) if done is None else self._step(x, out)
+        return self._shared(x, y) if done is None else self._step(x, out)
 
-    def _shared(self, y: Array) -> Array:
-        """A step by a team, of arrays that were found good; the stream is taken already.
+    def _shared(self, x: Array, y: Array) -> Array:
+        """A step by a team, of arrays that were found good.
 
         Python wakes the helpers, or runs the step alone; while they listen, compiled code calls
         them by itself.
         """
-        try:
-            self._block[call.BOARD] = cpu.board_address()  # another one after a fork
-            cpu.run([self._job], self._program.work, 2 * MEMBER_WORK)
-        finally:
-            call.leave(self._block)
+        self._block[call.BOARD] = cpu.board_address()  # another one after a fork
+        self._run(x, y, 1)
         return y
 
     def _step(self, x: Any, out: Any) -> Array:
@@ -178,7 +186,7 @@ class Stream(Stateful[State]):
         if out is None and given.ndim > self._y.ndim:
             done = self._fast(x, self._y_row)
             if done is not False:
-                return self._y_row if done else self._shared(self._y_row)
+                return self._y_row if done else self._shared(x, self._y_row)
         shape = (O,) if given.ndim == 1 else (B, O)
         y = self._y.reshape(shape) if out is None else self._checked_out(out, shape)
         self._run(cpu.take(given), y, 1)
@@ -222,12 +230,12 @@ class Stream(Stateful[State]):
     def refresh(self) -> None:
         """Take up the model's parameters as they are now; the state stays."""
         self._check_model()
-        program = Program.of(self.model._stages(self.batch_size, self._storage), self._members > 1)
+        program, parameters = self._made()
         with self._in_use():
             # A thread that steps by the handle asks nobody, and may still be reading the one
             # before: so the last ones stay, more than it can miss in one step.
             self._owner.keeps = [self._memory, *self._owner.keeps[-KEPT_PROGRAMS:], program]
-            self._use(program)
+            self._use(program, parameters)
 
     def warmup(self) -> None:
         """Compile, or load, whatever a call may need; nothing of this stream changes."""

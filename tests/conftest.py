@@ -1,7 +1,7 @@
 """Fixtures for all tests: memory that shows when it was never written, and data for tests."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastrnn_kernels import cpu
-from fastrnn_kernels.cpu import memory
+from fastrnn_kernels.cpu import board, memory, threads
 
 LIBRARY = ("fastrnn", "fastrnn_kernels")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -42,6 +42,18 @@ def unwritten_memory_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np, "empty_like", nan_filled(np.empty_like))
     for module in (memory, cpu):
         monkeypatch.setattr(module, "empty", nan_filled(memory.empty))
+
+
+@pytest.fixture
+def many_cpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Every helper that a test asks for finds a CPU, also on a machine with two."""
+    words = threads._pool.board
+    before = int(words[board.ROOM])
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "_room", lambda: (frozenset(), board.MOST_HELPERS))
+        words[board.ROOM] = board.MOST_HELPERS
+        yield patch
+    words[board.ROOM] = before
 
 
 @pytest.fixture(scope="session")

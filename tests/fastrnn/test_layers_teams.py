@@ -10,7 +10,7 @@ from fastrnn_kernels.cpu.job import MEMBERS, WORDS
 
 
 @pytest.fixture
-def teams(monkeypatch):
+def teams(monkeypatch, many_cpus):
     """Sets the members of teams, which then take any work, however little."""
     monkeypatch.setattr(threads, "MIN_WORK", 1)
     monkeypatch.setattr(threads, "WAKING_WORK", 1)
@@ -19,8 +19,8 @@ def teams(monkeypatch):
     joined = []
     begin = board.begin
 
-    def counted(words, blocks, helpers):
-        asleep = begin(words, blocks, helpers)
+    def counted(words, number, blocks, helpers):
+        asleep = begin(words, number, blocks, helpers)
         joined.append(int(blocks[MEMBERS::WORDS].sum()))
         return asleep
 

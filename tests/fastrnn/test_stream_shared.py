@@ -32,9 +32,9 @@ def through_python(monkeypatch):
     taken = []
     shared = fastrnn.Stream._shared
 
-    def counted(self, y):
+    def counted(self, x, y):
         taken.append(1)
-        return shared(self, y)
+        return shared(self, x, y)
 
     monkeypatch.setattr(fastrnn.Stream, "_shared", counted)
     return taken
@@ -119,7 +119,7 @@ def test_a_child_has_helpers_of_its_own(two_threads):
 def test_helpers_are_held_only_if_all_listen(two_threads):
     """Whoever is held is let go, and so is the board."""
     words = board.new_board()
-    words[board.THREADS] = 3
+    words[board.THREADS], words[board.ROOM] = 3, 2
     first, second = (board.FIRST * board.LINE, (board.FIRST + 1) * board.LINE)
     hold = _hold()
     for states, wanted in (
@@ -136,12 +136,15 @@ def test_helpers_are_held_only_if_all_listen(two_threads):
     words[board.OWNER] = board.FREE
     words[first] = words[second] = board.LISTENING
     assert hold(words.ctypes.data, 1) == 0, "a team of one needs none"
+    words[board.ROOM] = 0
+    assert hold(words.ctypes.data, 3) == 0, "no CPU but the caller's"
+    words[board.ROOM] = 2
     assert hold(words.ctypes.data, 2) == 1
     assert board.shut(words) is False
     words[board.OWNER] = board.FREE
     assert board.shut(words) is True
     assert hold(words.ctypes.data, 2) == 0
-    assert board.begin(words, np.zeros(0, np.int64), 1) == board.TAKEN
+    assert board.begin(words, board.FIRST_CALL, np.zeros(0, np.int64), 1) == board.TAKEN
 
 
 def _hold():

@@ -48,9 +48,10 @@ def calls(many, meeting=0):
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
+def two_threads(many_cpus):
     before = threads.get_num_threads()
     threads.set_num_threads(2)
+    threads._pool._grow(1)  # compiles what some tests stand in for
     yield
     threads.set_num_threads(before)
 
@@ -161,11 +162,12 @@ def test_two_teams_share_the_threads_and_other_calls_follow():
 
 def test_a_team_has_one_member_where_the_pool_is_taken():
     seen = np.zeros(2, np.int64)
-    assert threads._pool._busy.acquire(timeout=10)
+    words = threads._pool.board
+    words[board.OWNER] = board.COMPILED
     try:
         threads.run([team(2, True, seen)], ENOUGH)
     finally:
-        threads._pool._busy.release()
+        words[board.OWNER] = board.FREE
     assert seen.tolist() == [1, 0]
 
 
@@ -183,7 +185,7 @@ def test_helpers_that_listen_and_helpers_that_sleep_are_called(pause):
 def test_idle_helpers_use_no_cpu():
     threads.run([calls(4, meeting=2)[1]], ENOUGH)
     assert threads._pool._helpers
-    threading.Event().wait(0.05)  # beyond LINGER
+    threading.Event().wait(0.05)  # beyond LINGER_SECONDS
     before = os.times()
     threading.Event().wait(0.5)
     after = os.times()
@@ -211,7 +213,9 @@ def test_a_block_that_is_too_small_is_refused():
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="wants two CPUs and a system that ties threads to them",
 )
-def test_helpers_that_are_woken_follow_the_callers_cpus():
+def test_helpers_that_are_woken_follow_the_callers_cpus(many_cpus):
+    many_cpus.undo()
+
     def helper_cpus():
         threading.Event().wait(0.05)  # until they sleep
         threads.run([calls(2, meeting=2)[1]], ENOUGH)
@@ -221,11 +225,16 @@ def test_helpers_that_are_woken_follow_the_callers_cpus():
     before = os.sched_getaffinity(0)
     first, second, *_ = sorted(before)
     try:
-        os.sched_setaffinity(0, {first})
-        assert helper_cpus() == {first}, "off the CPUs that the caller may use"
         os.sched_setaffinity(0, {first, second})
-        assert len(helper_cpus()) == 1, "on the caller's own CPU"
+        assert len(helper_cpus() - {threads._cpu_of_caller()}) == 1, "on the caller's own CPU"
+        # A caller with a single CPU works alone: a helper there would only keep it waiting.
         os.sched_setaffinity(0, {second})
-        assert helper_cpus() == {second}
+        threads._pool.board[board.CPU] = first
+        seen = np.zeros(2, np.int64)
+        threads.run([team(2, True, seen)], ENOUGH)
+        assert seen.tolist() == [1, 0]
+        os.sched_setaffinity(0, {first, second})
+        threads._pool.board[board.CPU] = -1  # as when it runs on another one
+        assert len(helper_cpus()) == 1
     finally:
         os.sched_setaffinity(0, before)

@@ -6,6 +6,8 @@ helpers that listen, and only these (`hold`, `run_held`): waking one takes Pytho
 """
 
 import ctypes
+import time
+from typing import Any
 
 import numpy as np
 from numba import njit, types
@@ -15,19 +17,20 @@ from fastrnn_kernels.cpu import atomic
 from fastrnn_kernels.cpu.address import set_word, word, words
 from fastrnn_kernels.cpu.job import ARRIVALS, CALLS, COUNT, MEMBERS, TEAM, WORDS, Block, call
 
-#: Looks for a call before a helper falls asleep, and about how long that is: calls that come
-#: in a loop find it awake.
-LINGER, LINGER_SECONDS = 20_000, 2e-4
+#: How long a helper looks for a call before it falls asleep: calls in a loop find it awake.
+LINGER_SECONDS = 2e-4
 #: Helpers at most: how many mailboxes there are.
 MOST_HELPERS = 254
 
 # Words of the board, those that change on lines of their own: the next call's number, calls that
-# are done; jobs, calls in all, who has the board, the CPU that helpers keep off, threads that
-# a call may use. Helper k's mailbox is the word at (k + FIRST) * LINE.
-NEXT, FINISHED, BLOCKS, TOTAL, OWNER, CPU, THREADS = 0, 8, 16, 17, 18, 19, 20
+# are done; jobs, calls in all, who has the board, the CPU that helpers keep off, how many find
+# another, threads that a call may use, looks for a call before a helper falls asleep. Helper k's
+# mailbox is the word at (k + FIRST) * LINE.
+NEXT, FINISHED, BLOCKS, TOTAL, OWNER, CPU, ROOM, THREADS, LOOKS = 0, 8, 16, 17, 18, 19, 20, 21, 22
 LINE, FIRST = 16, 2
-#: Who has the board: nobody, a caller in Python, one in compiled code; nobody ever again.
-FREE, POOL, COMPILED, CLOSED = 0, 1, 2, 3
+#: Who has the board: nobody, a caller in compiled code, nobody ever again; each call from Python
+#: has a number of its own, from FIRST_CALL on.
+FREE, COMPILED, CLOSED, FIRST_CALL = 0, 1, 2, 3
 #: What a helper does: a caller turns the first two to CALLED, a helper that to WORKING. Who is
 #: HELD will be called in a moment, and does not fall asleep.
 ASLEEP, LISTENING, CALLED, WORKING, HELD = 0, 1, 2, 3, 4
@@ -87,13 +90,15 @@ def alone(blocks):  # type: ignore[no-untyped-def]
 
 
 @kernel("board-begin")
-def begin(board, blocks, helpers):  # type: ignore[no-untyped-def]
-    """Put jobs on the board and call helpers; how many of them sleep and have to be woken.
+def begin(board, own, blocks, helpers):  # type: ignore[no-untyped-def]
+    """Put the jobs of call number `own` on the board and call helpers.
+
+    How many of these sleep and have to be woken, or TAKEN.
 
     Teams come first and have no more members than there are threads, so that each member
     finds a thread that is free while the others wait for it.
     """
-    if not atomic.replace(board, OWNER, FREE, POOL):
+    if not atomic.replace(board, OWNER, FREE, own):
         return TAKEN
     teams = 0
     for at in range(0, blocks.size, WORDS):
@@ -121,9 +126,9 @@ def begin(board, blocks, helpers):  # type: ignore[no-untyped-def]
 
 
 @kernel("board-finish")
-def finish(board, helpers):  # type: ignore[no-untyped-def]
+def finish(board, own, helpers):  # type: ignore[no-untyped-def]
     """Take part in what `begin` put there, if it did, and come back when that is done."""
-    if atomic.load(board, OWNER) == POOL:
+    if atomic.load(board, OWNER) == own:
         _come_back(board, helpers, ASLEEP)
 
 
@@ -131,7 +136,7 @@ def finish(board, helpers):  # type: ignore[no-untyped-def]
 def hold(board, most):  # type: ignore[no-untyped-def]
     """Take the board, at an address, and helpers for a team of `most`; 0 if some do not listen."""
     board = words(board)
-    helpers = min(most, board[THREADS]) - 1
+    helpers = min(min(most, board[THREADS]) - 1, min(board[ROOM], MOST_HELPERS))
     if helpers < 1 or not atomic.replace(board, OWNER, FREE, COMPILED):
         return 0
     held = 0
@@ -176,8 +181,31 @@ def serve(board, mailbox):  # type: ignore[no-untyped-def]
         else:
             atomic.pause()
             looks += 1
-            if looks > LINGER and atomic.replace(board, mailbox, LISTENING, ASLEEP):
+            if looks > board[LOOKS] and atomic.replace(board, mailbox, LISTENING, ASLEEP):
                 return
+
+
+@kernel("board-look")
+def look(board, mailbox, looks):  # type: ignore[no-untyped-def]
+    """Look for a call so many times, as `serve` does."""
+    found = 0
+    for _ in range(looks):
+        found += atomic.load(board, mailbox) == CALLED
+        atomic.pause()
+    return found
+
+
+def set_looks(board: Block) -> None:
+    """Measure how many looks LINGER_SECONDS are: the instruction that waits differs by CPU."""
+    many, mailbox = 1000, FIRST * LINE
+    best = min(_seconds(look, board, mailbox, many) for _ in range(3))
+    board[LOOKS] = max(many, int(many * LINGER_SECONDS / best))
+
+
+def _seconds(function: Any, *arguments: Any) -> float:
+    start = time.perf_counter()
+    function(*arguments)
+    return max(time.perf_counter() - start, 1e-9)
 
 
 @kernel("board-shut")
@@ -191,8 +219,9 @@ def prepare() -> None:
     array = types.Array(types.int64, 1, "C")
     for function, kinds in (
         (alone, (array,)),
-        (begin, (array, array, types.int64)),
-        (finish, (array, types.int64)),
+        (begin, (array, types.int64, array, types.int64)),
+        (finish, (array, types.int64, types.int64)),
+        (look, (array, types.int64, types.int64)),
         (serve, (array, types.int64)),
         (shut, (array,)),
     ):

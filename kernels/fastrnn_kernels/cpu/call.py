@@ -120,7 +120,7 @@ def _held(block):  # type: ignore[no-untyped-def]
 
 @kernel("stream-call", for_c=True)
 def _call(self, args, many):  # type: ignore[no-untyped-def]
-    """(x, y) -> True when the step is done, None when it waits for its team, else False."""
+    """(x, y) -> True when the step is done, None if Python has to wake its team, else False."""
     block = word(self + _DATA, 0)
     if many != 2:
         return _object(block, _FALSE)
@@ -134,12 +134,13 @@ def _call(self, args, many):  # type: ignore[no-untyped-def]
         return _object(block, _FALSE)
     source, target = word(x + _DATA, 0), word(y + _DATA, 0)
     if word(block, SHARED):
+        helpers = _held(block)
+        if helpers == 0:
+            atomic.store(words(block), BUSY, 0)
+            return _object(block, _NONE)
         atomic.store(words(block), X, source)
         atomic.store(words(block), Y, target)
         atomic.store(words(block), STEPS, 1)
-        helpers = _held(block)
-        if helpers == 0:
-            return _object(block, _NONE)
         thread = _save_thread(word(block, _SAVE_THREAD), ())
         board.run_held(word(block, BOARD), block, helpers)
         _restore_thread(word(block, _RESTORE_THREAD), (thread,))
@@ -169,9 +170,9 @@ def take(block, thread):  # type: ignore[no-untyped-def]
 
 
 @kernel("stream-leave")
-def leave(block):  # type: ignore[no-untyped-def]
-    """Mark a stream as free; what was written before is seen by whoever takes it."""
-    atomic.store(block, BUSY, 0)
+def leave(block, thread):  # type: ignore[no-untyped-def]
+    """Mark a stream as free, if a thread has it; who takes it sees what was written before."""
+    return atomic.replace(block, BUSY, thread, 0)
 
 
 class _MethodDef(ctypes.Structure):

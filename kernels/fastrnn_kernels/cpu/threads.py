@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import repeat
+from itertools import count, repeat
 from queue import SimpleQueue
 
 import numpy as np
@@ -57,14 +57,14 @@ def _current_cpu() -> tuple[Callable[[], int], int]:
 _cpu_of_caller, CPU_FUNCTION = _current_cpu()
 
 
-def _cpus_for_helpers() -> frozenset[int]:
-    """The caller's CPUs but the one it runs on.
+def _room() -> tuple[frozenset[int], int]:
+    """The caller's CPUs but the one it runs on, and how many helpers find one.
 
     Left to itself, the scheduler of a virtual machine wakes a helper on the CPU of the
     thread that woke it, where it waits until that one is done (seen: twice the time).
     """
     allowed = _allowed()
-    return allowed - {_cpu_of_caller()} or allowed
+    return allowed - {_cpu_of_caller()}, len(allowed) - 1 if allowed else MOST_HELPERS
 
 
 class _Helper:
@@ -74,7 +74,7 @@ class _Helper:
         self._board, self._mailbox = own, (number + FIRST) * LINE
         self.wakes: SimpleQueue[None] = SimpleQueue()
         self._cpus: frozenset[int] = frozenset()
-        self.serving = False
+        self.stopped = False
         name = f"fastrnn-{number + 1}"
         self.thread = threading.Thread(target=self._live, name=name, daemon=True)
         self.thread.start()
@@ -82,28 +82,29 @@ class _Helper:
     def _live(self) -> None:
         while True:
             self.wakes.get()
-            self.serving = True
+            if self.stopped:
+                return
             board.serve(self._board, self._mailbox)
-            self.serving = False
 
     def stay_on(self, cpus: frozenset[int]) -> None:
         """Run on one of these CPUs from now on, if the system can be told."""
         if cpus and cpus != self._cpus and self.thread.native_id is not None:
             with contextlib.suppress(OSError):  # forbidden here: slower, not wrong
                 os.sched_setaffinity(self.thread.native_id, cpus)
-            self._cpus = cpus
+                self._cpus = cpus
 
 
 class _Pool:
     def __init__(self) -> None:
         self.threads = available_cpus()
         self._closed = False
+        self._calls = count(board.FIRST_CALL)
         self._start()
 
     def _start(self) -> None:
-        self._busy = threading.Lock()
+        self._growing = threading.Lock()
         self.board = board.new_board()
-        self.board[board.THREADS] = self.threads
+        self.board[board.THREADS], self.board[board.ROOM] = self.threads, _room()[1]
         self._helpers: list[_Helper] = []
         self._last = -1.0  # when the last call ended
 
@@ -119,24 +120,29 @@ class _Pool:
         """
         self._closed = True
         end = time.monotonic() + 1
-        while self._helpers and time.monotonic() < end:
-            if board.shut(self.board) and not any(one.serving for one in self._helpers):
-                return
+        while self._helpers and not board.shut(self.board) and time.monotonic() < end:
             time.sleep(1e-4)
+        for helper in self._helpers:
+            helper.stopped = True
+            helper.wakes.put(None)
+        for helper in self._helpers:
+            helper.thread.join(max(0.0, end - time.monotonic()))
 
     def _grow(self, wanted: int) -> int:
-        if not self._helpers:
-            board.prepare()
-        # No new threads, at exit or at the system's limit: then fewer do the work.
-        with contextlib.suppress(RuntimeError):
-            while len(self._helpers) < min(wanted, MOST_HELPERS):
-                self._helpers.append(_Helper(self.board, len(self._helpers)))
+        with self._growing:
+            if not self._helpers:
+                board.prepare()
+                board.set_looks(self.board)
+            # No new threads, at exit or at the system's limit: then fewer do the work.
+            with contextlib.suppress(RuntimeError):
+                while len(self._helpers) < min(wanted, MOST_HELPERS):
+                    self._helpers.append(_Helper(self.board, len(self._helpers)))
         return min(wanted, len(self._helpers))
 
     def _make_room(self, helpers: int) -> None:
-        """Keep helpers off the CPU that the caller runs on."""
-        self.board[board.CPU] = _cpu_of_caller()
-        cpus = _cpus_for_helpers()
+        """Keep helpers off the CPU that the caller, who has the board, runs on."""
+        cpus, room = _room()
+        self.board[board.CPU], self.board[board.ROOM] = _cpu_of_caller(), room
         for helper in self._helpers[:helpers]:
             helper.stay_on(cpus)
 
@@ -148,31 +154,32 @@ class _Pool:
             # A single call of little work would be done before a helper is awake.
             if work < WAKING_WORK and time.perf_counter() - self._last > LINGER_SECONDS:
                 helpers = 0
-        if helpers < 1 or self._busy.locked():
-            board.alone(blocks)
-            self._last = time.perf_counter()
-            return
-        with self._busy:  # an interrupt cannot come between taking this and giving it back
-            self._run_with(self._grow(helpers), blocks)
+        if helpers > 0 and self.board[board.OWNER] == board.FREE:
+            moved = _cpu_of_caller() != self.board[board.CPU]
+            helpers = min(helpers, _room()[1] if moved else int(self.board[board.ROOM]))
+            if helpers > 0:
+                self._run_with(self._grow(helpers), moved, blocks)
+                return
+        board.alone(blocks)
+        self._last = time.perf_counter()
 
-    def _run_with(self, helpers: int, blocks: Block) -> None:
-        if _cpu_of_caller() != self.board[board.CPU]:
-            self._make_room(helpers)
+    def _run_with(self, helpers: int, moved: bool, blocks: Block) -> None:
+        own, number = self.board, next(self._calls)
         # Whatever is raised from here on, by a signal's handler at any line: helpers that were
         # called are woken, each in turn by this one call, and their calls waited for.
         wakes = map(SimpleQueue.put, [h.wakes for h in self._helpers[:helpers]], repeat(None))
         asleep = helpers
         try:
-            asleep = board.begin(self.board, blocks, helpers)
-            if asleep > 0:
+            asleep = board.begin(own, number, blocks, helpers)
+            if asleep > 0 or (moved and asleep != TAKEN):
                 self._make_room(helpers)
         finally:
             try:
                 if asleep > 0:
                     deque(wakes, 0)
             finally:
-                board.finish(self.board, helpers)
-        if asleep == TAKEN:
+                board.finish(own, number, helpers)
+        if asleep == TAKEN or own is not self.board:  # a handler forked, and this is the child
             board.alone(blocks)
         self._last = time.perf_counter()
 
