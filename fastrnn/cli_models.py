@@ -41,9 +41,9 @@ def stream(
 ) -> None:
     """Run a saved model over a signal, step by step or in blocks.
 
-    MODEL is a file that `save` wrote, or a JSON of RTNeural's. INPUT and OUTPUT are .npy, .csv or
-    .wav files, or - for the standard input or output, as CSV, a step to a line. What the model
-    took for a call is then told on the standard error.
+    MODEL is any file that `fastrnn.load` reads. INPUT and OUTPUT are .npy, .csv or .wav files, or
+    - for the standard input or output, as CSV, a step to a line. What the model took for a call
+    is then told on the standard error.
     """
     from fastrnn import follow
 
@@ -76,8 +76,7 @@ def stream(
 def export(path: str, folder: Path, name: str, cpu: str) -> None:
     """Write a saved model as C: an object file, a header, and libraries.
 
-    They need neither Python nor Numba. MODEL is a file that `save` wrote, or a JSON of
-    RTNeural's.
+    They need neither Python nor Numba. MODEL is any file that `fastrnn.load` reads.
     """
     from fastrnn.export import CPUS
     from fastrnn.export import export as write

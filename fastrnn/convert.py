@@ -97,8 +97,13 @@ def convert(
         model = _in_full(model)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / target.name  # a file in the target's place stays if this fails
-        weights.save(model, copy, to=to)
-        again = weights.load(copy, of="fastrnn" if copy.suffix == ".safetensors" else to)
+        try:
+            weights.save(model, copy, to=to)
+            plain = copy.suffix.lower() == ".safetensors"
+            again = weights.load(copy, of="fastrnn" if plain else to)
+        except ValueError as error:
+            told = str(error).replace(repr(str(copy)), repr(str(target)))
+            raise ValueError(told) from None
         data = copy.read_bytes()
     if to == "torch" or target.suffix.lower() == ".h5":
         again = _with_choices(again, model)

@@ -1,30 +1,26 @@
 """The recurrent layers of an ONNX model."""
 
-import math
+import itertools
 import os
 import re
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, external_data_helper, helper, numpy_helper
+from onnx import helper
 
 from fastrnn.check import Array
 from fastrnn.device import kernels_for
 from fastrnn.layer import Layer
 from fastrnn.layers import GRU, LSTM, RNN
-from fastrnn.onnx.attributes import OPERATORS, Node, parse, place
+from fastrnn.onnx.attributes import OPERATORS, Node, parse
+from fastrnn.onnx.chain import check_states, is_chain
+from fastrnn.onnx.file import File, where_of
 from fastrnn.onnx.weights import check_weights, in_torch_order
 from fastrnn.weights.description import KEY, Description
 from fastrnn.weights.gates import from_format
 from fastrnn.weights.paths import path_of
 from fastrnn_kernels.activations import RELU, TANH
 
-_DTYPES = {
-    TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64", TensorProto.FLOAT16: "float32",
-    TensorProto.BFLOAT16: "float32",
-}  # fmt: skip
-#: What leaves values as they are.
-_SHAPING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 #: The constants of a file that `save` wrote: of a module, and there of a layer or a linear module.
 _OWN = re.compile(r"((?:\d+\.)?)(?:l(\d+)\.([WRB])|(weight|bias))")
 
@@ -32,9 +28,10 @@ _OWN = re.compile(r"((?:\d+\.)?)(?:l(\d+)\.([WRB])|(weight|bias))")
 def load(file: str | os.PathLike[str], *, device: str = "auto") -> dict[str, Any]:
     """The RNN, LSTM and GRU nodes of a model as layers of one level, by the node's name.
 
-    A node without a name, or with that of another, goes by its first output. Weights have to be
-    constants of the model; half precision becomes float32. A layer's y is (T, B, D * H), where
-    a node's Y has the directions on an axis of their own.
+    A node without a name, or with that of another, goes by its first output, with a number
+    behind it where another node has that name. Weights have to be constants of the model; half
+    precision becomes float32. A layer's y is (T, B, D * H), where a node's Y has the directions
+    on an axis of their own.
 
     Raises OSError if the file cannot be read, ValueError if it is no ONNX model, or if a node is
     not what a layer can be; the message names the node and the attribute.
@@ -42,48 +39,33 @@ def load(file: str | os.PathLike[str], *, device: str = "auto") -> dict[str, Any
     kernels_for(device)
     path = str(path_of(file))
     with open(path, "rb") as opened:
-        return _layers(_File(path, opened.read()), device)
+        return _layers(File(path, opened.read()), device)
 
 
 def load_model(path: str, device: str = "auto") -> Any:
     """The model that `save` wrote, or the layer that a file's recurrent nodes are.
 
-    Several nodes are a layer's levels where each reads what the one before has given, put in
-    another shape at most, as PyTorch exports them. What else the file computes is left out.
+    Several nodes are a layer's levels where each reads what the one before has given, its
+    directions side by side, as PyTorch exports them; their states have to be zero or the
+    caller's. What else the file computes is left out.
     """
     with open(path, "rb") as opened:
-        file = _File(path, opened.read())
+        file = File(path, opened.read())
     text = file.metadata.get(KEY)
     if text is not None:
         return Description(path, text).restored(device, _own_values(file))
     layers = _layers(file, device)
-    if layers and _is_chain(file):
-        levels = list(layers.values())
+    levels = list(layers.values())
+    if levels and is_chain(file, levels):
         configs = [{**layer.config(), "input_size": 0} for layer in levels]
         same = all(type(layer) is type(levels[0]) for layer in levels)
         if same and all(config == configs[0] for config in configs):
+            check_states(file)
             return _stacked(path, levels)
     raise ValueError(
         f"file {path!r} has {len(layers)} recurrent nodes, wanted one, or the levels of one layer; "
         "fastrnn.onnx.load gives them by name"
     )
-
-
-def _is_chain(file: "_File") -> bool:
-    """Whether each recurrent node reads the output of the one before, whatever its shape."""
-    producers = {output: node for node in file.nodes for output in node.output[:1]}
-    before = None
-    for node in filter(_is_recurrent, file.nodes):
-        if before is not None:
-            source = producers.get(node.input[0]) if node.input else None
-            for _ in file.nodes:  # which may be a circle
-                if source is None or source.op_type not in _SHAPING or not source.input:
-                    break
-                source = producers.get(source.input[0])
-            if source is not before:
-                return False
-        before = node
-    return True
 
 
 def _stacked(path: str, levels: list[Any]) -> Any:
@@ -99,70 +81,23 @@ def _stacked(path: str, levels: list[Any]) -> Any:
         raise ValueError(f"file {path!r}: its levels do not fit: {error}") from None
 
 
-def _is_recurrent(node: Any) -> bool:
-    return node.op_type in OPERATORS and node.domain in ("", "ai.onnx")
-
-
-class _File:
-    """A parsed model: its nodes and constants."""
-
-    def __init__(self, path: str, data: bytes) -> None:
-        self.path, self._size = path, len(data)
-        try:
-            model = ModelProto.FromString(data)
-            self.nodes = list(model.graph.node)
-            self.metadata = {entry.key: entry.value for entry in model.metadata_props}
-            self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
-            for node in self.nodes:
-                if node.op_type == "Constant" and node.output and node.attribute:
-                    self.constants.setdefault(node.output[0], node.attribute[0].t)
-        except Exception as error:  # protobuf's own
-            raise ValueError(f"file {path!r} is no ONNX model: {error}") from None
-        if not self.nodes:
-            raise ValueError(f"file {path!r} is no ONNX model, or has no nodes")
-
-    def array(self, where: str, name: str) -> Array:
-        """A constant's values in a float type of NumPy's."""
-        tensor = self.constants.get(name)
-        if tensor is None:
-            raise ValueError(f"file {self.path!r}: {where}: {name!r} is no constant of the model")
-        dtype = _DTYPES.get(tensor.data_type)
-        if dtype is None:
-            raise ValueError(f"file {self.path!r}: {where}: {name!r} is no array of floats")
-        outside = tensor.data_location == TensorProto.EXTERNAL
-        # Every value takes at least a byte of the file; dimensions alone must not ask for memory.
-        size = math.prod(tensor.dims)
-        if any(dim < 0 for dim in tensor.dims) or (size > self._size and not outside):
-            raise ValueError(
-                f"file {self.path!r}: {where}: {name!r} has dimensions {list(tensor.dims)}, more "
-                "than its values"
-            )
-        try:
-            if outside:
-                folder = os.path.dirname(os.path.abspath(self.path))
-                external_data_helper.load_external_data_for_tensor(tensor, folder)
-                tensor.data_location = TensorProto.DEFAULT
-            return np.asarray(numpy_helper.to_array(tensor)).astype(dtype)
-        except OSError:
-            raise
-        except Exception as error:  # onnx raises its checker's, NumPy's and protobuf's
-            raise ValueError(f"file {self.path!r}: {where}: {name!r}: {error}") from None
-
-
-def _layers(file: _File, device: str) -> dict[str, Any]:
+def _layers(file: File, device: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for proto in file.nodes:
-        if _is_recurrent(proto):
-            name = proto.name
-            if not name or name in found:
-                name = next((output for output in proto.output if output), f"node {len(found)}")
-            found[name] = _layer(file, proto, device)
+    taken = {proto.name for proto in file.recurrent}
+    for proto in file.recurrent:
+        name = proto.name
+        if not name or name in found:
+            first = next((output for output in proto.output if output), "node")
+            numbered = (f"{first}_{number}" for number in itertools.count(1))
+            name = next(free for free in itertools.chain((first,), numbered) if free not in taken)
+            taken.add(name)
+        found[name] = _layer(file, proto, device)
     return found
 
 
-def _layer(file: _File, proto: Any, device: str) -> Layer[Any]:
+def _layer(file: File, proto: Any, device: str) -> Layer[Any]:
     kind = proto.op_type
-    where = place(kind, proto.name or next(iter(proto.output), ""))
+    where = where_of(proto)
     try:
         attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
     except Exception as error:
@@ -194,7 +129,7 @@ def _layer(file: _File, proto: Any, device: str) -> Layer[Any]:
         raise ValueError(named) from None
 
 
-def _check_left_out(file: _File, where: str, position: int, name: str) -> None:
+def _check_left_out(file: File, where: str, position: int, name: str) -> None:
     """Raise for what a layer has no place for: peepholes, and states that are not zero."""
     what = {5: "initial_h", 6: "initial_c", 7: "P"}[position]
     if not name:
@@ -238,7 +173,7 @@ def _config(node: Node, I: int, H: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _own_values(file: _File) -> dict[str, Array]:
+def _own_values(file: File) -> dict[str, Array]:
     """The parameters in a file that `save` wrote, by name."""
     values: dict[str, Array] = {}
     for name in file.constants:

@@ -72,6 +72,10 @@ class Packed:
 
 
 def _same(kept: Array | None, given: Array | None) -> bool:
+    """Whether both have the same bits: a NaN is itself, and -0.0 is not 0.0."""
     if kept is None or given is None:
         return kept is given
-    return kept.dtype == given.dtype and np.array_equal(kept, given)
+    if kept.dtype != given.dtype:
+        return False
+    bits = f"u{kept.itemsize}"
+    return np.array_equal(kept.view(bits), given.view(bits))

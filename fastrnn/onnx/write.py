@@ -15,6 +15,7 @@ from fastrnn.sequential import Sequential
 from fastrnn.weights.description import KEY, describe
 from fastrnn.weights.gates import to_format
 from fastrnn.weights.paths import path_of
+from fastrnn.weights.state_dict import modules_of
 from fastrnn_kernels.files import write_whole
 
 #: 2021's: every runtime since then reads it.
@@ -41,8 +42,8 @@ def save(model: Layer[Any] | Linear | Sequential, file: str | os.PathLike[str]) 
 
 def serialize(model: Layer[Any] | Linear | Sequential) -> bytes:
     """The bytes of `save`."""
+    modules = modules_of(model)
     graph = _Graph(model)
-    modules = model.modules if isinstance(model, Sequential) else (model,)
     layers = [module for module in modules if isinstance(module, Layer)]
     batch_first = any(layer.batch_first for layer in layers)
     first, last = modules[0], modules[-1]
@@ -67,10 +68,6 @@ class _Graph:
     """A graph that grows node by node."""
 
     def __init__(self, model: Any) -> None:
-        if not isinstance(model, RNN | LSTM | GRU | Linear | Sequential):
-            raise TypeError(
-                f"model is a {type(model).__name__}, wanted RNN, LSTM, GRU, Linear or Sequential"
-            )
         double = model.dtype == np.float64
         self.type = TensorProto.DOUBLE if double else TensorProto.FLOAT
         self.inputs: list[Any] = []

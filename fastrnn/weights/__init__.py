@@ -25,8 +25,10 @@ _MODULES = {
     "haste": ("fastrnn.weights.haste:load", "fastrnn.weights.haste:save"),
 }
 FORMATS = tuple(_MODULES)
-#: What a format needs that fastrnn does not bring.
-_EXTRAS = {"torch": "torch", "h5py": "keras", "onnx": "onnx"}
+#: What a format needs that fastrnn does not bring; the extra has the format's name.
+_LIBRARIES = {"torch": "torch", "keras": "h5py", "onnx": "onnx"}
+#: Formats of which a file may be a state dict of torch's.
+_STATE_DICTS = ("torch", "fastrnn")
 
 
 def load(
@@ -54,8 +56,8 @@ def load(
     read = _function(found, 0)
     if not prefix:
         return read(name, device)
-    if found != "torch":
-        raise ValueError(f"prefix is {prefix!r}, and {name!r} is no state dict of torch.save's")
+    if found not in _STATE_DICTS:
+        raise ValueError(f"prefix is {prefix!r}, and {name!r} is no state dict of torch's")
     return read(name, device, prefix.removesuffix(".") + ".")
 
 
@@ -65,7 +67,8 @@ def save(model: Any, path: str | os.PathLike[str], *, to: str | None = None) -> 
     to: "fastrnn", "torch", "keras", "onnx", "rtneural" or "haste"; by the file's name if None.
 
     Raises ValueError for a name of no known format, and for a model that the format cannot
-    hold; OSError where the file cannot be written, ImportError where a library is missing.
+    hold, TypeError for what is no model, OSError where the file cannot be written, ImportError
+    where a library is missing.
     """
     target = path_of(path)
     to = to or format_of(target)
@@ -83,13 +86,13 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
 def _function(name: str, which: int) -> Callable[..., Any]:
     """What reads (0) or writes (1) a format."""
     module, _, function = _MODULES[name][which].partition(":")
-    needed = {"torch": ("torch",), "keras": ("h5py",), "onnx": ("onnx",)}.get(name, ())
-    for library in needed:
+    library = _LIBRARIES.get(name)
+    if library is not None:
         try:
             import_module(library)
         except ImportError as error:
             raise ImportError(
-                f"{name} files need {library}: pip install 'fastrnn[{_EXTRAS[library]}]' ({error})"
+                f"{name} files need {library}: pip install 'fastrnn[{name}]' ({error})"
             ) from None
     found: Callable[..., Any] = getattr(import_module(module), function)
     return found

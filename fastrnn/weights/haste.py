@@ -16,7 +16,7 @@ from fastrnn.layers import GRU, LSTM
 from fastrnn.weights import archive
 from fastrnn.weights.gates import from_format, to_format
 from fastrnn.weights.paths import path_of
-from fastrnn.weights.state_dict import MisfitError, config_of, float_array
+from fastrnn.weights.state_dict import MisfitError, config_of, float_array, modules_of
 from fastrnn_kernels.files import write_whole
 
 _NAMES = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
@@ -70,7 +70,11 @@ def from_arrays(path: str, found: Mapping[str, Any], device: str) -> Any:
 
 
 def arrays_of(model: Layer[Any]) -> dict[str, Array]:
-    """A layer's arrays in the layout; raises ValueError for what it has no place for."""
+    """A layer's arrays in the layout.
+
+    Raises ValueError for what it has no place for, TypeError for what is no model.
+    """
+    modules_of(model)
     if not isinstance(model, LSTM | GRU):
         raise ValueError(f"Haste's layout has no {type(model).__name__}, wanted an LSTM or a GRU")
     if model.num_layers > 1 or model.bidirectional or model.proj_size:

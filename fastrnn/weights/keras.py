@@ -64,7 +64,10 @@ def _from_archive(path: str, device: str) -> Iterator[Any]:
         model = json.loads(files[CONFIG])
     except (ValueError, RecursionError) as error:
         raise MisfitError(f"{CONFIG} is no JSON: {error}") from None
-    layers = _get(_get(model, "config", dict, "the model"), "layers", list, "the model")
+    whole = _get(model, "config", dict, "the model")
+    layers = _get(whole, "layers", list, "the model")
+    if _get(model, "class_name", str, "the model") != "Sequential":
+        _check_chain(layers, whole.get("output_layers"))
     weights = hdf5.read(files[WEIGHTS])
     counts: dict[str, int] = {}
     chain = []
@@ -91,6 +94,40 @@ def _from_archive(path: str, device: str) -> Iterator[Any]:
         else:
             last = position == len(chain) - 1
             yield _recurrent(where, kind, config, group, device, last)
+
+
+def _check_chain(layers: list[Any], outputs: Any) -> None:
+    """Raise for layers that do not each read the one before, once and nothing else.
+
+    A model that is no Sequential says what its layers read; their list is no more than sorted.
+    """
+    before = None
+    for k, layer in enumerate(layers):
+        kind = _get(layer, "class_name", str, f"layer {k}")
+        where = f"layer {k} ({kind})"
+        calls = _get(layer, "inbound_nodes", list, where)
+        if [_tensors(call) for call in calls] != ([[[before, 0, 0]]] if k else []):
+            wanted = f"layer {k - 1} once, and nothing else" if k else "nothing"
+            raise MisfitError(f"{where} does not read {wanted}: the layers are no chain")
+        before = _get(_get(layer, "config", dict, where), "name", str, where)
+    # A layer's outputs past the first are its states, which a layer here gives, too.
+    if {name for name, _, _ in _tensors(outputs)} != {before}:
+        raise MisfitError(f"its outputs are {outputs!r}, wanted those of {before!r}"[:300])
+
+
+def _tensors(nest: Any) -> list[Any]:
+    """The tensors that are named in lists and dictionaries, each [layer, call, output]."""
+    found, todo = [], [nest]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            todo += one.values()
+        elif isinstance(one, list):
+            if [type(part) for part in one] == [str, int, int]:
+                found.append(one)
+            else:
+                todo += one
+    return found
 
 
 def _get(found: Any, name: str, kind: type, where: str) -> Any:
@@ -134,15 +171,15 @@ def _restored(where: str, kind: Any, config: dict[str, Any], values: dict[str, A
 
 
 def _recurrent(
-    where: str, kind: str, config: dict[str, Any], group: Group, device: str, last: bool
+    where: str, kind: str, whole: dict[str, Any], group: Group, device: str, last: bool
 ) -> Any:
-    both = kind == "Bidirectional"
+    config, both = whole, kind == "Bidirectional"
     groups = [group]
     if both:
         groups = [group.child(name) for name in ("forward_layer", "backward_layer")]
-        if config.get("merge_mode", "concat") != "concat":
-            raise MisfitError(f"{where} has merge_mode {config['merge_mode']!r}, wanted 'concat'")
-        inner = _get(config, "layer", dict, where)
+        if whole.get("merge_mode", "concat") != "concat":
+            raise MisfitError(f"{where} has merge_mode {whole['merge_mode']!r}, wanted 'concat'")
+        inner = _get(whole, "layer", dict, where)
         kind = _get(inner, "class_name", str, where)
         config = _get(inner, "config", dict, where)
         if kind not in KINDS:
@@ -151,15 +188,28 @@ def _recurrent(
             raise MisfitError(f"{where} gives its last step alone to the layer behind it")
     if config.get("go_backwards"):
         raise MisfitError(f"{where} has go_backwards, which no layer here has")
-    own: dict[str, Any] = {}
-    if kind == "SimpleRNN":
-        own["nonlinearity"] = _activation(where, config, "activation", ("tanh", "relu"))
-    else:
-        _activation(where, config, "activation", ("tanh",))
-        _activation(where, config, "recurrent_activation", ("sigmoid",))
-    if kind == "GRU" and not config.get("use_bias", True):
-        own["reset_after"] = bool(config.get("reset_after", True))
+    own = _choices(where, kind, config)
+    backward = whole.get("backward_layer") if both else None
+    if backward is not None:
+        where_back = f"{where}: backward_layer"
+        name = _get(backward, "class_name", str, where_back)
+        config = _get(backward, "config", dict, where_back)
+        if name != kind or not config.get("go_backwards", True):
+            raise MisfitError(f"{where_back} is {name!r}, wanted {kind!r} that goes backwards")
+        if _choices(where_back, kind, config) != own:
+            raise MisfitError(f"{where_back} differs from the forward one in more than weights")
     return from_groups(where, kind, groups, device, own)
+
+
+def _choices(where: str, kind: str, config: dict[str, Any]) -> dict[str, Any]:
+    """What a layer's configuration says beside its weights; raises for what no layer here has."""
+    if kind == "SimpleRNN":
+        return {"nonlinearity": _activation(where, config, "activation", ("tanh", "relu"))}
+    _activation(where, config, "activation", ("tanh",))
+    _activation(where, config, "recurrent_activation", ("sigmoid",))
+    if kind == "GRU" and "reset_after" in config:
+        return {"reset_after": bool(config["reset_after"])}
+    return {}
 
 
 def from_groups(
@@ -169,6 +219,7 @@ def from_groups(
     make, G = KINDS[kind]
     values: dict[str, Any] = {}
     config: dict[str, Any] = {}
+    resets = {own["reset_after"]} if "reset_after" in own else set()
     for suffix, group in zip(("_l0", "_l0_reverse"), groups, strict=False):
         variables = group.child("cell", "vars")
         kernel, recurrent = (variables.array(where, name).T for name in "01")
@@ -183,7 +234,6 @@ def from_groups(
         config |= config_of(kernel.shape[1], H, 1, bias, device)
         config |= {"dtype": str(kernel.dtype), "bidirectional": len(groups) > 1}
         config["batch_first"] = True
-        after = True
         if bias:
             array = variables.array(where, "2")
             after = array.ndim == 2  # the GRU's second row is inside of the reset
@@ -191,8 +241,11 @@ def from_groups(
             if array.shape[-1:] != (G * H,) or len(rows) != 2:
                 raise MisfitError(f"{where}: bias has shape {array.shape}, wanted ({G * H},)")
             values[f"bias_ih{suffix}"], values[f"bias_hh{suffix}"] = rows
+            resets.add(after)
     if make is GRU:
-        config["reset_after"] = after if bias else own.pop("reset_after", True)
+        if len(resets) > 1:
+            raise MisfitError(f"{where}: its biases are those of several kinds of GRU")
+        config["reset_after"] = resets.pop() if resets else True
     if make is LSTM:
         config["proj_size"] = 0
     if make is RNN:

@@ -16,6 +16,7 @@ from fastrnn.sequential import Sequential
 from fastrnn.weights.gates import to_format
 from fastrnn.weights.keras import CONFIG, KINDS, METADATA, WEIGHTS
 from fastrnn.weights.paths import path_of
+from fastrnn.weights.state_dict import modules_of
 from fastrnn_kernels.files import write_whole
 
 #: Whose format is written: Keras reads those of its own future versions, too.
@@ -30,10 +31,11 @@ def save(model: Layer[Any] | Linear | Sequential, path: str | os.PathLike[str]) 
     A `.keras` file is loaded by `keras.saving.load_model`, another one by `load_weights` of a
     model of these layers.
 
-    Raises ValueError for a projection, which Keras has not, OSError where it cannot be written.
+    Raises ValueError for a projection, which Keras has not, TypeError for another kind of model,
+    OSError where it cannot be written.
     """
     target = path_of(path)
-    modules = model.modules if isinstance(model, Sequential) else (model,)
+    modules = modules_of(model)
     layers = [layer for module in modules for layer in _layers(module)]
     weights = _hdf5(layers)
     if target.suffix.lower() == ".keras":

@@ -20,7 +20,14 @@ from fastrnn.linear import ACTIVATIONS, Linear
 from fastrnn.sequential import Sequential
 from fastrnn.weights.gates import from_format, to_format
 from fastrnn.weights.paths import path_of
-from fastrnn.weights.state_dict import MisfitError, config_of, from_state_dict, linear_config
+from fastrnn.weights.state_dict import (
+    MisfitError,
+    config_of,
+    float_array,
+    from_state_dict,
+    linear_config,
+    modules_of,
+)
 from fastrnn_kernels.files import write_whole
 
 
@@ -54,13 +61,7 @@ def _numbers(where: str, value: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _array(where: str, value: Any) -> Array:
-    try:
-        array = np.array(value)
-    except ValueError:  # rows of different lengths
-        array = np.array(None)
-    if array.dtype.kind not in "fiu":
-        raise MisfitError(f"{where} is no array of numbers")
-    return array.astype(np.float32)
+    return float_array(where, value).astype(np.float32, copy=False)
 
 
 def _width(shape: Any, where: str) -> int:
@@ -143,9 +144,10 @@ def _recurrent(where: str, layer: dict[str, Any], width: int, device: str) -> An
 def save(model: Layer[Any] | Linear | Sequential, path: str | os.PathLike[str]) -> None:
     """Write a model as RTNeural's Keras-style layers, one to a level, in float32.
 
-    Raises ValueError for what RTNeural has not: a simple RNN, a projection, a reverse direction.
+    Raises ValueError for what RTNeural has not: a simple RNN, a projection, a reverse direction;
+    TypeError for another kind of model.
     """
-    modules = model.modules if isinstance(model, Sequential) else (model,)
+    modules = modules_of(model)
     layers = [layer for module in modules for layer in _layers_of(module)]
     first = modules[0]
     width = first.in_features if isinstance(first, Linear) else first.input_size

@@ -1,12 +1,13 @@
 """Modules from a state dict: recurrent and linear ones, told apart by their names and shapes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastrnn.cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
 from fastrnn.check import Array
+from fastrnn.layer import Layer
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.linear import Linear
 from fastrnn.sequential import Sequential
@@ -22,6 +23,17 @@ _OWN: dict[Any, dict[str, Any]] = {
 
 class MisfitError(ValueError):
     """What is wrong with a model, to be told with the file's name."""
+
+
+def modules_of(model: Any) -> Sequence[Layer[Any] | Linear]:
+    """A Sequential's modules, or the one that a model is; raises TypeError for what is neither."""
+    if isinstance(model, Sequential):
+        return model.modules
+    if not isinstance(model, RNN | LSTM | GRU | Linear):
+        raise TypeError(
+            f"model is a {type(model).__name__}, wanted RNN, LSTM, GRU, Linear or Sequential"
+        )
+    return (model,)
 
 
 def is_one(names: Any) -> bool:

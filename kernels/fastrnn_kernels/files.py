@@ -11,9 +11,9 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file under another name beside it, then move it to its own.
 
     A file that is there keeps its permissions, a link its place; a new file gets what the
-    user's umask gives to any.
+    user's umask gives to any. Raises OSError that names the path.
     """
-    path = path.resolve()
+    wanted, path = path, path.resolve()
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -22,6 +22,8 @@ def write_whole(path: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # the system's names the temporary file, or none
+            raise OSError(error.errno, error.strerror, str(wanted)) from None
         raise

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
+import safetensors.numpy
 import torch
 from click.testing import CliRunner
 
@@ -62,7 +63,7 @@ def test_one_module_of_a_checkpoint(tmp_path):
         ("b.pt", ("--to", "word"), 2, "'word' is none of fastrnn, torch"),
         ("b.pt", ("--from", "word"), 2, "'word' is none of fastrnn, torch"),
         ("b.pt", ("--from", "onnx"), 1, "is no ONNX model"),
-        ("none/b.pt", (), 1, "No such file"),
+        ("none/b.pt", (), 1, "b.pt'"),
     ],
 )
 def test_what_cannot_be(target, options, code, message, tmp_path):
@@ -71,6 +72,33 @@ def test_what_cannot_be(target, options, code, message, tmp_path):
     assert result.exit_code == code
     assert message in result.output
     assert not (tmp_path / target).exists()
+
+
+def test_errors_name_the_target_and_not_what_is_gone(tmp_path):
+    """A .weights.h5 of two classes is written, and cannot be read back."""
+    made = fastrnn.Sequential(make("LSTM", 3, 5), make("GRU", 5, 5))
+    made.save(tmp_path / "a.safetensors")
+    target = tmp_path / "b.weights.h5"
+    result = run(tmp_path / "a.safetensors", target)
+    assert result.exit_code == 1
+    assert f"file {str(target)!r}: it has recurrent layers of several" in result.output
+
+
+def test_a_name_in_capitals(tmp_path):
+    make("GRU", 3, 5).save(tmp_path / "a.safetensors")
+    for to in ("torch", "haste"):
+        result = run(tmp_path / "a.safetensors", tmp_path / "B.SAFETENSORS", "--to", to)
+        assert result.exit_code == 0, result.output
+        assert isinstance(fastrnn.load(tmp_path / "B.SAFETENSORS"), fastrnn.GRU)
+
+
+def test_one_module_of_safetensors(tmp_path):
+    both = torch.nn.ModuleDict({"a": torch.nn.LSTM(3, 5), "b": torch.nn.GRU(4, 2)})
+    arrays = {name: value.numpy() for name, value in both.state_dict().items()}
+    safetensors.numpy.save_file(arrays, tmp_path / "a.safetensors")
+    result = run(tmp_path / "a.safetensors", tmp_path / "b.onnx", "--prefix", "b")
+    assert result.exit_code == 0, result.output
+    assert isinstance(fastrnn.load(tmp_path / "b.onnx"), fastrnn.GRU)
 
 
 def test_bfloat16_is_written_as_float32(tmp_path):

@@ -187,6 +187,15 @@ def test_weights_are_packed_once_and_follow_their_values(kind, monkeypatch):
     found = evaluator.run(None, case.inputs)
     assert len(packed) == 2
     assert_outputs(found, case.reference(), TOLERANCE["float32"])
+    case.inputs["W"][0, 0, 0] = 0.0
+    evaluator.run(None, case.inputs)
+    case.inputs["W"][0, 0, 0] = -0.0  # which are other bits
+    evaluator.run(None, case.inputs)
+    assert len(packed) == 4
+    case.inputs["W"][0, 0, 0] = np.nan  # which is itself
+    evaluator.run(None, case.inputs)
+    evaluator.run(None, case.inputs)
+    assert len(packed) == 5
 
 
 def one(kind="LSTM", **attributes):

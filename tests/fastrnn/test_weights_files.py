@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+import safetensors.torch
+import torch
 
 import fastrnn
 from cases import CELLS, DTYPES, as_state, make, problem, states
@@ -174,3 +176,38 @@ def test_configuration_of_another_size(tmp_path):
     safetensors.numpy.save_file(tensors, path, metadata)
     with pytest.raises(ValueError, match=r"_l0.*\b21\b.*\b24\b"):
         fastrnn.load(path)
+
+
+def test_one_module_of_a_state_dict(tmp_path):
+    path, layer = tmp_path / "model.safetensors", make("GRU", 5, 7)
+    named = {f"encoder.rnn.{name}": value for name, value in layer.parameters.items()}
+    safetensors.numpy.save_file(named | {"encoder.rnn2.conv": np.ones((3, 4, 5))}, path)
+    for prefix in ("encoder.rnn", "encoder.rnn."):
+        loaded = fastrnn.load(path, prefix=prefix)
+        assert repr(loaded) == repr(layer)
+        for name, array in layer.parameters.items():
+            assert np.array_equal(loaded.parameters[name], array)
+    with pytest.raises(ValueError, match=r"model\.safetensors' has no names that begin with 'x\.'"):
+        fastrnn.load(path, prefix="x")
+    layer.save(path)
+    with pytest.raises(ValueError, match=r"prefix is 'x\.', and .* holds a whole model"):
+        fastrnn.load(path, prefix="x")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_becomes_float32(dtype, tmp_path):
+    state = {name: value.to(dtype) for name, value in torch.nn.LSTM(5, 7).state_dict().items()}
+    state["bias_ih_l0"][:3] = torch.tensor([float("nan"), -float("inf"), -0.0])
+    safetensors.torch.save_file(state, tmp_path / "half.safetensors")
+    loaded = fastrnn.load(tmp_path / "half.safetensors")
+    assert loaded.dtype == "float32"
+    for name, value in state.items():
+        wanted = value.float().numpy()
+        assert np.array_equal(loaded.parameters[name].view(np.uint32), wanted.view(np.uint32)), name
+
+
+def test_other_types_are_named(tmp_path):
+    state = {"rnn.weight_ih_l0": torch.zeros(4).to(torch.float8_e4m3fn)}
+    safetensors.torch.save_file(state, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"other\.safetensors': rnn.weight_ih_l0 is of F8_E4M3,"):
+        fastrnn.load(tmp_path / "other.safetensors")

@@ -302,3 +302,16 @@ def test_the_format_has_to_be_known(tmp_path):
     assert isinstance(fastrnn.load(tmp_path / "a.docx", of="onnx"), fastrnn.GRU)
     with pytest.raises(ValueError, match=r"prefix is 'x', and .* is no state dict"):
         fastrnn.load(tmp_path / "a.docx", prefix="x")
+
+
+@pytest.mark.parametrize("to", [*weights.FORMATS, None])
+@pytest.mark.parametrize("model", [3, "cell"])
+def test_what_is_no_model_is_named(model, to, tmp_path):
+    model = fastrnn.LSTMCell(3, 4, seed=0) if model == "cell" else model
+    if to in ("fastrnn", "torch") and model != 3:
+        weights.save(model, tmp_path / "a", to=to)
+        return
+    message = f"^(model is an? )?{type(model).__name__}(, wanted | is no module)"
+    with pytest.raises(TypeError, match=message):
+        weights.save(model, tmp_path / "a.keras", to=to)
+    assert not list(tmp_path.iterdir())

@@ -97,6 +97,88 @@ def test_a_functional_model(tmp_path):
     assert_close(answers(ours, given), wanted, TOLERANCE["float32"])
 
 
+def test_a_functional_model_with_states(tmp_path):
+    x = keras.Input((None, 3))
+    y = layers.Dropout(0.5)(layers.GRU(4, **sequences())(x))
+    model = keras.Model(x, layers.LSTM(4, **sequences(return_state=True))(y))
+    model.save(tmp_path / "model.keras")
+    given = np.random.default_rng(1).standard_normal((2, 6, 3)).astype(np.float32)
+    found, (_, (h, c)) = fastrnn.load(tmp_path / "model.keras")(given)
+    for array, wanted in zip((found, h[0], c[0]), model(given), strict=True):
+        assert_close(array, keras.ops.convert_to_numpy(wanted), TOLERANCE["float32"])
+
+
+def lstm(name, **options):
+    return layers.LSTM(3, name=name, **sequences(**options))
+
+
+def two_that_read_the_input(x):
+    return lstm("a")(x), lstm("b")(x)
+
+
+def an_output_before_the_last(x):
+    y = lstm("a")(x)
+    return y, lstm("b")(y)
+
+
+def a_shared_layer(x):
+    shared = lstm("a")
+    return shared(shared(x))
+
+
+def an_encoder_and_a_decoder(x):
+    y, *states = lstm("a", return_state=True)(x)
+    return lstm("b")(y, initial_state=states)
+
+
+def a_state_as_input(x):
+    return layers.Dense(2, name="b")(lstm("a", return_state=True)(x)[1])
+
+
+def a_sum(x):
+    return layers.Add(name="b")([lstm("a")(x), x])
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (two_that_read_the_input, r"layer 2 \(LSTM\) does not read layer 1 once"),
+        (an_output_before_the_last, "its outputs are .*, wanted those of 'b'"),
+        (a_shared_layer, r"layer 1 \(LSTM\) does not read layer 0 once, and nothing else"),
+        (an_encoder_and_a_decoder, r"layer 2 \(LSTM\) does not read layer 1 once, and nothing"),
+        (a_state_as_input, r"layer 2 \(Dense\) does not read layer 1 once"),
+        (a_sum, r"layer 2 \(Add\) does not read layer 1 once"),
+    ],
+)
+def test_a_functional_model_that_is_no_chain(made, message, tmp_path):
+    x = keras.Input((None, 3))
+    keras.Model(x, made(x)).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=rf"model\.keras.*{message}"):
+        fastrnn.load(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "message"),
+    [
+        (layers.LSTM(4), {"activation": "relu"}, "has activation 'relu', wanted tanh"),
+        (layers.GRU(4), {"recurrent_activation": "tanh"}, "has recurrent_activation 'tanh'"),
+        (layers.GRU(4), {"reset_after": False}, "differs from the forward one in more than"),
+        (layers.SimpleRNN(4), {"activation": "relu"}, "differs from the forward one in more"),
+    ],
+)
+def test_a_backward_layer_of_its_own(forward, backward, message, tmp_path):
+    other = type(forward)(4, go_backwards=True, **backward)
+    both = layers.Bidirectional(forward, backward_layer=other)
+    model = keras.Sequential([keras.Input((None, 3)), both])
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=rf"layer 1 \(Bidirectional\): backward_layer {message}"):
+        fastrnn.load(tmp_path / "model.keras")
+    if "reset_after" in backward:  # which the weights alone tell, too
+        model.save_weights(tmp_path / "model.weights.h5")
+        with pytest.raises(ValueError, match="its biases are those of several kinds of GRU"):
+            fastrnn.load(tmp_path / "model.weights.h5")
+
+
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "GRU-reset-before", "RNN-tanh"])
 def test_layers_of_ours(cell, tmp_path):
     layer = make(cell, 3, 5, 2, bidirectional=cell == "LSTM", batch_first=True)

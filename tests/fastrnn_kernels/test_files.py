@@ -41,3 +41,15 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(OSError):  # noqa: PT011  (the system's own words)
         write_whole(folder, b"data")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_errors_name_the_path_that_was_asked_for(tmp_path):
+    """Not the one of the temporary file, nor that behind a link."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    for path in (tmp_path / "missing" / "file", tmp_path / "link" / "file", folder):
+        with pytest.raises(OSError) as caught:  # noqa: PT011  (the system's own words)
+            write_whole(path, b"data")
+        assert (caught.value.filename, caught.value.filename2) == (str(path), None)
+        assert isinstance(caught.value, FileNotFoundError) == (path != folder)
