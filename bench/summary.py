@@ -19,8 +19,8 @@ import matplotlib.pyplot as plt
 
 RESULTS = Path(__file__).parent / "results"
 CELLS = {"lstm": "#d1495b", "gru": "#2e6f95", "rnn": "#e3a72f"}
-#: The machine whose results the pictures show: the one with all suites.
-PICTURED = "zen4"
+#: The machine whose ratios are pictured, and the one whose suite `scaling` is.
+PICTURED, SCALED = "zen5", "zen4"
 #: Lines of the table: a name, a file, a pass, and the least batch that counts.
 LINES = (
     ("one step of a stream, from Python", "stream", "forward", 1),
@@ -175,20 +175,21 @@ def steps(stream: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def _shown(line: dict[str, Ratio] | None) -> str:
+    """The means of the cells and, in brackets, the least."""
+    if line is None:
+        return "–"
+    means = " / ".join(f"{line[cell].mean:.2f}" for cell in CELLS)
+    return f"{means} ({' / '.join(f'{line[cell].least:.2f}' for cell in CELLS)})"
+
+
 def main() -> None:
     """Print the tables and draw the pictures."""
     results = read()
     lines = {machine: table(found) for machine, found in results.items()}
-    print(f"| best peer / fastrnn |{' LSTM | GRU | RNN |' * len(results)}   {' '.join(results)}")
+    print(f"| LSTM / GRU / RNN | {' | '.join(results)} |")
     for name, *_ in LINES:
-        shown = []
-        for found in lines.values():
-            line = found.get(name, {})
-            shown += [
-                f"{line[cell].mean:.2f} ({line[cell].least:.2f})" if cell in line else "–"
-                for cell in CELLS
-            ]
-        print(f"| {name} | {' | '.join(shown)} |")
+        print(f"| {name} | {' | '.join(_shown(found.get(name)) for found in lines.values())} |")
     for machine, found in results.items():
         if "stream" in found:
             print(f"\n{machine}: a step of a stream")
@@ -198,7 +199,7 @@ def main() -> None:
         name: line for name, line in lines[PICTURED].items() if not name.startswith("the same, w")
     }
     draw_ratio(shown_in_picture, pictured["sequence"]["machine"])
-    draw_limit(pictured["scaling"])
+    draw_limit(results[SCALED]["scaling"])
 
 
 if __name__ == "__main__":
