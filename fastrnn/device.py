@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -86,12 +86,23 @@ def gpu_products(products: str) -> str:
     return "tf32" if _tf32_allowed and products == "float32" else products
 
 
+#: What lets go of memory before it is given back.
+_letting_go: list[Callable[[], object]] = []
+
+
+def at_release(let_go: Callable[[], object]) -> None:
+    """Have a function called by `release_memory`, to drop what it can do without."""
+    _letting_go.append(let_go)
+
+
 def release_memory() -> int:
     """Give the memory that fastrnn keeps for its next call back to the system.
 
     Tapes and scratch are used again once nothing refers to them; at most 256 MiB wait.
     Returns how many bytes that was.
     """
+    for let_go in _letting_go:
+        let_go()
     return cpu.release_memory()
 
 

@@ -1,11 +1,13 @@
 """A Keras layer's sequence through the kernels, in NumPy: what all backends share."""
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.check import Array, Shape
 from fastrnn.device import kernels_for
 from fastrnn.keras.steps import Steps
 from fastrnn.keras.weights import KerasWeights, Layout, Packed
@@ -45,23 +47,69 @@ class Tape:
     biased: bool
 
 
+def _require(name: str, array: Array | None, shape: Shape, dtype: np.dtype[Any]) -> None:
+    if array is not None and (array.shape != shape or array.dtype != dtype):
+        raise ValueError(f"{name} has shape {array.shape}, {array.dtype}, wanted {shape}, {dtype}")
+
+
+def _require_states(
+    of: str, cell: Cell, given: Sequence[Array | None], shape: Shape, dtype: np.dtype[Any]
+) -> None:
+    if len(given) != len(cell.states):
+        raise ValueError(f"{of}states are {len(given)}, wanted {len(cell.states)}")
+    for name, array in zip(cell.states, given, strict=True):
+        _require(f"{of}state {name}", array, shape, dtype)
+
+
+def _sizes(
+    call: Call, x: Array, mask: Array | None, weights: KerasWeights, states: States
+) -> tuple[int, int, int]:
+    """B, T and H, if all fits together."""
+    kernel, recurrent, bias = weights
+    if not x.ndim - 1 == kernel.ndim == recurrent.ndim == 2:
+        raise ValueError(
+            f"x, kernel and recurrent kernel have shapes {x.shape}, {kernel.shape} and "
+            f"{recurrent.shape}, wanted (B, T, I), (I, G H) and (H, G H)"
+        )
+    B, T = x.shape[:2]
+    I, H, dtype = kernel.shape[0], recurrent.shape[0], x.dtype
+    columns = len(call.cell.gates) * H
+    _require("x", x, (B, T, I), dtype)
+    _require("the mask", mask, (B, T), np.dtype(np.bool_))
+    _require("the kernel", kernel, (I, columns), dtype)
+    _require("the recurrent kernel", recurrent, (H, columns), dtype)
+    _require("the bias", bias, (2, columns) if call.layout.two_biases else (columns,), dtype)
+    _require_states("", call.cell, states, (B, H), dtype)
+    return B, T, H
+
+
+def _stacked(states: Sequence[Array], shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """The states but h, one after the other in memory, however each lies there."""
+    stacked = np.empty((len(states), *shape), dtype)
+    for place, state in zip(stacked, states, strict=True):
+        place[...] = state
+    return stacked
+
+
 def forward(
     call: Call, x: Array, mask: Array | None, weights: KerasWeights, states: States, taping: bool
 ) -> tuple[Array, States, Tape | None]:
     """The output, (B, T, H) or (B, H), the final states, and with `taping` the tape.
 
-    x (B, T, I), mask (B, T) booleans or None, all floats of one type; shapes are Keras's care.
+    x (B, T, I), mask (B, T) booleans or None, all floats of one type. Raises ValueError for
+    other shapes or types: what frameworks trace, they know in parts only.
     """
     kernels = kernels_for("cpu")
-    B, T, H, dtype = x.shape[0], x.shape[1], weights[1].shape[0], x.dtype
+    B, T, H = _sizes(call, x, mask, weights, states)
+    dtype = x.dtype
     steps = Steps(T, B, mask, call.go_backwards)
     packed = call.packed() or Packed()  # a compiled program may outlive the layer
     start_h, *others = states
-    start_rest = np.stack(others) if others else np.empty((0, B, H), dtype)
+    start_rest = _stacked(others, (B, H), dtype)
     final_h, final_rest = np.empty((B, H), dtype), np.empty_like(start_rest)
     y = kernels.empty((T, B, H), dtype)
     run = kernels.start_forward(
-        packed(call.cell, call.layout, weights), steps.gather(x),
+        packed(call.cell, call.layout, weights), kernels.take(steps.gather(x)),
         kernels.take(start_h), start_rest, final_h, final_rest, steps.rows, y, 0, taping=taping,
     )  # fmt: skip
     kernels.run([run.job], run.work)
@@ -79,12 +127,16 @@ def backward(
 ) -> tuple[Array, KerasWeights, States]:
     """The gradients of x, the weights and the initial states.
 
-    d_shown, d_states: gradients of what `forward` gave; None for zeros.
+    d_shown, d_states: gradients of what `forward` gave; None for zeros. Raises ValueError for
+    other shapes or types.
     """
     kernels = kernels_for("cpu")
     call, steps = tape.call, tape.steps
     T, B, H = steps.rows.T, steps.rows.B, tape.taken.weights.hidden_size
     dtype = tape.taken.weights.dtype
+    shape = (B, T, H) if call.sequences else (B, H)
+    _require("the output's gradient", d_shown, shape, dtype)
+    _require_states("the gradients' ", call.cell, d_states, (B, H), dtype)
     d_h, *d_rest = (np.zeros((B, H), dtype) if d is None else d for d in d_states)
     dy, d_before = None, None
     if d_shown is not None and call.sequences:
@@ -94,7 +146,7 @@ def backward(
         d_h = d_h + d_last
     if dy is None:
         dy = np.zeros((T, B, H), dtype)
-    rest = np.stack(d_rest) if d_rest else np.empty((0, B, H), dtype)
+    rest = _stacked(d_rest, (B, H), dtype)
     run = kernels.start_backward(tape.taken, kernels.take(dy), 0, kernels.take(d_h), rest)
     kernels.run([run.job], run.work)
     found = run.finish()

@@ -1,9 +1,10 @@
 """What the kernels leave to Keras's own step, and why: the whole list."""
 
+import sys
 import warnings
 import weakref
 from collections.abc import Mapping
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import keras
@@ -34,7 +35,22 @@ _TANH = keras.activations.tanh, keras.ops.tanh
 _RELU = keras.activations.relu, keras.ops.relu
 _SIGMOID = keras.activations.sigmoid, keras.ops.sigmoid
 
+#: Packages whose functions may stand between a layer's call and here.
+_INNER = {"contextlib", "fastrnn", "functools", "jax", "keras", "numpy", "tensorflow", "torch"}
+
 _said: "weakref.WeakKeyDictionary[Any, set[str]]" = weakref.WeakKeyDictionary()
+
+
+def _level_of_user() -> int:
+    """How far up, from its caller, the call stands that led through the frameworks."""
+    frame, level = sys._getframe(1), 1
+    while _root(frame) in _INNER and frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _root(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def say(layer: Any, name: str) -> None:
@@ -45,7 +61,7 @@ def say(layer: Any, name: str) -> None:
         warnings.warn(
             f"{layer.name} runs by Keras's own step, not by fastrnn's kernels: {FALLBACKS[name]}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=_level_of_user(),
         )
 
 

@@ -1,19 +1,22 @@
 """Tapes that wait for their backward pass where a framework carries arrays only.
 
 Under JAX and TensorFlow the two passes are callbacks, and what goes from one to the other is
-an array: a number, under which the tape is kept here. A tape that is gone (taken already, or
-one of too many) is made again from the arguments of the forward pass. So a number is a value
-like any other: a program may be run again, copied, or stopped half-way.
+an array: a number, under which the tape is kept here. A tape that is gone (taken already,
+released, or one of too many) is made again from the arguments of the forward pass. So a number
+is a value like any other: a program may be run again, copied, or stopped half-way.
 """
 
+import os
 import threading
 from collections import OrderedDict
 
 import numpy as np
 
 from fastrnn.check import Array
+from fastrnn.device import at_release
 from fastrnn.keras.engine import Call, States, Tape, backward, forward
 from fastrnn.keras.weights import KerasWeights
+from fastrnn_kernels.cpu.tape import ARRAYS
 
 #: Bytes of tapes that may wait.
 LIMIT = 1 << 29
@@ -21,15 +24,21 @@ LIMIT = 1 << 29
 
 class _Waiting:
     def __init__(self) -> None:
+        self._last = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: after a fork, another thread may have held the lock.
+
+        Numbers go on: a child has those of its parent's tapes, which must not become others'.
+        """
         self._lock = threading.Lock()
         self._tapes: OrderedDict[int, tuple[Tape, int]] = OrderedDict()
-        self._last, self.bytes = 0, 0
+        self.bytes = 0
 
     def keep(self, tape: Tape) -> int:
         """The number to take it by."""
-        taken = tape.taken
-        arrays = taken.x, taken.saved, taken.old_h, taken.old_rest, taken.inner
-        size = sum(array.nbytes for array in arrays)
+        size = sum(getattr(tape.taken, name).nbytes for name in ARRAYS)
         with self._lock:
             self._last = self._last % (2**32 - 1) + 1  # 0 is no tape's
             self._tapes[self._last] = tape, size
@@ -44,8 +53,17 @@ class _Waiting:
             self.bytes -= size
         return tape
 
+    def release(self) -> None:
+        """Let go of all that wait."""
+        with self._lock:
+            tapes, self._tapes, self.bytes = self._tapes, OrderedDict(), 0
+        tapes.clear()
+
 
 waiting = _Waiting()
+at_release(waiting.release)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=waiting.forget)
 
 
 def numbered_forward(

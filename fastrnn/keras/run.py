@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from fastrnn.keras import fallbacks
+from fastrnn.keras import fallbacks, shapes
 from fastrnn.keras.engine import Call
 from fastrnn.keras.weights import Layout, Packed
 
@@ -68,9 +68,12 @@ def _call(cell: Any, **how: Any) -> Call:
 
 def _run(call: Call, cell: Any, training: Any, x: Any, mask: Any, states: Any) -> Any:
     dtype = cell.compute_dtype
-    x, *states = (ops.cast(tensor, dtype) for tensor in (x, *states))
+    B, T = ops.shape(x)[:2]
+    if mask is not None:
+        mask = shapes.whole_batch(mask, B, T)
     kept = cell.kernel, cell.recurrent_kernel, cell.bias
     weights = [None if weight is None else ops.cast(weight, dtype) for weight in kept]
+    states = [shapes.whole_batch(state, B, cell.recurrent_kernel.shape[0]) for state in states]
     return _backend.run(call, bool(training), x, mask, weights, states)
 
 
@@ -90,9 +93,6 @@ def sequence(layer: Any, x: Any, states: Any, mask: Any, training: Any) -> Any:
     if reason is not None:
         fallbacks.say(layer, reason)
         return None
-    x = ops.cast(x, cell.compute_dtype)
-    if training and cell.dropout:
-        x = x * ops.expand_dims(cell.get_dropout_mask(x[:, 0, :]), 1)
     # JAX's and NumPy's loops differ from the others in what masked steps show.
     scans = BACKEND in ("jax", "numpy")
     call = _call(
@@ -102,6 +102,10 @@ def sequence(layer: Any, x: Any, states: Any, mask: Any, training: Any) -> Any:
         zeros=layer.zero_output_for_mask and not (scans and layer.unroll),
         holds_start=scans and not layer.unroll,
     )
+    x, *states = (ops.cast(tensor, cell.compute_dtype) for tensor in (x, *states))
+    shapes.check(layer, cell, call.cell.states, "BTI", x, mask, states)
+    if training and cell.dropout:
+        x = x * ops.expand_dims(cell.get_dropout_mask(x[:, 0, :]), 1)
     shown, states = _run(call, cell, training, x, mask, states)
     if layer.return_sequences:
         return shown[:, -1], shown, states
@@ -114,12 +118,14 @@ def step(cell: Any, x: Any, states: Any, training: Any) -> Any:
     if reason is not None:
         fallbacks.say(cell, reason)
         return None
+    call = _call(cell)
     nested = isinstance(states, list | tuple)
-    before = list(states) if nested else [states]
-    x = ops.cast(x, cell.compute_dtype)
+    given = states if nested else [states]
+    x, *before = (ops.cast(tensor, cell.compute_dtype) for tensor in (x, *given))
+    shapes.check(cell, cell, call.cell.states, "BI", x, None, before)
     if training and cell.dropout:
         x = x * cell.get_dropout_mask(x)
     if training and cell.recurrent_dropout:
         before[0] = before[0] * cell.get_recurrent_dropout_mask(before[0])
-    h, after = _run(_call(cell), cell, training, x[:, None], None, before)
+    h, after = _run(call, cell, training, x[:, None], None, before)
     return h, after if nested else h

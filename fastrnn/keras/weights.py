@@ -7,20 +7,10 @@ import numpy as np
 from fastrnn.check import Array
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Gradients, Weights
+from fastrnn_kernels.cpu.compare import Copies
 
 #: kernel (I, G H), recurrent_kernel (H, G H), bias (G H,), (2, G H) or None
 KerasWeights = tuple[Array, Array, Array | None]
-
-
-def _same(a: Array | None, b: Array | None) -> bool:
-    """Whether two arrays hold the same bits; told by the first row if they do not."""
-    if a is None or b is None:
-        return a is b
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    bits = f"u{a.dtype.itemsize}"
-    first = np.array_equal(a[:1].view(bits), b[:1].view(bits))
-    return first and np.array_equal(a.view(bits), b.view(bits))
 
 
 @dataclass(frozen=True)
@@ -71,15 +61,15 @@ class Packed:
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[Cell, Layout, KerasWeights, Weights] | None = None
+        self._kept: tuple[Cell, Layout, Copies, Weights] | None = None
 
     def __call__(self, cell: Cell, layout: Layout, given: KerasWeights) -> Weights:
         """The kernels' weights for the values given."""
-        kept = self._kept
-        if kept is not None and kept[:2] == (cell, layout) and all(map(_same, kept[2], given)):
+        kept, arrays = self._kept, [array for array in given if array is not None]
+        if kept is not None and kept[:2] == (cell, layout) and kept[2].equal(arrays):
             return kept[3]
-        kernel, recurrent, bias = given
-        copies = kernel.copy(), recurrent.copy(), None if bias is None else bias.copy()
-        weights = layout.to_kernel(cell, copies)
+        copies = Copies(arrays)
+        kernel, recurrent, *bias = copies.arrays
+        weights = layout.to_kernel(cell, (kernel, recurrent, bias[0] if bias else None))
         self._kept = cell, layout, copies, weights
         return weights

@@ -39,3 +39,22 @@ def test_of_what_is_not_contiguous_it_cannot_be_said():
 
 def test_nothing_to_compare():
     assert Copies([np.zeros((0, 3))]).current()
+    assert Copies([np.zeros((0, 3))]).equal([np.zeros((0, 3))])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_elsewhere_are_compared(dtype):
+    arrays = [np.arange(6, dtype=dtype).reshape(2, 3), np.array([np.nan, 0.0], dtype)]
+    copies = Copies(arrays)
+    assert copies.equal([array.copy() for array in arrays])
+    assert copies.equal([np.asfortranarray(arrays[0]), arrays[1]])
+    for others in (
+        [arrays[0] + [0, 0, 1], arrays[1]],
+        [arrays[0], np.array([np.nan, -0.0], dtype)],
+        [arrays[0].reshape(3, 2), arrays[1]],
+        [arrays[0].astype(np.int32), arrays[1]],
+        arrays[:1],
+        arrays[::-1],
+        [*arrays, arrays[0]],
+    ):
+        assert not copies.equal(others)

@@ -7,9 +7,7 @@ import numpy as np
 import torch
 
 from fastrnn.keras.engine import Call, Tape, backward, forward
-
-#: The arrays of a pass's tape, which torch keeps for as long as the graph needs them.
-_SAVED = "x", "saved", "old_h", "old_rest", "inner"
+from fastrnn_kernels.cpu.tape import ARRAYS
 
 
 def on_cpu(x: Any) -> bool:
@@ -39,9 +37,9 @@ class _Sequence(torch.autograd.Function):  # type: ignore[misc]
         )
         assert tape is not None
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*_tensors(getattr(tape.taken, name) for name in _SAVED))
+        ctx.save_for_backward(*_tensors(getattr(tape.taken, name) for name in ARRAYS))
         # torch lets go of what was saved right after the backward pass; so shall this.
-        nothing: Any = dict.fromkeys(_SAVED, np.empty(0, shown.dtype))
+        nothing: Any = dict.fromkeys(ARRAYS, np.empty(0, shown.dtype))
         ctx.rest = replace(tape, taken=replace(tape.taken, **nothing))
         return tuple(_tensors((shown, *final)))
 
@@ -49,7 +47,7 @@ class _Sequence(torch.autograd.Function):  # type: ignore[misc]
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, d_shown: Any, *d_states: Any) -> Any:
-        saved = dict(zip(_SAVED, map(_array, ctx.saved_tensors), strict=True))
+        saved = dict(zip(ARRAYS, map(_array, ctx.saved_tensors), strict=True))
         tape: Tape = replace(ctx.rest, taken=replace(ctx.rest.taken, **saved))
         dx, d_weights, d_start = backward(tape, _array(d_shown), tuple(map(_array, d_states)))
         given = [d for d in d_weights if d is not None]

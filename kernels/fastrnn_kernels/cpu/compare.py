@@ -51,3 +51,15 @@ class Copies:
         Of arrays that are not contiguous this cannot be said, and False.
         """
         return self._dense and bool(_same(self._places))
+
+    def equal(self, arrays: list[Array]) -> bool:
+        """Whether these are arrays of the same shapes and types that hold the same bits."""
+        if len(arrays) != len(self.arrays):
+            return False
+        for array, copy in zip(arrays, self.arrays, strict=True):
+            if array.shape != copy.shape or array.dtype != copy.dtype:
+                return False
+        dense = [np.ascontiguousarray(array) for array in arrays]
+        places = self._places.copy()
+        places[:, 0] = [array.ctypes.data for array in dense]
+        return bool(_same(places))

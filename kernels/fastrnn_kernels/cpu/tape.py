@@ -9,6 +9,9 @@ from fastrnn_kernels.cpu.memory import Array
 from fastrnn_kernels.cpu.weights import Weights
 from fastrnn_kernels.rows import Rows
 
+#: The arrays of a tape that depend on the call. Where a cell has no use for one, it is empty.
+ARRAYS = "x", "saved", "old_h", "old_rest", "inner", "full_h"
+
 
 @dataclass(frozen=True, eq=False)
 class Tape:

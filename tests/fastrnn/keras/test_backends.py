@@ -48,7 +48,7 @@ def passed(said):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("cases", ["cases_layers.py", "cases_models.py"])
+@pytest.mark.parametrize("cases", ["cases_layers.py", "cases_models.py", "cases_safety.py"])
 def test_cases(backend, cases, tmp_path):
     # Warnings of the frameworks themselves are none of ours.
     options = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default"]
