@@ -3,8 +3,9 @@
     from fastrnn.torch import LSTM            # in the place of torch.nn.LSTM
     print(fastrnn.torch.accelerate(model))    # or: every recurrent module of a model
 
-`RNN`, `LSTM`, `GRU` and their cells are torch's own classes with another forward pass: all that
-takes a torch module takes them. `FALLBACKS` lists when torch's own kernels run all the same.
+`RNN`, `LSTM`, `GRU` and their cells are torch's own classes with another forward pass: what takes
+a torch module takes them, but for what goes by the exact type, such as quantisation, which comes
+before `accelerate`. `FALLBACKS` lists when torch's own kernels run all the same.
 """
 
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell

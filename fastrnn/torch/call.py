@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastrnn import sequence
 from fastrnn.check import Array
-from fastrnn.sequence import Call as Pass
-from fastrnn.sequence import run_backward, run_forward
 from fastrnn.torch.devices import Device
 from fastrnn.torch.packed import Packed
 from fastrnn_kernels.cpu import Rows, Weights
@@ -42,7 +41,7 @@ CELL, UNBATCHED_CELL = Layout((None,), (0,)), Layout((None, None), (0, 0))
 
 
 @dataclass(eq=False)
-class Call:
+class ModuleCall:
     """What a pass has to know beside its tensors.
 
     Those are, in this order: x, `states` initial states, a dropout mask in front of each layer
@@ -81,11 +80,11 @@ class Call:
     def forward(self, tensors: Sequence[Any], taping: bool) -> tuple[Any, ...]:
         """y, the final states, and, if taping, the tape, as tensors."""
         x, states, masks, parameters, _ = self.split(tensors)
-        with self.device.stream():
+        with self.device.on_current_stream():
             self.weights = self.packed.weights(self.device, parameters)
-            y, final, passes, _ = run_forward(
+            y, final, passes, _ = sequence.run_forward(
                 self._stack(parameters[0]),
-                self._pass(x, states, x),
+                self._arguments(x, states, x),
                 taping=taping,
                 dropout=self.dropout,
                 rng=SimpleNamespace(random=self._drawn(masks)) if masks else None,
@@ -97,7 +96,7 @@ class Call:
     def backward(self, d_results: Sequence[Any], tensors: Sequence[Any]) -> tuple[Any, ...]:
         """Gradients of the tensors but the tape, from those of the results; of masks, None."""
         x, _, masks, parameters, taped = self.split(tensors)
-        with self.device.stream():
+        with self.device.on_current_stream():
             # A transform that maps over parameters gives a forward pass for each of them.
             weights = self.weights or self.packed.weights(self.device, parameters)
             arrays = [self.device.array(one) for one in taped]
@@ -107,11 +106,11 @@ class Call:
                 of_pass = dict(zip(_TAPED, arrays[k * width : (k + 1) * width], strict=True))
                 reverse = k % self.directions == 1
                 passes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
-            dx, d_start, found = run_backward(
+            dx, d_start, found = sequence.run_backward(
                 self._stack(parameters[0]),
                 passes,
                 [None, *map(self._mask, masks)] if masks else [None] * self.num_layers,
-                self._pass(d_results[0], d_results[1:], x),
+                self._arguments(d_results[0], d_results[1:], x),
             )
             gradients = [self._leave(dx), *map(self._tensor, d_start[: self.states])]
             gradients += [None] * len(masks)
@@ -137,7 +136,7 @@ class Call:
             dtype=_DTYPES[like.dtype],
         )
 
-    def _pass(self, x: Any, states: Sequence[Any], like: Any) -> Pass:
+    def _arguments(self, x: Any, states: Sequence[Any], like: Any) -> sequence.Call:
         """The arguments of a pass as arrays; zeros for what is None."""
         T, B = self.rows.T, self.rows.B
         xp, dtype = self.device.kernels.xp, _DTYPES[like.dtype]
@@ -153,8 +152,9 @@ class Call:
             entered = xp.zeros((T, B, self.directions * self.state_size), dtype)
         else:
             entered = self.device.kernels.take(self._enter(x))
-        kernels, weights = self.device.kernels, self.weights
-        return Pass(kernels, weights, entered, arrays, self.rows, None, True, False, True)
+        return sequence.Call(
+            self.device.kernels, self.weights, entered, arrays, self.rows, None, True, False, True
+        )
 
     def _enter(self, tensor: Any) -> Array:
         """A tensor laid out like the input -> (T, B, width); garbage where a row has ended."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from fastrnn.torch.call import CELL, UNBATCHED_CELL, Call
+from fastrnn.torch.call import CELL, UNBATCHED_CELL, ModuleCall
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.fallbacks import falls_back
 from fastrnn.torch.function import run
@@ -39,7 +39,7 @@ class CellModule(Module):
             return NotImplemented
         device, _ = device_of(x)
         assert device is not None  # else the call had fallen back
-        call = Call(
+        call = ModuleCall(
             self._mode, 1, 1, self.hidden_size, self.hidden_size, 0.0, len(states),
             CELL if batch else UNBATCHED_CELL, Rows.whole(1, *batch or (1,)), None,
             packed_of(self), device,

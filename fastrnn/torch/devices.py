@@ -12,18 +12,18 @@ import torch
 from fastrnn.check import Array
 from fastrnn.device import kernels_for
 
-#: Makes a stream of torch's the current one of the kernels.
-Stream = Callable[[], AbstractContextManager[Any]]
-
 
 @dataclass(frozen=True, eq=False)
 class Device:
-    """The kernels of a device, and how its arrays and tensors become each other, uncopied."""
+    """The kernels of a device, and how its arrays and tensors become each other, uncopied.
+
+    on_current_stream: in its context, kernels run on torch's current stream.
+    """
 
     kernels: Any
     array: Callable[[Any], Array]
     tensor: Callable[[Array], Any]
-    stream: Stream
+    on_current_stream: Callable[[], AbstractContextManager[Any]]
 
 
 def _numpy(tensor: Any) -> Array:
@@ -50,12 +50,12 @@ def _cuda(index: int) -> tuple[Device | None, str]:
         taken: Array = cupy.from_dlpack(tensor.detach())
         return taken
 
-    def stream() -> AbstractContextManager[Any]:
+    def on_current_stream() -> AbstractContextManager[Any]:
         # The kernels' work is torch's next: so nothing waits, and no memory is used too early.
         stream: Any = cupy.cuda.ExternalStream(torch.cuda.current_stream(index).cuda_stream)
         return cast(AbstractContextManager[Any], stream)
 
-    return Device(kernels, array, torch.from_dlpack, stream), ""
+    return Device(kernels, array, torch.from_dlpack, on_current_stream), ""
 
 
 _gpus: list[int] = []

@@ -1,5 +1,7 @@
 """When torch's own kernels run in the place of fastrnn's: the whole list, each with its reason."""
 
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +26,8 @@ FALLBACKS = {
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _FLOATS = (torch.float32, torch.float64)
 _told: set[str] = set()
+#: Folders of code that stands between a user's line and a warning.
+_BETWEEN = tuple(os.path.dirname(file) + os.sep for file in (__file__, torch.__file__))
 
 
 def tell(name: str, detail: str = "") -> None:
@@ -31,7 +35,18 @@ def tell(name: str, detail: str = "") -> None:
     why = FALLBACKS[name].format(detail)
     if why not in _told:
         _told.add(why)
-        warnings.warn(f"torch's own kernels run: {why}", UserWarning, stacklevel=4)
+        warnings.warn(f"torch's own kernels run: {why}", UserWarning, _level_of_user())
+
+
+def _level_of_user() -> int:
+    """The level in the stack, from the caller on, of what is neither fastrnn.torch's nor torch's.
+
+    As `skip_file_prefixes` of `warnings.warn`, which Python 3.11 has not.
+    """
+    frame, level = sys._getframe(1).f_back, 2
+    while frame is not None and frame.f_code.co_filename.startswith(_BETWEEN):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def falls_back(tensors: Sequence[Any]) -> bool:
@@ -43,6 +58,12 @@ def falls_back(tensors: Sequence[Any]) -> bool:
     return True
 
 
+def autocasts(tensor: Any) -> bool:
+    """Whether torch chooses the float types of operations on a tensor."""
+    anywhere = torch._C._is_any_autocast_enabled()
+    return anywhere and torch.is_autocast_enabled(tensor.device.type)
+
+
 def _reason(tensors: Sequence[Any]) -> tuple[str, str] | None:
     first = tensors[0]
     for tensor in tensors:
@@ -50,7 +71,7 @@ def _reason(tensors: Sequence[Any]) -> tuple[str, str] | None:
             return "subclass", type(tensor).__name__
     if first.dtype not in _FLOATS:
         return "dtype", str(first.dtype)
-    if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(first.device.type):
+    if autocasts(first):
         return "autocast", ""
     if torch.jit.is_tracing():
         return "traced", ""

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastrnn.torch.call import Call
+from fastrnn.torch.call import ModuleCall
 from fastrnn.torch.fallbacks import tell
 from fastrnn_kernels.cpu import Rows
 
-_OWN = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 
-
-def run(call: Call, tensors: Sequence[Any]) -> tuple[Any, ...]:
+def run(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
     """y and the final states, with a tape only if a gradient may be asked for."""
     transformed = torch._C._are_functorch_transforms_active()
     wanted = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
@@ -25,7 +23,7 @@ def run(call: Call, tensors: Sequence[Any]) -> tuple[Any, ...]:
     return results[: 1 + len(call.packed.cell.states)]
 
 
-def _mapped(function: Any, info: Any, dims: Sequence[Any], call: Call, *given: Any) -> Any:
+def _mapped(function: Any, info: Any, dims: Sequence[Any], call: ModuleCall, *given: Any) -> Any:
     """Run under vmap, one after the other: the parameters may differ as well."""
     results = []
     for k in range(info.batch_size):
@@ -44,7 +42,7 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
     """(call, *tensors) -> y, final states, tape."""
 
     @staticmethod
-    def forward(call: Call, *tensors: Any) -> tuple[Any, ...]:
+    def forward(call: ModuleCall, *tensors: Any) -> tuple[Any, ...]:
         return call.forward(tensors, taping=True)
 
     @staticmethod
@@ -81,7 +79,7 @@ class _Plain(_Forward):
     """The same in torch's older form, which takes less time and no transforms."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *tensors: Any) -> tuple[Any, ...]:  # type: ignore[override]
+    def forward(ctx: Any, call: ModuleCall, *tensors: Any) -> tuple[Any, ...]:  # type: ignore[override]
         output = call.forward(tensors, taping=True)
         _Forward.setup_context(ctx, (call, *tensors), output)
         return output
@@ -96,7 +94,7 @@ class _Backward(torch.autograd.Function):  # type: ignore[misc]
     """
 
     @staticmethod
-    def forward(call: Call, *given: Any) -> tuple[Any, ...]:
+    def forward(call: ModuleCall, *given: Any) -> tuple[Any, ...]:
         results = 1 + len(call.packed.cell.states)
         return call.backward(given[:results], given[results:])
 
@@ -150,7 +148,7 @@ def _without_onednn() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(enabled)
 
 
-def own(call: Call, tensors: Sequence[Any]) -> tuple[Any, ...]:
+def own(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
     """y and the final states by torch's own kernels, which can be differentiated twice."""
     if call.batch_sizes is None:
         return _own_padded(call, tensors)
@@ -168,10 +166,10 @@ def own(call: Call, tensors: Sequence[Any]) -> tuple[Any, ...]:
     return packed, *(torch.cat(parts, 1) for parts in finals)
 
 
-def _own_padded(call: Call, tensors: Sequence[Any]) -> tuple[Any, ...]:
+def _own_padded(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
     x, states, masks, parameters, _ = call.split(tensors)
     layout, each = call.layout, call.packed.each * call.directions
-    layer = getattr(torch._VF, _OWN[call.mode])
+    layer = getattr(torch._VF, call.mode.lower())
     many = call.num_layers * call.directions
     widths = (call.state_size, call.hidden_size)[: len(call.packed.cell.states)]
     states = [one[layout.into] for one in states] or [

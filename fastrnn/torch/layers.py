@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn.torch.call import BATCH_FIRST, TIME_FIRST, UNBATCHED, Call, Layout
+from fastrnn.torch.call import BATCH_FIRST, TIME_FIRST, UNBATCHED, Layout, ModuleCall
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.fallbacks import falls_back
 from fastrnn.torch.function import run
@@ -92,10 +92,10 @@ class Layer(Module):
             final = [one.index_select(1, original) for one in final]
         return PackedSequence(y, batch_sizes, order, original), _as_hidden(final)
 
-    def _call(self, x: Any, states: Any, layout: Layout, rows: Rows, sizes: Any) -> Call:
+    def _call(self, x: Any, states: Any, layout: Layout, rows: Rows, sizes: Any) -> ModuleCall:
         device, _ = device_of(x)
         assert device is not None  # else the call had fallen back
-        return Call(
+        return ModuleCall(
             self.mode, self.num_layers, self._directions, self.hidden_size, self._state_size,
             self._dropout, len(states), layout, rows, sizes, packed_of(self), device,
         )  # fmt: skip

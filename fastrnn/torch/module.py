@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from torch._compile import _disable_dynamo
+from torch.fx import Proxy
 
+from fastrnn.torch.fallbacks import autocasts, tell
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.gru import GRU
 from fastrnn_kernels.lstm import LSTM
@@ -32,6 +34,17 @@ class Module(torch.nn.Module):  # type: ignore[misc]
     Where `_run` gives NotImplemented, torch's own forward does what is left: it runs if the case
     is on the list of fallbacks, and raises its own error if arguments do not fit.
     """
+
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
+        """A call with its hooks; in a graph of torch.fx, one node, as of torch's own modules.
+
+        Tracers look into modules that are not of torch's packages.
+        """
+        given = args[0] if args else kwargs.get("input")
+        if isinstance(given, Proxy):
+            tracer = given.tracer
+            return tracer.create_proxy("call_module", tracer.path_of_module(self), args, kwargs)
+        return super()._call_impl(*args, **kwargs)
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  (torch's name)
         """As torch's."""
@@ -85,16 +98,22 @@ def alike(weights: Sequence[Any], x: Any, states: Sequence[Any]) -> bool:
     """Whether all are tensors of one float type on one device, laid out in memory.
 
     Raises RuntimeError if only a state is of another kind: torch's kernels for packed sequences
-    do not look, and end the process.
+    do not look, and end the process. Under autocast they may be of several types, and a warning
+    tells that this is left to torch.
     """
     first = weights[0]
-    if not isinstance(first, torch.Tensor) or not _are(first, (*weights, x)):
+    if not isinstance(first, torch.Tensor):
         return False
-    if _are(first, states):
+    if _are(first, (*weights, x, *states)):
         return True
+    if autocasts(first):
+        if isinstance(x, torch.Tensor):
+            tell("autocast")
+        return False
+    if not _are(first, (*weights, x)):
+        return False
     for state in states:
-        other = isinstance(state, torch.Tensor) and not _are(first, (state,))
-        if other and not torch.is_autocast_enabled(first.device.type):
+        if isinstance(state, torch.Tensor) and not _are(first, (state,)):
             raise RuntimeError(
                 f"initial state is {state.dtype}, {state.layout} on {state.device}, this module "
                 f"takes {first.dtype}, {first.layout} on {first.device}"

@@ -1,6 +1,7 @@
 """Models written for torch, after one call: swapped in place, and they train the same."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -134,6 +135,54 @@ def test_parametrised_modules():
     assert len(list(module.parameters())) == 5
     parametrize.remove_parametrizations(module[0], "weight_hh_l0")
     assert type(module[0]) is fastrnn.torch.LSTM
+
+
+class Encoder(nn.Module):
+    """A model that torch.fx can trace: its recurrent module is one node."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.recurrent = getattr(nn, kind)(3, 4)
+        self.recurrent.register_forward_hook(count)
+
+    def forward(self, x, hx=None):
+        return self.recurrent(self.linear(x), hx=hx)
+
+
+calls = []
+
+
+def count(*_):
+    calls.append(1)
+
+
+def flat(results):
+    if isinstance(results, torch.Tensor):
+        return [results]
+    return [one for part in results for one in flat(part)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_of_torch_fx_runs_on_fastrnns_kernels(kind):
+    plain, model = Encoder(kind), Encoder(kind)
+    model.load_state_dict(plain.state_dict())
+    accelerate(model)
+    calls.clear()
+    traced, wanted = torch.fx.symbolic_trace(model), torch.fx.symbolic_trace(plain)
+    assert not calls
+    assert str(traced.graph) == str(wanted.graph)
+    layers = () if kind.endswith("Cell") else (1,)
+    x, state = torch.randn(*layers, 2, 3), torch.randn(*layers, 2, 4)
+    hx = (state, state.cos()) if kind.startswith("LSTM") else state
+    with torch_itself():
+        expected = flat(wanted(x, hx))
+    for one in (traced, copy.deepcopy(traced), pickle.loads(pickle.dumps(traced))):
+        assert type(one.recurrent) is getattr(fastrnn.torch, kind)
+        calls.clear()
+        for found, other in zip(flat(one(x, hx)), expected, strict=True):
+            assert_close(found.detach().numpy(), other.detach().numpy(), TOLERANCE["float32"])
+        assert len(calls) == 1
 
 
 #: The introduction that everyone learns from; only the import differs.

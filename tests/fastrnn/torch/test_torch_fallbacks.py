@@ -3,6 +3,7 @@
 All other tests of this folder run under the same guard.
 """
 
+import inspect
 import re
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def under_autocast(module, x):
         return module(x)
 
 
+def behind_a_linear(module, x):
+    """Which makes bfloat16 of the input."""
+    linear = torch.nn.Linear(I, I)
+    with torch.autocast("cpu", torch.bfloat16):
+        return module(linear(x))
+
+
 def on_meta(module, x):
     return module.to("meta")(x.to("meta"))
 
@@ -80,7 +88,7 @@ def twice(module, x):
 #: The whole list: each reason with the cases that are to reach it, and no others.
 CASES = {
     "dtype": [in_bfloat16, in_float16],
-    "autocast": [under_autocast],
+    "autocast": [under_autocast, behind_a_linear],
     "device": [on_meta],
     "traced": [traced],
     "subclass": [as_subclass],
@@ -98,28 +106,35 @@ def test_the_list_is_whole():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit.trace
 @pytest.mark.parametrize(
-    ("reason", "case"), [(reason, case) for reason, cases in CASES.items() for case in cases]
+    ("kind", "reason", "case"),
+    [
+        *(("LSTM", reason, case) for reason, cases in CASES.items() for case in cases),
+        *(("GRUCell", "autocast", case) for case in CASES["autocast"]),
+    ],
 )
-def test_a_fallback_says_so_once(reason, case, recwarn):
+def test_a_fallback_says_so_once_of_the_users_line(kind, reason, case, recwarn):
     why = re.compile("torch's own kernels run: " + FALLBACKS[reason].replace("{}", ".*"))
-    module = fastrnn.torch.LSTM(I, H)
     for _ in range(2):
         with torch_itself():
-            case(module, example("LSTM"))
-        module = fastrnn.torch.LSTM(I, H)
-    told = [str(one.message) for one in recwarn if "own kernels" in str(one.message)]
-    assert len(told) == 1
-    assert why.fullmatch(told[0])
+            case(getattr(fastrnn.torch, kind)(I, H), example(kind))
+    (told,) = [one for one in recwarn if "own kernels" in str(one.message)]
+    assert why.fullmatch(str(told.message))
+    lines, first_line = inspect.getsourcelines(case)
+    assert told.filename == __file__
+    assert first_line <= told.lineno < first_line + len(lines)
 
 
 @pytest.mark.filterwarnings("ignore:torch's own kernels run")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("case", [in_bfloat16, under_autocast, as_subclass])
+@pytest.mark.parametrize("case", [in_bfloat16, under_autocast, behind_a_linear, as_subclass])
 def test_a_fallback_gives_what_torch_gives(kind, case):
     ours, theirs = pair(kind, I, H)
     x = example(kind)
     with torch_itself(), torch.no_grad():
-        found, wanted = first(case(ours, x)), first(case(theirs, x))
+        torch.manual_seed(1)
+        found = first(case(ours, x))
+        torch.manual_seed(1)
+        wanted = first(case(theirs, x))
     assert found.dtype == wanted.dtype
     assert torch.equal(found, wanted)
 
