@@ -71,11 +71,13 @@ class ModuleCall:
 
     def split(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
         """x, states, masks, parameters and tape of the tensors of a pass."""
-        ends = [1 + self.states]
-        ends.append(ends[0] + self.masks)
-        ends.append(ends[1] + len(self.packed.shapes))
-        parts = (tensors[a:b] for a, b in zip(ends, [*ends[1:], None], strict=True))
-        return tensors[0], tensors[1 : ends[0]], *parts
+        masks = 1 + self.states
+        parameters = masks + self.masks
+        tape = parameters + len(self.packed.shapes)
+        return (
+            tensors[0], tensors[1:masks], tensors[masks:parameters], tensors[parameters:tape],
+            tensors[tape:],
+        )  # fmt: skip
 
     def forward(self, tensors: Sequence[Any], taping: bool) -> tuple[Any, ...]:
         """y, the final states, and, if taping, the tape, as tensors."""
