@@ -60,8 +60,10 @@ def falls_back(tensors: Sequence[Any]) -> bool:
 
 def autocasts(tensor: Any) -> bool:
     """Whether torch chooses the float types of operations on a tensor."""
-    anywhere = torch._C._is_any_autocast_enabled()
-    return anywhere and torch.is_autocast_enabled(tensor.device.type)
+    if not torch._C._is_any_autocast_enabled():
+        return False
+    enabled: bool = torch.is_autocast_enabled(tensor.device.type)
+    return enabled
 
 
 def _reason(tensors: Sequence[Any]) -> tuple[str, str] | None:

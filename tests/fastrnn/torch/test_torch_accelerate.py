@@ -117,6 +117,10 @@ def test_what_is_left_is_named_with_its_reason():
 def test_scripted_and_quantised_modules_are_left():
     quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.LSTM(3, 4)), {nn.LSTM})
     assert accelerate(quantised).left == {"0": "is quantised"}
+    swapped = nn.Sequential(nn.LSTM(3, 4))
+    accelerate(swapped)  # too early, as docs/torch.md says
+    swapped = torch.ao.quantization.quantize_dynamic(swapped, {nn.LSTM})
+    assert type(swapped[0]) is fastrnn.torch.LSTM
     with unguarded():
         scripted = nn.Sequential(torch.jit.script(nn.GRU(3, 4)))
     assert accelerate(scripted).left == {"0": "is compiled by TorchScript"}
