@@ -14,11 +14,8 @@ from fastrnn.check import Array
 from fastrnn.torch.devices import Device
 from fastrnn.torch.packed import Packed
 from fastrnn_kernels.cpu import Rows, Weights
+from fastrnn_kernels.cpu.tape import ARRAYS
 from fastrnn_kernels.rows import Indices
-
-#: The arrays of a pass's tape that depend on the call; where a cell has no use for one, it is
-#: empty, but kept all the same.
-_TAPED = ("x", "saved", "old_h", "old_rest", "inner", "full_h")
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ class ModuleCall:
                 rng=SimpleNamespace(random=self._drawn(masks)) if masks else None,
             )
             results = [self._leave(y), *(self._tensor(state) for state in final)]
-            tape = [getattr(one, name) for one in passes for name in _TAPED]
+            tape = [getattr(one, name) for one in passes for name in ARRAYS]
             return *results, *map(self.device.tensor, tape)
 
     def backward(self, d_results: Sequence[Any], tensors: Sequence[Any]) -> tuple[Any, ...]:
@@ -102,10 +99,10 @@ class ModuleCall:
             # A transform that maps over parameters gives a forward pass for each of them.
             weights = self.weights or self.packed.weights(self.device, parameters)
             arrays = [self.device.array(one) for one in taped]
-            make, width = self.device.kernels.Tape, len(_TAPED)
+            make, width = self.device.kernels.Tape, len(ARRAYS)
             passes = []
             for k, own in enumerate(weights):
-                of_pass = dict(zip(_TAPED, arrays[k * width : (k + 1) * width], strict=True))
+                of_pass = dict(zip(ARRAYS, arrays[k * width : (k + 1) * width], strict=True))
                 reverse = k % self.directions == 1
                 passes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
             dx, d_start, found = sequence.run_backward(
