@@ -14,6 +14,7 @@ from fastrnn.streamable import LayerState, Streamable, storage
 from fastrnn.tape import State
 from fastrnn_kernels.cpu.formats import FULL
 from fastrnn_kernels.cuda.arrays import check_device, give, put, take, xp
+from fastrnn_kernels.cuda.launch import refuse_capture
 from fastrnn_kernels.cuda.steps import Steps
 
 
@@ -52,7 +53,12 @@ class CudaStream(Stateful[State]):
             )
         try:
             check_device()
-            yield
+            refuse_capture()
+            steps = self._steps
+            try:
+                yield
+            finally:
+                steps.note()
         finally:
             self._busy.release()
 
