@@ -158,6 +158,12 @@ def test_a_capture_that_failed_once_is_tried_again(gpu, monkeypatch):
         graph.run()
         assert graph.recorded
         assert captures.told[-1] == ("cuGraphLaunch", 8, stream)
+    # One that failed elsewhere is not the end of it here.
+    gpu.cupy.now.ptr, captures.refuse = 12, "cuStreamEndCapture"
+    graph.run()
+    gpu.cupy.now.ptr, captures.refuse = 11, None
+    graph.run()
+    assert graph.recorded
 
 
 def test_a_replay_that_fails_tells_its_name(gpu, monkeypatch):

@@ -88,7 +88,9 @@ class Weights:
         """
         with _making:
             found: Matrices | None = self.__dict__.get("matrices")
-            return found or self._copied()
+            if found is None:
+                self.__dict__["matrices"] = found = self._copied()
+            return found
 
     def note(self) -> None:
         """The caller's stream may have been given work that reads the weights."""
