@@ -88,7 +88,8 @@ class CudaStream(Stateful[State]):
 
         Returns the output (B, O), or (O,): of an input on the GPU the same array each time,
         valid until the next call. Raises TypeError or ValueError for wrong arguments,
-        RuntimeError if another thread is just using the stream; its state is as before then.
+        RuntimeError if another thread is just using the stream, or if the current CUDA stream is
+        being captured; its state is as before then.
         """
         given = self._checked_input(x, time=False)
         host = isinstance(given, np.ndarray)

@@ -66,6 +66,7 @@ class Readers:
         """`owner` holds the arrays, which were allocated on the caller's stream."""
         self._maker = caller_key()
         self._events: dict[tuple[int, int], Any] = {}
+        self._lock = threading.Lock()
         # Not at the interpreter's end, where the driver may be gone.
         weakref.finalize(owner, _wait_for, self._events).atexit = False
 
@@ -74,13 +75,13 @@ class Readers:
         key = caller_key()
         if key == self._maker:
             return
-        event = self._events.get(key)
-        if event is None:
-            for other in [other for other, last in self._events.items() if last.done]:
-                del self._events[other]
-            event = xp.cuda.Event(block=True, disable_timing=True)
-        event.record()
-        self._events[key] = event
+        with self._lock:
+            event = self._events.get(key)
+            if event is None:
+                for other in [other for other, last in self._events.items() if last.done]:
+                    del self._events[other]
+                event = self._events[key] = xp.cuda.Event(block=True, disable_timing=True)
+            event.record()
 
 
 def _wait_for(events: dict[Any, Any]) -> None:
