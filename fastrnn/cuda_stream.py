@@ -14,6 +14,7 @@ from fastrnn.streamable import LayerState, Streamable, storage
 from fastrnn.tape import State
 from fastrnn_kernels.cpu.formats import FULL
 from fastrnn_kernels.cuda.arrays import check_device, give, put, take, xp
+from fastrnn_kernels.cuda.launch import refuse_capture
 from fastrnn_kernels.cuda.steps import Steps
 
 
@@ -52,7 +53,12 @@ class CudaStream(Stateful[State]):
             )
         try:
             check_device()
-            yield
+            refuse_capture()
+            steps = self._steps
+            try:
+                yield
+            finally:
+                steps.note()
         finally:
             self._busy.release()
 
@@ -82,7 +88,8 @@ class CudaStream(Stateful[State]):
 
         Returns the output (B, O), or (O,): of an input on the GPU the same array each time,
         valid until the next call. Raises TypeError or ValueError for wrong arguments,
-        RuntimeError if another thread is just using the stream; its state is as before then.
+        RuntimeError if another thread is just using the stream, or if the current CUDA stream is
+        being captured; its state is as before then.
         """
         given = self._checked_input(x, time=False)
         host = isinstance(given, np.ndarray)

@@ -118,6 +118,20 @@ def _moved(name: str) -> Any:
     return move
 
 
+class _Event:
+    """Of a stream; `told` of the module has what was recorded and waited for."""
+
+    def __init__(self, module: Any) -> None:
+        self._module, self.done = module, False
+
+    def record(self) -> None:
+        self._stream = self._module.now.ptr
+        self._module.told.append(("record", self._stream))
+
+    def synchronize(self) -> None:
+        self._module.told.append(("wait", self._stream))
+
+
 @contextmanager
 def cupy(stream: int = 0) -> Iterator[Any]:
     """Put it in CuPy's place for modules that are first imported meanwhile; forget these after.
@@ -125,14 +139,25 @@ def cupy(stream: int = 0) -> Iterator[Any]:
     `stream`: the address of the current stream; it is `module.now.ptr`.
     """
     module: Any = ModuleType("cupy")
-    for name in ("empty", "zeros", "full", "empty_like", "concatenate", "where", "stack"):
+    for name in (
+        "empty",
+        "zeros",
+        "full",
+        "empty_like",
+        "concatenate",
+        "where",
+        "stack",
+        "indices",
+    ):
         setattr(module, name, _made(name))
     for name in ("asarray", "array", "ascontiguousarray"):
         setattr(module, name, _moved(name))
     module.ndarray, module.asnumpy, module.from_dlpack = Array, Array.get, lambda array: array
     module.matmul = np.matmul
     module.now = SimpleNamespace(ptr=stream, synchronize=lambda: None)
+    module.told = []
     module.cuda = SimpleNamespace(
+        Event=lambda **options: _Event(module),
         get_current_stream=lambda: module.now,
         Device=lambda: SimpleNamespace(id=0),
         runtime=SimpleNamespace(memGetInfo=lambda: (1 << 33, 1 << 34)),

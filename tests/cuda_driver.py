@@ -46,6 +46,7 @@ class Driver:
         self.launches: list[Launch] = []
         self.attributes: list[tuple[str, int]] = []
         self.answers: list[Any] = []  # of the next launches, success after these
+        self.captured: dict[int, int] = {}  # what is said of a stream's capture
         self._counts: dict[int, int] = {}  # of arguments, by function
 
     def __enter__(self) -> "Driver":
@@ -54,6 +55,7 @@ class Driver:
             "cuLaunchKernel": self._launch,
             "cuLaunchKernelEx": self._launch_shaped,
             "cuKernelSetAttribute": self._set,
+            "cuStreamIsCapturing": self._is_capturing,
         }
         for name, function in functions.items():
             self._patches.enter_context(mock.patch.object(loaded.driver, name, function))
@@ -80,6 +82,12 @@ class Driver:
     def _set(self, attribute: Any, value: int, handle: Any, device: Any) -> tuple[Any]:
         self.attributes.append((attribute.name, value))
         return (real.CUresult.CUDA_SUCCESS,)
+
+    def _is_capturing(self, stream: int) -> tuple[Any, ...]:
+        found = self.captured.get(stream, 0)
+        if found > 2:
+            return real.CUresult(found), None
+        return real.CUresult.CUDA_SUCCESS, real.CUstreamCaptureStatus(found)
 
     def _take(self, *shape: Any, arguments: int) -> tuple[Any]:
         answer = self.answers.pop(0) if self.answers else real.CUresult.CUDA_SUCCESS

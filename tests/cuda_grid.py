@@ -44,6 +44,7 @@ class _Thread(simulator.BlockThread):
         return int(self.blockIdx.x) // blocks
 
     def arrive_in_cluster(self, blocks: int) -> None:
+        self.came = getattr(self, "came", 0) + 1
         self._manager.arrive_in_cluster(self.cluster(blocks))
 
     def wait_in_cluster(self, blocks: int) -> None:
@@ -153,6 +154,10 @@ class _Grid:
         def run() -> None:
             try:
                 self._function(*args)
+                thread = threading.current_thread()
+                # Another block may write into a block's memory until all have come.
+                waited = getattr(thread, "phase", 0) == getattr(thread, "came", 0)
+                assert waited, "a block has left a cluster whose others have not all come"
             except BaseException:
                 barriers = [self._all, *self._blocks.values()]
                 for barrier in barriers + [warp.barrier for warp in self._warps.values()]:

@@ -20,7 +20,9 @@ if config.ENABLE_CUDASIM:
     from cases import problem, states
     from cuda_grid import all_blocks_at_once
     from fastrnn.device import GPU_PRODUCTS
-    from fastrnn_kernels.cuda import choice, division
+    from fastrnn_kernels.cuda import choice, division, launch
+    from fastrnn_kernels.gru import GRU
+    from fastrnn_kernels.lstm import LSTM
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -173,10 +175,37 @@ def test_its_cases_cover_what_there_is(gpu):
     assert len(few) < 12
 
 
-def test_out_of_time_is_not_good(gpu, monkeypatch):
+def test_real_cases_are_divided_as_they_say(gpu, monkeypatch):
+    """On an H100: clusters, more of them than run at once, and tensor cores."""
+    h100 = division.Gpu(132, 227 << 10, (9, 0))
+
+    def divided(case, backward=False):
+        _, B, _, H = case.shape
+        cell = {"lstm": LSTM, "gru": GRU}[case.cell]
+        divide = division.one_block if case.path == "block" else division.all_blocks
+        item = 8 if case.dtype == "float64" else 4
+        return divide(cell, H, B, item, h100, backward, case.dtype)
+
+    found = [case for case in gpu.cases.mechanisms() if case.path != "stepwise"]
+    ways = {case: divided(case) for case in found}
+    assert all(ways.values())
+    blocks = [way for case, way in ways.items() if case.path == "block"]
+    assert all(way.cluster > 1 for way in blocks)
+    assert any(way.blocks > 132 for way in blocks)
+    tensor = {case.dtype for case, way in ways.items() if way.products}
+    assert tensor == {"tf32", "bfloat16", "float16"}
+    few = [case for case in gpu.cases.sanitized() if case.path != "stepwise"]
+    few = [divided(case) for case in few if case.cell in ("lstm", "gru")]
+    assert any(way.cluster > 1 for way in few)
+    assert any(way.products for way in few)
+
+
+def test_out_of_time_is_told_and_not_wrong(gpu, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "LIMIT", -1)
-    (row,) = gpu.tests([gpu.Case("rnn", "float32", SHAPE, "block")])
-    assert row == {"good": False, "error": "out of time", "left from": 0}
+    monkeypatch.setattr(sys, "argv", ["gpu", "--part", "tests", "--out", str(tmp_path)])
+    assert gpu.main() == 0
+    (row,) = json.loads((tmp_path / "tests.json").read_text())["rows"]
+    assert row == {"out of time": True, "left from": 0}
 
 
 @pytest.fixture
@@ -236,12 +265,16 @@ def test_the_floor_of_a_shape(gpu):
 
 
 def test_the_kernel_that_reads_the_cache_reads_all_of_it(gpu):
-    from numba import cuda
-
     data = np.arange(50, dtype=np.float32)
     sums = np.full(3 * 4, np.nan, np.float32)
-    cuda.jit(gpu.limits.reads)[3, 4](data, sums, 5)
+    launch.launch_blocks(gpu.limits.READING, 3, 4, 0, data, sums, data.size, 5)
     assert sums.sum() == 5 * data.sum()
+
+
+def test_the_kernel_that_times_barriers_meets(gpu):
+    met = np.zeros(1, np.int64)
+    launch.launch_blocks(gpu.limits.MEETING, 3, 4, 0, met, 5, cooperative=True)
+    assert met[0] == 3 * 5
 
 
 def test_the_table_of_speeds(gpu):

@@ -27,7 +27,8 @@ def tests(chosen: Iterable[Case]) -> list[dict[str, Any]]:
     begun = time.monotonic()
     for seed, case in enumerate(chosen):
         if time.monotonic() - begun > LIMIT:
-            rows.append({"good": False, "error": "out of time", "left from": seed})
+            rows.append({"out of time": True, "left from": seed})
+            print(rows[-1], flush=True)
             break
         rows.append(_tested(case, seed))
         print(rows[-1], flush=True)

@@ -10,12 +10,15 @@ from numba import cuda
 
 from fastrnn_kernels.cuda import choice
 from fastrnn_kernels.cuda.arrays import xp
+from fastrnn_kernels.cuda.inlined import arrive, wait_for
+from fastrnn_kernels.cuda.kernel import Kernel
+from fastrnn_kernels.cuda.launch import launch_blocks
 
 #: Bytes that are written between two timed calls, so that none finds its data in the cache.
 FLUSH = 256 << 20
 #: Barriers in a timed launch; bytes that fit the second-level cache of every GPU that has
 #: clusters, and how often all of them are read.
-BARRIERS, CACHED, READS = 1000, 16 << 20, 64
+BARRIERS, CACHED, READS = 1000, 16 << 20, 1024
 #: Bytes that the shared memory of a multiprocessor gives in a clock.
 SHARED_BYTES = 128
 
@@ -44,16 +47,19 @@ def _flush() -> Any:
     return xp.empty(FLUSH // 4, "float32")
 
 
-def barriers(count: int) -> None:
-    """Kernel: all blocks meet so often."""
-    grid = cuda.cg.this_grid()
-    for _ in range(count):
-        grid.sync()
+def barriers(met: Any, count: int) -> None:
+    """Kernel: all blocks meet so often, as those do that share R; met (1,) begins at 0."""
+    for k in range(count):
+        cuda.syncthreads()
+        if cuda.threadIdx.x == 0:
+            arrive(met, 0)
+            wait_for(met, 0, (k + 1) * cuda.gridDim.x)
+    cuda.syncthreads()
 
 
-def reads(data: Any, sums: Any, times: int) -> None:
+def reads(data: Any, sums: Any, size: int, times: int) -> None:
     """Kernel: all of `data`, so often; each time another multiprocessor has what a block had."""
-    size, step = data.shape[0], cuda.gridDim.x * cuda.blockDim.x
+    step = cuda.gridDim.x * cuda.blockDim.x
     first = cuda.grid(1)
     total = data[0] - data[0]
     for k in range(times):
@@ -64,17 +70,28 @@ def reads(data: Any, sums: Any, times: int) -> None:
     sums[first] = total
 
 
+MEETING = Kernel(barriers, np.dtype(np.float32), "ni", 256)
+READING = Kernel(reads, np.dtype(np.float32), "vvii", 512)
+
+
 def _grid_barrier_s() -> float:
-    kernel = cuda.jit(barriers)
-    many = choice.gpu().multiprocessors
-    return median_s(lambda: kernel[many, 256](BARRIERS), flushed=False) / BARRIERS
+    many, met = choice.gpu().multiprocessors, xp.zeros(1, "int64")
+
+    def meet() -> None:
+        met.fill(0)
+        launch_blocks(MEETING, many, 256, 0, met, BARRIERS, cooperative=True)
+
+    return median_s(meet, flushed=False) / BARRIERS
 
 
 def _cache_rate() -> float:
-    kernel = cuda.jit(reads)
-    blocks = 2 * choice.gpu().multiprocessors
-    data, sums = xp.ones(CACHED // 4, "float32"), xp.zeros(blocks * 512, "float32")
-    seconds = median_s(lambda: kernel[blocks, 512](data, sums, READS), flushed=False)
+    blocks, threads = 2 * choice.gpu().multiprocessors, 512
+    data, sums = xp.ones(CACHED // 4, "float32"), xp.zeros(blocks * threads, "float32")
+
+    def read() -> None:
+        launch_blocks(READING, blocks, threads, 0, data, sums, data.size, READS)
+
+    seconds = median_s(read, flushed=False)
     return CACHED * READS / seconds
 
 

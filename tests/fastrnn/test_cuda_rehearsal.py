@@ -4,6 +4,8 @@ Kernels do not run here. But arrays on the GPU are of a kind of their own, which
 with, as no test on the simulator shows.
 """
 
+import gc
+
 import numpy as np
 import pytest
 from numba import config
@@ -104,6 +106,36 @@ def test_a_stream(gpu, on_gpu):
     assert (type(Y), Y.shape) == (kind, (T, B, 2))
     whole = array(gpu, T, B, 2, on_gpu=on_gpu)
     assert stream.block(array(gpu, T, B, I, on_gpu=on_gpu), out=whole) is whole
+
+
+def test_a_warm_stream_steps_on_another_cuda_stream(gpu):
+    """With a recording of that one's; old arrays are freed when it is done with them."""
+    layer = layer_of()
+    stream = layer.stream(B)
+    stream.warmup()
+    gpu.captures.told.clear()
+    gpu.cupy.now.ptr = 12
+    x = array(gpu, B, I)
+    stream.step(x)
+    names = [name for name, *_ in gpu.captures.told]
+    assert names.count("cuStreamBeginCapture") == 1
+    assert gpu.captures.told[-1] == ("cuGraphLaunch", 8, 12)
+    gpu.cupy.told.clear()
+    gpu.cupy.now.ptr = 13
+    stream.refresh()  # copies the state, on this stream
+    gc.collect()
+    assert gpu.cupy.told == [("record", 13), ("wait", 12), ("wait", 13)]
+
+
+def test_a_stream_in_anothers_capture_is_refused(gpu):
+    stream = layer_of().stream(B)
+    gpu.driver.captured[11] = 1
+    before = stream._steps.x.get()
+    with pytest.raises(RuntimeError, match="is being captured"):
+        stream.step(array(gpu, B, I))
+    np.testing.assert_array_equal(stream._steps.x.get(), before)
+    gpu.driver.captured.clear()
+    stream.step(array(gpu, B, I))
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU"])

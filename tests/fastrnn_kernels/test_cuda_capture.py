@@ -114,6 +114,16 @@ def test_another_stream_has_a_recording_of_its_own(gpu, monkeypatch):
     assert streams[0] == streams[1] != streams[2]
 
 
+def test_what_was_recorded_before_the_first_run_belongs_to_its_stream_too(gpu, monkeypatch):
+    captures = Captures(monkeypatch)
+    graph = gpu.graph.Graph(lambda: None, "a test")
+    graph.record()
+    gpu.cupy.now.ptr = 12
+    graph.run()
+    destroyed = ("cuGraphExecDestroy", 8)
+    assert captures.told == [*CAPTURE, destroyed, *CAPTURE, ("cuGraphLaunch", 8, 12)]
+
+
 @pytest.mark.parametrize(
     "refuse", ["cuStreamCreate", "cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate"]
 )
@@ -121,15 +131,39 @@ def test_where_capture_is_refused_calls_are_made_one_by_one(gpu, monkeypatch, re
     captures, streams = Captures(monkeypatch), []
     captures.refuse = refuse
     graph = gpu.graph.Graph(lambda: streams.append(gpu.launch.stream()), "a test")
-    for _ in range(3):
+    for k in range(6):
+        assert (graph.refusal is None) == (k < 4)
         graph.run()
-    assert [stream for stream in streams if stream == 11] == [11] * 3
+    assert [stream for stream in streams if stream == 11] == [11] * 6
     assert "NOT_SUPPORTED" in str(graph.refusal)
     assert not graph.recorded
     told = [name for name, *_ in captures.told]
-    assert told.count("cuStreamCreate") == 1
-    assert told.count("cuStreamDestroy") == (refuse != "cuStreamCreate")
-    assert told.count("cuGraphDestroy") == (refuse == "cuGraphInstantiate")
+    assert told.count("cuStreamCreate") == 3
+    assert told.count("cuStreamDestroy") == 3 * (refuse != "cuStreamCreate")
+    assert told.count("cuGraphDestroy") == 3 * (refuse == "cuGraphInstantiate")
+
+
+def test_a_capture_that_failed_once_is_tried_again(gpu, monkeypatch):
+    """Another thread that waits for the device has one fail."""
+    captures = Captures(monkeypatch)
+    graph = gpu.graph.Graph(lambda: None, "a test")
+    graph.run()
+    for stream in (11, 12, 11):
+        gpu.cupy.now.ptr = stream
+        captures.refuse = "cuStreamEndCapture"
+        for _ in range(2):
+            graph.run()
+            assert not graph.recorded
+        captures.refuse = None
+        graph.run()
+        assert graph.recorded
+        assert captures.told[-1] == ("cuGraphLaunch", 8, stream)
+    # One that failed elsewhere is not the end of it here.
+    gpu.cupy.now.ptr, captures.refuse = 12, "cuStreamEndCapture"
+    graph.run()
+    gpu.cupy.now.ptr, captures.refuse = 11, None
+    graph.run()
+    assert graph.recorded
 
 
 def test_a_replay_that_fails_tells_its_name(gpu, monkeypatch):

@@ -1,6 +1,8 @@
 """Paths on the GPU, on Numba's simulator: which is chosen, why, and what there is room for."""
 
+import re
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -157,6 +159,36 @@ def test_a_grid_that_the_driver_refuses_goes_step_by_step(monkeypatch):
         layer(p.x)
 
 
+def test_clusters_that_the_driver_refuses_go_by_all_blocks(monkeypatch):
+    """And where it refuses those as well, step by step."""
+    layer = make("LSTM", I, H, device="cuda")
+    x = problem(layer, T, B).x
+    wanted, _ = layer(x)
+    plain, refused = resident.forward, {"block"}
+    ran = []
+
+    def forward(*given, division):
+        path = "grid" if division.gridded else "block"
+        if path in refused:
+            raise TooManyBlocksError("forward_kernel was not launched, 2 blocks")
+        ran.append(path)
+        plain(*given, division=division)
+
+    monkeypatch.setattr(resident, "forward", forward)
+    assert choice.choose(weights_of(layer), B, False).chosen.path == "block"
+    monkeypatch.setattr(choice, "_stepwise_s", lambda *given: 1.0)  # the last choice
+    choice.forget()
+    for again in range(2):
+        np.testing.assert_allclose(layer(x)[0], wanted, rtol=1e-5, atol=1e-6)
+        assert ran == ["grid"] * (again + 1)
+    found = by_path(choice.choose(weights_of(layer), B, False))
+    assert found["block"].excluded == "the driver cannot run all its blocks at once"
+    refused.add("grid")
+    np.testing.assert_allclose(layer(x)[0], wanted, rtol=1e-5, atol=1e-6)
+    assert ran == ["grid"] * 2
+    assert choice.choose(weights_of(layer), B, False).chosen.path == "stepwise"
+
+
 def test_what_is_explained_of_the_gpu(here):
     layer = make("LSTM", I, H, num_layers=2, bidirectional=True, device="cuda")
     x = np.zeros((T, B, I), np.float32)
@@ -243,6 +275,17 @@ def test_tune_says_what_could_not_be_kept(monkeypatch, here):
     assert "FASTRNN_CACHE_DIR" in done.stderr
 
 
+def needed(weights, D, taping):
+    """The bytes that a forward pass is said to take, beside its input."""
+    with (
+        mock.patch.object(memory, "UNASKED", 0),
+        mock.patch.object(memory, "room", return_value=(-1, 0)),
+        pytest.raises(MemoryError, match="at least") as told,
+    ):
+        memory.check_forward(weights, D, T, B, taping, 0, lambda: "it")
+    return int(re.search(r"([\d,]+) bytes", str(told.value))[1].replace(",", ""))
+
+
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"proj_size": 2}])
 def test_a_tape_is_counted_to_the_byte(options):
     layer = make("LSTM", I, H, num_layers=2, device="cuda", **options)
@@ -257,11 +300,11 @@ def test_a_tape_is_counted_to_the_byte(options):
     sums = 4 * T * B * 4 * H
     weights = layer._version.weights
     D = layer.directions
-    assert memory.forward_bytes(weights, D, T, B, True) == kept + sums
+    assert needed(weights, D, True) == kept + sums
     fresh = make("LSTM", I, H, num_layers=2, device="cuda", **options)._version.weights
     matrices = sum(p.nbytes for n, p in layer.parameters.items() if n.startswith("weight"))
-    assert memory.forward_bytes(fresh, D, T, B, True) == kept + sums + matrices
-    assert memory.forward_bytes(weights, D, T, B, False) < kept + sums
+    assert needed(fresh, D, True) == kept + sums + matrices
+    assert needed(weights, D, False) < kept + sums
 
 
 def test_a_shape_that_does_not_fit_is_refused_before_anything_runs(monkeypatch):
@@ -275,8 +318,8 @@ def test_a_shape_that_does_not_fit_is_refused_before_anything_runs(monkeypatch):
         raise AssertionError("a pass was begun")
 
     monkeypatch.setattr(sequence, "start_forward", fail)
-    needed = memory.forward_bytes(layer._version.weights, 1, T, B, False) + x.nbytes
-    message = rf"this LSTM, T=3, B=2 takes at least {needed:,} bytes .* 100 of 2,000 are free"
+    many = needed(layer._version.weights, 1, False) + x.nbytes
+    message = rf"this LSTM, T=3, B=2 takes at least {many:,} bytes .* 100 of 2,000 are free"
     with pytest.raises(MemoryError, match=message):
         layer(x)
     with pytest.raises(MemoryError, match=r"backward of this LSTM, T=3, B=2 takes at least 552 b"):

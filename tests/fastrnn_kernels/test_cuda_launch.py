@@ -89,9 +89,20 @@ def test_a_refusal_names_the_kernel_and_the_sizes(driver):
         r"B=3, H=-5: CUDA_ERROR_ILLEGAL_ADDRESS",
     ):
         launch(driver)
-    driver.answers = [CUresult.CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE]
-    with pytest.raises(TooManyBlocksError, match="TOO_LARGE"):
-        launch(driver, cooperative=True)
+    assert not driver.launches
+
+
+@pytest.mark.parametrize(
+    ("answer", "options"),
+    [
+        ("COOPERATIVE_LAUNCH_TOO_LARGE", {"cooperative": True}),
+        ("INVALID_CLUSTER_SIZE", {"cluster": 8}),
+    ],
+)
+def test_blocks_that_cannot_run_at_once_are_told(driver, answer, options):
+    driver.answers = [getattr(CUresult, f"CUDA_ERROR_{answer}")]
+    with pytest.raises(TooManyBlocksError, match=answer):
+        launch(driver, **options)
     assert not driver.launches
 
 

@@ -94,6 +94,24 @@ def test_the_table_has_no_other_kernels():
     assert sorted(named) == sorted(FOR_9_0)
 
 
+def test_ptx_is_not_moved_behind_conditions():
+    """Of what warps, blocks or clusters do together the compiler is told so."""
+    from llvmlite import ir
+
+    from fastrnn_kernels.cuda.inlined import Emitted
+
+    function = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), []), "meets")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emitted = Emitted(None, builder, {})
+    emitted.arrive_in_cluster(2)
+    emitted.wait_in_cluster(2)
+    word, value = ir.Constant(ir.IntType(32), 0), ir.Constant(ir.FloatType(), 0)
+    emitted.tensor([word] * 4, [word] * 2, [value] * 4, "tf32")
+    calls = [line for line in str(builder.block).splitlines() if "asm sideeffect" in line]
+    assert len(calls) == 3
+    assert all("convergent" in line.rpartition(")")[2] for line in calls)
+
+
 def test_a_kernel_that_spills_is_found():
     """The check can fail: what indexes an array of its own by a variable needs a stack."""
     from numba import cuda, types

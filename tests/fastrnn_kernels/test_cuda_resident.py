@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 if config.ENABLE_CUDASIM:
     from cuda_grid import all_blocks_at_once
-    from fastrnn_kernels.cuda import choice, sequence
+    from fastrnn_kernels.cuda import choice, passes, resident, sequence
     from fastrnn_kernels.cuda.division import Division
     from fastrnn_kernels.cuda.rounding import rounded
     from fastrnn_kernels.cuda.weights import Weights
@@ -74,7 +74,7 @@ def division(cell, way, products, backward):
 def pass_of(monkeypatch):
     """Runs a way's forward and backward pass on fresh inputs; gives all that came of it."""
 
-    def run(cell, way, products, reverse=False, lengths=None):
+    def run(cell, way, products, reverse=False, lengths=None, T=T):
         B = WAYS[way][1]
 
         def division_of(weights, B, backward):
@@ -111,6 +111,7 @@ def pass_of(monkeypatch):
             g.d_sums = given.d_sums
 
         monkeypatch.setattr(choice, "run_backward", run_backward)
+        g.division = division_of(weights, B, False)
         with all_blocks_at_once():
             forward = sequence.start_forward(
                 weights, g.x, g.start_h, g.start_rest, g.final_h, g.final_rest, rows, g.y, 0,
@@ -208,3 +209,36 @@ def test_each_step(pass_of, cell, way, products):
         wanted = rows.T @ as_multiplied(operand.reshape(T * len(h), -1), products)
         wanted = np.concatenate(by_sum(SimpleNamespace(gates=gates), wanted, cell.gates))
         close(getattr(g.gradients, name), wanted, OF_PRODUCTS, name)
+
+
+@pytest.mark.parametrize("way", ["clusters", "all blocks", "a row to a block"])
+@pytest.mark.parametrize("steps", [0, T])
+def test_no_step_at_all(pass_of, monkeypatch, way, steps):
+    """A cluster's blocks do not leave while others write to them; nothing needs to be launched."""
+    launched = []
+    plain = resident.launch_blocks
+
+    def launch_blocks(*given, **how):
+        launched.append(given[0].name)
+        plain(*given, **how)
+
+    monkeypatch.setattr(resident, "launch_blocks", launch_blocks)
+    lengths = np.zeros(WAYS[way][1], np.int64)
+    g = pass_of(LSTM, way, "", lengths=lengths, T=steps)
+    assert launched == ["backward_kernel.run"]
+    assert g.y.shape[0] == steps
+    assert not g.y.any()
+    for found, wanted in (
+        (g.final_h, g.start_h), (g.final_rest, g.start_rest),
+        (g.gradients.start_h, g.d_final_h), (g.gradients.start_rest, g.d_final_rest),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(found, wanted)
+    assert not g.gradients.w_hh.any()
+    # The kernel by itself, as it would be launched.
+    given = passes.Forward(
+        g.weights, g.x, g.start_h, g.start_rest, g.final_h, g.final_rest, g.tape.rows, g.y, 0,
+        False, None, None,
+    )  # fmt: skip
+    with all_blocks_at_once():
+        resident.forward(given, division=g.division)
+    np.testing.assert_array_equal(g.final_h, g.start_h)

@@ -10,6 +10,8 @@ from numba import config
 #: The module of arrays.
 xp: Any = import_module("numpy" if config.ENABLE_CUDASIM else "cupy")
 Array = Any  # of `xp`
+#: Bytes at whose multiples arrays begin: by that cuBLAS chooses among algorithms, and bits follow.
+ALIGNED = 16
 
 
 @cache
@@ -52,11 +54,16 @@ def adopt(array: Any) -> Array:
 def take(array: Any, name: str = "the array", copy: bool = False) -> Array:
     """An array as kernels take it: on the GPU and C-contiguous.
 
-    Copied if it is not, or if asked to. Raises RuntimeError, with its name, for an array on
-    another GPU.
+    Copied if it is not, or begins in the middle of `ALIGNED` bytes, or if asked to. Raises
+    RuntimeError, with its name, for an array on another GPU.
     """
     check_device(array if hasattr(array, "device") else None, name)
-    return xp.array(array, order="C") if copy else xp.ascontiguousarray(xp.asarray(array))
+    if copy:
+        return xp.array(array, order="C")
+    found = xp.ascontiguousarray(xp.asarray(array))
+    if not config.ENABLE_CUDASIM and found.data.ptr % ALIGNED:
+        found = xp.array(found)
+    return found
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -79,13 +86,3 @@ def put(own: Array, new: Any) -> None:
         own.data.copy_from_device_async(new.data, own.nbytes)
     else:
         own[...] = new
-
-
-def flat(array: Array) -> Array:
-    """A view with one axis. Kernels are not given empty arrays, which have no address."""
-    return array.reshape(-1) if array.size else xp.zeros(1, array.dtype)
-
-
-def flat_or(array: Array | None, otherwise: Array) -> Array:
-    """Kernels take an array even where they have no use for it."""
-    return otherwise if array is None else flat(array)

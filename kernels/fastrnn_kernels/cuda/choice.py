@@ -18,6 +18,7 @@ from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cuda import passes, resident, stepwise
 from fastrnn_kernels.cuda.division import Division, Gpu, all_blocks, one_block
 from fastrnn_kernels.cuda.errors import TooManyBlocksError
+from fastrnn_kernels.cuda.launch import refuse_capture
 from fastrnn_kernels.cuda.rounding import PER_WORD
 from fastrnn_kernels.cuda.weights import Weights
 from fastrnn_kernels.memo import Memo, versions
@@ -29,9 +30,9 @@ NODE_S = 1.5e-6
 #: tensor cores over that, and bytes a second at which all read its weights. Assumed, too.
 PRODUCT_RATE, TENSOR_GAIN, CACHE_RATE = 1.7e11, {"tf32": 4, "bfloat16": 8, "float16": 8}, 5e12
 
-#: Passes whose blocks the driver would not run at once, alone and in both directions: a share
-#: of the GPU is another's.
-_refused: set["Pass"] = set()
+#: Passes whose blocks the driver would not run at once, on a path alone and in both directions: a
+#: share of the GPU is another's.
+_refused: set[tuple["Pass", str]] = set()
 _refused_both: set["Pass"] = set()
 _only: ContextVar[str] = ContextVar("path", default="")
 
@@ -195,7 +196,7 @@ def _candidate(one: Pass, here: Gpu, path: str) -> Candidate:
         elif path == "grid" and one.H <= 1:
             excluded = "one unit cannot be shared"
         return Candidate(path, None, 0.0, None, excluded)
-    if path == "grid" and one in _refused:
+    if (one, path) in _refused:
         return Candidate(path, None, 0.0, None, "the driver cannot run all its blocks at once")
     return Candidate(path, found, found.seconds(one.B), measured)
 
@@ -238,18 +239,37 @@ def division_of_both(weights: Weights, B: int, backward: bool) -> Division | Non
 
 def run_forward(*given: passes.Forward) -> None:
     """Run forward passes, of one direction of a layer or of both, on the path that suits them."""
+    refuse_capture()
     for one in given:
         passes.prepare_forward(one)
+    if not given[0].rows.longest:  # there is no step
+        return
     _run(given, given[0].weights, given[0].rows.B, False, resident.forward, stepwise.forward)
 
 
 def run_backward(*given: passes.Backward) -> None:
     """Run backward passes, of one direction of a layer or of both, on the path that suits them."""
+    refuse_capture()
     tape = given[0].tape
     _run(given, tape.weights, tape.rows.B, True, resident.backward, stepwise.backward)
 
 
 def _run(
+    given: tuple[Any, ...],
+    weights: Weights,
+    B: int,
+    backward: bool,
+    on_chip: Callable[..., None],
+    by_steps: Callable[[Any], None],
+) -> None:
+    try:
+        _run_on_paths(given, weights, B, backward, on_chip, by_steps)
+    finally:
+        for one in given:
+            (one.tape.weights if backward else one.weights).note()
+
+
+def _run_on_paths(
     given: tuple[Any, ...],
     weights: Weights,
     B: int,
@@ -266,14 +286,15 @@ def _run(
             except TooManyBlocksError:  # nothing has run; one after the other may
                 _refused_both.add(pass_of(weights, B, backward))
     for one in given:
-        division = division_of(weights, B, backward)
-        if division is not None:
+        while (division := division_of(weights, B, backward)) is not None:
             try:
                 on_chip(one, division=division)
-                continue
-            except TooManyBlocksError:
+                break
+            except TooManyBlocksError:  # nothing has run; the next best path may
                 if _only.get():
                     raise
-                _refused.add(pass_of(weights, B, backward))
+                path = "grid" if division.gridded else "block"
+                _refused.add((pass_of(weights, B, backward), path))
                 forget()
-        by_steps(one)
+        else:
+            by_steps(one)

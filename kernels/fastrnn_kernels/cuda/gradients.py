@@ -36,6 +36,7 @@ def gradients(
         full_h = tape.full_h.reshape(steps, H)
         dh = dh_tape.reshape(steps, weights.state_size)
         d_projection = multiplied(dh.T, full_h, products)
+    weights.note()
     d_bias = sums.sum(axis=0)
 
     def in_gate_order(by_sum: Array, gates: tuple[str, ...]) -> Array:

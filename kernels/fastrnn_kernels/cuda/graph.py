@@ -10,12 +10,16 @@ from fastrnn_kernels.cuda.errors import LaunchError
 from fastrnn_kernels.cuda.launch import caller_key, recording
 from fastrnn_kernels.cuda.products import cublas, workspace
 
+#: Captures that may fail in a row: another thread can have one fail by waiting for the device.
+ATTEMPTS = 3
+
 
 class Graph:
     """Launches and products on arrays that stay where they are, as one CUDA graph.
 
     The first run makes the calls themselves, which compiles and loads what they need; the
-    second records them. Where that is refused, they are made one by one ever after; `refusal`
+    second records them. Where that is refused, as another thread's doing may have it, the next
+    runs try again; after `ATTEMPTS` in a row they are made one by one ever after, and `refusal`
     says why. Recorded for one stream of the caller's, and anew where another runs it. On the
     simulator a recording is the list of the calls.
     """
@@ -26,6 +30,7 @@ class Graph:
         self._warm = False
         self._replay: Callable[[int], None] | None = None  # on a stream
         self._key: Any = None
+        self._failures = 0
         self.refusal: Exception | None = None
 
     @property
@@ -35,12 +40,20 @@ class Graph:
 
     def record(self) -> None:
         """Record the calls for the caller's stream, whose kernels have to be loaded."""
-        self._replay = None
+        self._replay = self._key = None
+        if not config.ENABLE_CUDASIM and cublas() is None:
+            self.refusal = RuntimeError(
+                "cuBLAS was not found, or does not work: CuPy's products cannot be recorded"
+            )
+            return
         try:
             self._replay = _listed(self._calls) if config.ENABLE_CUDASIM else self._captured()
-            self._key = caller_key()
         except Exception as error:
-            self.refusal = error
+            self._failures += 1
+            if self._failures >= ATTEMPTS:
+                self.refusal = error
+            return
+        self._key, self._warm, self._failures = caller_key(), True, 0
 
     def run(self) -> None:
         """Make the calls on the caller's stream. Raises RuntimeError where the GPU fails."""
@@ -56,16 +69,13 @@ class Graph:
     def _captured(self) -> Callable[[int], None]:
         from cuda.bindings import driver
 
-        if cublas() is None:
-            raise RuntimeError(
-                "cuBLAS was not found, or does not work: CuPy's products cannot be recorded"
-            )
         self._workspace = workspace()  # that of the stream on which this will run
         name, modes = self._name, driver.CUstreamCaptureMode
         alone = driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value
         stream = _checked(driver.cuStreamCreate(alone), name)
         try:
-            # In this mode other threads, and libraries' first calls, may allocate meanwhile.
+            # In this mode other threads, and libraries' first calls, may allocate meanwhile. Who
+            # waits for the whole device meanwhile fails, and has the capture fail.
             mode = modes.CU_STREAM_CAPTURE_MODE_RELAXED
             _checked(driver.cuStreamBeginCapture(stream, mode), name)
             recording.stream = int(stream)

@@ -229,7 +229,9 @@ class Emitted:
         result = ir.LiteralStructType(results) if results else ir.VoidType()
         kind = ir.FunctionType(result, [value.type for value in values])
         constraints = f"{constraints},~{{memory}}".lstrip(",")
-        return self._builder.asm(kind, text, constraints, values, True)
+        written = self._builder.asm(kind, text, constraints, values, True)
+        written.attributes.add("convergent")  # threads that meet there come together
+        return written
 
 
 def _bytes(kind: Any) -> int:

@@ -1,6 +1,7 @@
 """Launches of kernels: on the caller's stream, or into a graph that is being recorded."""
 
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,6 +33,60 @@ def caller_key() -> tuple[int, int]:
     address = caller()
     # 2 is the driver's word for a stream that each thread has of its own.
     return address, threading.get_ident() if address == 2 else 0
+
+
+def refuse_capture() -> None:
+    """Raise RuntimeError where another library records what the caller's stream is given.
+
+    Its replays would read and write memory that is others' by then, and what a call does once,
+    as to fill a table or to copy weights, is not to be done again.
+    """
+    if config.ENABLE_CUDASIM:
+        return
+    from cuda.bindings import driver
+
+    status, *found = driver.cuStreamIsCapturing(caller())
+    none = driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE
+    # Of the default stream it is an error if any stream that waits for that one is recorded.
+    implied = status == driver.CUresult.CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
+    if implied or (status == driver.CUresult.CUDA_SUCCESS and found[0] != none):
+        raise RuntimeError(
+            "the current stream is being captured into a CUDA graph: fastrnn's calls cannot be "
+            "part of another's capture, make them outside of it (fastrnn records its own steps)"
+        )
+
+
+class Readers:
+    """Streams that read arrays of another's, which are not to be freed before these are done.
+
+    Memory goes back to the stream on which it was allocated, whose next call may be given it.
+    """
+
+    def __init__(self, owner: Any) -> None:
+        """`owner` holds the arrays, which were allocated on the caller's stream."""
+        self._maker = caller_key()
+        self._events: dict[tuple[int, int], Any] = {}
+        self._lock = threading.Lock()
+        # Not at the interpreter's end, where the driver may be gone.
+        weakref.finalize(owner, _wait_for, self._events).atexit = False
+
+    def note(self) -> None:
+        """What the caller's stream was given so far may read them."""
+        key = caller_key()
+        if key == self._maker:
+            return
+        with self._lock:
+            event = self._events.get(key)
+            if event is None:
+                for other in [other for other, last in self._events.items() if last.done]:
+                    del self._events[other]
+                event = self._events[key] = xp.cuda.Event(block=True, disable_timing=True)
+            event.record()
+
+
+def _wait_for(events: dict[Any, Any]) -> None:
+    for event in events.values():
+        event.synchronize()
 
 
 def stream() -> int:

@@ -18,6 +18,11 @@ from fastrnn_kernels.cuda.kernel import Kernel
 
 #: Blocks to a cluster that every GPU with clusters takes.
 PORTABLE_CLUSTER = 8
+#: The driver's words for blocks that have to run at once, of a grid or a cluster, and cannot.
+_TOO_MANY = (
+    driver.CUresult.CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE,
+    driver.CUresult.CUDA_ERROR_INVALID_CLUSTER_SIZE,
+)
 
 
 class _Arguments:
@@ -101,8 +106,7 @@ class Loaded:
             status = self._try(packed.address, *shape)
         self._free.append(packed)
         if status != driver.CUresult.CUDA_SUCCESS:
-            too_many = status == driver.CUresult.CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
-            raise (TooManyBlocksError if too_many else LaunchError)(
+            raise (TooManyBlocksError if status in _TOO_MANY else LaunchError)(
                 f"{self._kernel.name} was not launched, {blocks} blocks of {threads} threads and "
                 f"{shared_bytes:,} bytes of shared memory, {self._sizes(numbers)}: {status.name}"
             )

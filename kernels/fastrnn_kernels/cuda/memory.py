@@ -52,11 +52,6 @@ def check_forward(
         _check(needed + _missing_bytes(weights), what)
 
 
-def forward_bytes(weights: Sequence[Weights], D: int, T: int, B: int, taping: bool) -> int:
-    """The least that a forward pass takes beside its input: results, tape, sums of x, weights."""
-    return T * B * _row_bytes(weights, D, taping) + _missing_bytes(weights)
-
-
 def check_backward(passes: Sequence[Tape], D: int, what: Callable[[], str]) -> None:
     """Raise MemoryError, with the bytes needed and there, where a backward pass cannot fit."""
     _check(backward_bytes(passes, D), what)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fastrnn_kernels.cuda.arrays import Array, wait, xp
+from fastrnn_kernels.cuda.launch import caller_key
 from fastrnn_kernels.cuda.products import product
 from fastrnn_kernels.cuda.tape import Tape
 from fastrnn_kernels.cuda.weights import Weights
@@ -45,13 +46,13 @@ class Backward:
 
 def lengths_of(rows: Rows) -> Array:
     """The lengths of the rows in the order of the batch, on the GPU."""
-    return xp.asarray(rows.given) if rows.ragged else _all(rows.T, rows.B)
+    return xp.asarray(rows.given) if rows.ragged else _all(rows.T, rows.B, caller_key())
 
 
 @lru_cache(maxsize=64)
-def _all(T: int, B: int) -> Array:
+def _all(T: int, B: int, stream: tuple[int, int]) -> Array:
     made = xp.full(B, T, "int64")
-    wait()  # another stream may be the next to read it
+    wait()  # a stream that is made later may have this one's address
     return made
 
 

@@ -100,6 +100,8 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
             arrive(met, 0)
         if clustered:
             come(thread)
+            if longest == 0:  # nothing waits below, and others may write to this block yet
+                go_on(thread)
 
         for s in range(longest):
             now = s % 2 * exchanged

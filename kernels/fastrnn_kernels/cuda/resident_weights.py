@@ -1,25 +1,24 @@
 """R in pieces, in the order in which the threads of a division take them."""
 
-from functools import lru_cache
-
 import numpy as np
 
 from fastrnn_kernels.cuda.arrays import Array, wait, xp
 from fastrnn_kernels.cuda.division import TILE_COLUMNS, Division
+from fastrnn_kernels.cuda.launch import caller_key
 from fastrnn_kernels.cuda.rounding import PER_WORD, bits
 from fastrnn_kernels.cuda.weights import Weights
 
 
 def pieces_of(weights: Weights, division: Division) -> Array:
-    """R in pieces, flat; made once for a way to cut it."""
+    """R in pieces, flat; made once for a way to cut it and a stream, to which it returns."""
     cut = division.cut
 
     def make() -> Array:
         made = _cut(weights.matrices.h, cut)
-        wait()  # another stream may be the next to read them
+        wait()  # a stream that is made later may have this one's address
         return made
 
-    return weights.plans.get(("pieces", cut), make)
+    return weights.plans.get(("pieces", cut, caller_key()), make)
 
 
 def _cut(matrix: Array, division: Division) -> Array:
@@ -32,7 +31,6 @@ def _cut(matrix: Array, division: Division) -> Array:
     return bits(found, division.products).view(np.float32)
 
 
-@lru_cache(maxsize=16)
 def _places(division: Division) -> Array:
     """Where in R each value of its pieces is, flat; right behind it where there is none."""
     H, C, V, L = division.H, division.parts, division.columns, division.lanes

@@ -9,7 +9,7 @@ import numpy as np
 from fastrnn_kernels.cuda import stepwise_kernels as ahead
 from fastrnn_kernels.cuda.arrays import Array, take, wait, xp
 from fastrnn_kernels.cuda.graph import Graph
-from fastrnn_kernels.cuda.launch import launch
+from fastrnn_kernels.cuda.launch import Readers, launch
 from fastrnn_kernels.cuda.linear_kernels import activation_kernel
 from fastrnn_kernels.cuda.products import product
 from fastrnn_kernels.cuda.stepwise import ForwardPlan, Shape
@@ -68,7 +68,9 @@ class _CellStep:
 
     def calls(self) -> None:
         """The launches and products of a step."""
-        product(self._x, self._weights.matrices.x, self._x_sums, transposed=True)
+        weights = self._weights
+        products = weights.products
+        product(self._x, weights.matrices.x, self._x_sums, transposed=True, products=products)
         self._plan.step(0)
 
 
@@ -101,12 +103,17 @@ class Steps:
             x = made.y
         self.y = x
         self.graph = Graph(self._calls, f"a step of {len(layers)} layers of B={B} rows")
+        self._readers = Readers(self)
         wait()  # another stream may be the next to step
 
     @property
     def states(self) -> list[tuple[Array, Array]]:
         """Of each recurrent layer its h (B, P) and other states (states but h, B, H)."""
         return [step.state for step in self._steps if isinstance(step, _CellStep)]
+
+    def note(self) -> None:
+        """The caller's stream was given work on these arrays, which are kept until it is done."""
+        self._readers.note()
 
     def _calls(self) -> None:
         for step in self._steps:

@@ -1,5 +1,6 @@
 """The weights of one direction of one layer, on the GPU, laid out for its products."""
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -8,7 +9,11 @@ import numpy as np
 
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cuda.arrays import Array, take, wait
+from fastrnn_kernels.cuda.launch import Readers
 from fastrnn_kernels.cuda.plans import Plans
+
+#: Held by whoever copies weights to the GPU.
+_making = threading.RLock()
 
 
 class Matrices(NamedTuple):
@@ -72,11 +77,28 @@ class Weights:
     @cached_property
     def plans(self) -> Plans:
         """What paths prepare for shapes, dropped with the weights."""
-        return Plans()
+        made: Plans = self.__dict__.setdefault("plans", Plans())  # threads' first use makes one
+        return made
 
     @cached_property
     def matrices(self) -> Matrices:
-        """The weights on the GPU."""
+        """The weights on the GPU.
+
+        Recordings keep the addresses of one set, so threads that use them first make no two.
+        """
+        with _making:
+            found: Matrices | None = self.__dict__.get("matrices")
+            if found is None:
+                self.__dict__["matrices"] = found = self._copied()
+            return found
+
+    def note(self) -> None:
+        """The caller's stream may have been given work that reads the weights."""
+        readers: Readers | None = self.__dict__.get("readers")
+        if readers is not None:
+            readers.note()
+
+    def _copied(self) -> Matrices:
         cell, H = self.cell, self.hidden_size
         zeros = np.zeros(len(cell.gates) * H, self.dtype)
         b_ih = zeros if self.b_ih is None else self.b_ih
@@ -94,4 +116,5 @@ class Weights:
             projection=take(projection),
         )
         wait()  # another stream may be the next to read them
+        self.__dict__["readers"] = Readers(self)
         return made
