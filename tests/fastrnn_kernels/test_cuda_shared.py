@@ -149,10 +149,10 @@ def test_threads_that_come_first_at_once_make_one_set(gpu, monkeypatch, name):
     assert all(one is getattr(weights, name) for one in found)
 
 
-@pytest.mark.parametrize("said", [1, 2, CUresult.CUDA_ERROR_STREAM_CAPTURE_IMPLICIT])
+@pytest.mark.parametrize("said", [1, 2, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"])
 def test_a_pass_in_anothers_capture_is_refused(gpu, said):
     weights = weights_of()
-    gpu.driver.captured[11] = int(said)
+    gpu.driver.captured[11] = int(getattr(CUresult, said)) if isinstance(said, str) else said
     with pytest.raises(RuntimeError, match="current stream is being captured into a CUDA graph"):
         run(gpu, weights)
     assert not gpu.driver.launches
