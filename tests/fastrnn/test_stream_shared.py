@@ -60,7 +60,7 @@ def test_a_helper_that_falls_asleep_is_woken(two_threads, through_python):
     y = []
     for row in x:
         y.append(stream.step(row).copy())
-        pause.wait(2e-3)  # longer than it listens
+        pause.wait(2e-2)  # much longer than it listens, also where it has to wait for its CPU
     np.testing.assert_array_equal(y, layer(x)[0])
     assert len(through_python) > 10
 
