@@ -103,7 +103,7 @@ def _on_cpu(
         if found.team:
             path, reason = "team", f"{found.count} threads, each with units of its own"
         else:
-            path, reason = "rows", f"{found.count} pieces of the batch, a thread to each"
+            path, reason = "rows", f"a thread to each piece of the batch, {found.count} in all"
         yield PassExplanation(k // D, backward, path, reason)
 
 

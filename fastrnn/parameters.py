@@ -34,8 +34,8 @@ class Version:
     packed: dict[str, Any] = field(default_factory=dict)  # for streams, if not recurrent
     #: T * B up to which arrays of the host are surely for these kernels with these weights
     few: float = math.inf
-    #: for the GPU's kernels and their type of products, where those are other than above
-    on_gpu: dict[Any, tuple[Weights, ...]] = field(default_factory=dict)
+    #: by kernels and their type of products, where those are other than above
+    others: dict[Any, tuple[Weights, ...]] = field(default_factory=dict)
 
 
 #: Attributes that may be changed, and what they must be.

@@ -54,9 +54,9 @@ class Recurrent(Module):
             return version.weights
         # No lock: two threads that come first both make them, and get the same.
         key = kernels, products
-        if key not in version.on_gpu:
-            version.on_gpu[key] = self._make_weights(kernels, version.values, products)
-        return version.on_gpu[key]
+        if key not in version.others:
+            version.others[key] = self._make_weights(kernels, version.values, products)
+        return version.others[key]
 
     def _gates(self, one: Pass, xp: Any) -> dict[str, Array]:
         """The values (T, B, H) of the gates of one pass, by name."""

@@ -177,13 +177,13 @@ def test_weights_of_the_gpu_are_made_when_first_used_and_new_after_an_update(
     monkeypatch, gpu, layer, x
 ):
     inject(monkeypatch, cpu=2.0, cuda=1.0)
-    assert not layer._version.on_gpu
+    assert not layer._version.others
     old, _, tape = layer.forward(x)
-    (weights,) = layer._version.on_gpu[gpu, "float32"]
+    (weights,) = layer._version.others[gpu, "float32"]
     layer(x)
-    assert layer._version.on_gpu[gpu, "float32"][0] is weights, "made again"
+    assert layer._version.others[gpu, "float32"][0] is weights, "made again"
     layer.update({"bias_ih_l0": np.ones(4 * H)})
-    assert not layer._version.on_gpu
+    assert not layer._version.others
     changed, _ = layer(x)
     fresh = fastrnn.LSTM(I, H, device="cpu")
     fresh.load_state_dict(layer.state_dict())
@@ -233,7 +233,7 @@ def test_copies_choose_for_themselves(monkeypatch, gpu, layer, x, again):
     y, _ = layer(x)
     other = again(layer)
     assert other.device == "auto"
-    assert not other._version.on_gpu
+    assert not other._version.others
     np.testing.assert_array_equal(other(x)[0], y)
     assert gpu.runs == 2
 
