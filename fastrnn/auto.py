@@ -14,19 +14,17 @@ from functools import cache
 from statistics import median
 from time import perf_counter
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
 from fastrnn import device
+from fastrnn.parameters import Module
 from fastrnn_kernels import cpu
 from fastrnn_kernels.cache import user_folder
 from fastrnn_kernels.cpu import Weights
 from fastrnn_kernels.memo import Memo, versions
-
-if TYPE_CHECKING:
-    from fastrnn.recurrent import Recurrent
 
 #: Time steps that are measured at most: what comes after them takes in proportion.
 MOST_STEPS = 128
@@ -75,7 +73,7 @@ def memo() -> Memo:
 
 
 def kernels(
-    owner: "Recurrent", weights: Sequence[Weights], T: int, B: int, taping: bool, on_gpu: bool
+    owner: Module, weights: Sequence[Weights], T: int, B: int, taping: bool, on_gpu: bool
 ) -> ModuleType:
     """The kernels for a call of a layer or cell."""
     found = device.gpu_kernels()
@@ -89,7 +87,7 @@ def kernels(
 
 
 def decide(
-    owner: "Recurrent",
+    owner: Module,
     weights: Sequence[Weights],
     T: int,
     B: int,
@@ -127,7 +125,7 @@ def decide(
 
 
 def _both(
-    owner: "Recurrent", kind: str, T: int, B: int, taping: bool
+    owner: Module, kind: str, T: int, B: int, taping: bool
 ) -> tuple[float | None, float | None]:
     """Measure a class of calls on both devices and keep it; None for what fails."""
     _log.info("measuring on the CPU and the GPU, once for this machine: %s", kind)
@@ -148,7 +146,7 @@ def _both(
     return on_cpu, on_cuda
 
 
-def measure(owner: "Recurrent", where: str, T: int, B: int, taping: bool) -> float:
+def measure(owner: Module, where: str, T: int, B: int, taping: bool) -> float:
     """Median seconds of a call on zeros, of one that is like `owner` but on a device."""
     config = owner.config() | {"device": where}
     whole = "num_layers" in config  # not a cell, which takes one step
@@ -157,7 +155,7 @@ def measure(owner: "Recurrent", where: str, T: int, B: int, taping: bool) -> flo
     if config.get("num_layers") == 1:
         config["dropout"] = 0.0  # which does nothing there, and would be warned of
     twin: Any = type(owner)._restored(config, owner.parameters)
-    zeros = np.zeros((T, B, owner.input_size), owner.dtype)
+    zeros = np.zeros((T, B, twin.input_size), owner.dtype)
     x = zeros if whole else zeros[0]
 
     def call() -> None:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from fastrnn import check
-from fastrnn.check import Array
+from fastrnn.arrays import Array, State
 from fastrnn.device import kernels_of
 from fastrnn.recurrent import Recurrent
-from fastrnn.streamable import LayerState, Streamable
-from fastrnn.tape import Gradients, State, Tape
+from fastrnn.source import LayerState
+from fastrnn.streamable import Streamable
+from fastrnn.tape import Gradients, Tape
 from fastrnn_kernels import cpu
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Stage, Weights, cell_stage
@@ -70,7 +71,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
         self._refuse_tape()
         kernels, one, new, batched, host = self._step(x, state, taping=True)
         shape = (one.rows.B, self.hidden_size) if batched else (self.hidden_size,)
-        tape = Tape(self, shape, batched, False, (one,), (None,), host, kernels.NAME)
+        tape = Tape(self, shape, batched, False, (one,), None, host, kernels.NAME)
         return self._joined(kernels, *new, batched, host), tape
 
     def backward(self, tape: Tape, dstate: State) -> Gradients[State]:
@@ -195,6 +196,8 @@ class RNNCell(RecurrentCell[Array]):
     Arguments as those of `RNN`.
     """
 
+    kind = "RNNCell"
+
     def __init__(
         self,
         input_size: int,
@@ -232,6 +235,8 @@ class LSTMCell(RecurrentCell[tuple[Array, Array]]):
     weight_hh (4 H, H), bias_ih and bias_hh (4 H,).
     """
 
+    kind = "LSTMCell"
+
     def __init__(
         self,
         input_size: int,
@@ -261,6 +266,8 @@ class GRUCell(RecurrentCell[Array]):
     Equations and order of the gates as in `GRU`. Parameters: weight_ih (3 H, I),
     weight_hh (3 H, H), bias_ih and bias_hh (3 H,).
     """
+
+    kind = "GRUCell"
 
     def __init__(
         self,

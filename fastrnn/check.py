@@ -12,8 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
+from fastrnn.arrays import Array, Shape
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16))
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn_kernels.files import write_whole
 
 #: Steps and rows of the input that both models are compared on.

@@ -8,10 +8,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fastrnn import check
-from fastrnn.check import Array
+from fastrnn.arrays import Array, State
+from fastrnn.source import LayerState, Source, storage
 from fastrnn.stateful import Stateful
-from fastrnn.streamable import LayerState, Streamable, storage
-from fastrnn.tape import State
 from fastrnn_kernels.cpu.formats import FULL
 from fastrnn_kernels.cuda.arrays import check_device, give, put, take, xp
 from fastrnn_kernels.cuda.launch import refuse_capture
@@ -31,7 +30,7 @@ class CudaStream(Stateful[State]):
     _on_gpu = True
 
     def __init__(
-        self, model: Streamable[State], batch_size: int = 1, *, weights: str | None = None
+        self, model: Source[State], batch_size: int = 1, *, weights: str | None = None
     ) -> None:
         """As `model.stream(batch_size, weights=weights)`."""
         self._set_up_rows(model, batch_size)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fastrnn import check
-from fastrnn.streamable import Streamable, storage
+from fastrnn.source import storage
+from fastrnn.streamable import Streamable
 from fastrnn_kernels.files import write_whole
 
 #: Features of the levels of the x86 psABI.

@@ -20,7 +20,7 @@ from numba.core.datamodel.registry import register_default
 from numba.core.errors import TypingError
 from numba.extending import overload, typeof_impl
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn_kernels.cache import sources
 from fastrnn_kernels.cpu.address import address_of
 from fastrnn_kernels.cpu.call import INPUTS, OUTPUTS, ROWS, run_steps

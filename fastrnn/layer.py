@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from fastrnn import check
-from fastrnn.check import Array
+from fastrnn.arrays import Array, State
 from fastrnn.device import kernels_of
 from fastrnn.recurrent import Recurrent
-from fastrnn.sequence import Call, run_backward, run_forward, time_first
-from fastrnn.streamable import LayerState, Streamable
-from fastrnn.tape import Gradients, State, Tape
+from fastrnn.sequence import Call, Stack, draw_masks, run_backward, run_forward, time_first
+from fastrnn.source import LayerState
+from fastrnn.streamable import Streamable
+from fastrnn.tape import Gradients, Tape
 from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import Stage, Weights, cell_stage
 from fastrnn_kernels.cpu import Tape as Pass
@@ -83,6 +84,10 @@ class Layer(Recurrent, Streamable[State]):
         """D * P: the width of y."""
         return self.directions * self.state_size
 
+    @property
+    def _stack(self) -> Stack:
+        return Stack(self._owner, self.num_layers, self.directions, self.state_size, self.dtype)
+
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
 
@@ -136,7 +141,7 @@ class Layer(Recurrent, Streamable[State]):
         end, laid out like `state`. Raises TypeError or ValueError for wrong arguments.
         """
         call = self._call(x, state, lengths, reset, taping=False)
-        y, final, _, _ = run_forward(self, call, taping=False, dropout=0.0, rng=None)
+        y, final, _ = run_forward(self._stack, call, taping=False)
         return call.as_given(y), call.joined(final)
 
     def forward(
@@ -166,9 +171,11 @@ class Layer(Recurrent, Streamable[State]):
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng is {rng!r}, wanted a numpy.random.Generator")
         call = self._call(x, state, lengths, reset, taping=True)
-        y, final, passes, masks = run_forward(
-            self, call, taping=True, dropout=self.dropout if training else 0.0, rng=rng
-        )
+        masks = None
+        if training and self.dropout > 0 and self.num_layers > 1:
+            generator = self._dropout_generator() if rng is None else rng
+            masks = draw_masks(self._stack, call, self.dropout, generator)
+        y, final, passes = run_forward(self._stack, call, masks, taping=True)
         given = call.as_given(y)
         gates = [self._given_gates(one, call) for one in passes] if return_gates else None
         where = "cpu" if call.kernels is cpu else "cuda"
@@ -214,7 +221,7 @@ class Layer(Recurrent, Streamable[State]):
         d_final = self._states(kernels, "dstate", given, rows.B)
         dy = time_first(dy, tape.batched, tape.batch_first)
         call = Call(kernels, (), dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
-        dx, d_start, gradients = run_backward(self, tape.passes, tape.masks, call)
+        dx, d_start, gradients = run_backward(self._stack, tape.passes, tape.masks, call)
         parameters = {}
         suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
         for suffix, of in zip(suffixes, gradients, strict=True):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastrnn import check
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.layer import Layer
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Tape as Pass
@@ -25,6 +25,8 @@ class RNN(Layer[Array]):
 
     nonlinearity: "tanh" or "relu". Other arguments as those of `LSTM`.
     """
+
+    kind = "RNN"
 
     def __init__(
         self,
@@ -88,6 +90,8 @@ class LSTM(Layer[tuple[Array, Array]]):
     Raises TypeError or ValueError for wrong arguments, RuntimeError for a device that
     cannot be used.
     """
+
+    kind = "LSTM"
 
     def __init__(
         self,
@@ -154,6 +158,8 @@ class GRU(Layer[Array]):
     reset_after: whether the reset gate acts after the product with h or before it. Other
     arguments as those of `LSTM`.
     """
+
+    kind = "GRU"
 
     def __init__(
         self,

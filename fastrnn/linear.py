@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastrnn import check
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.parameters import Module
-from fastrnn.streamable import LayerState, Streamable
+from fastrnn.source import LayerState
+from fastrnn.streamable import Streamable
 from fastrnn.tape import Gradients
 from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import LinearStage, Stage, pack_linear
@@ -52,6 +53,8 @@ class Linear(Module, Streamable[tuple[()]]):
 
     Parameters: weight (O, I), bias (O,), drawn from U(-1/√I, 1/√I).
     """
+
+    kind = "Linear"
 
     def __init__(
         self,

@@ -9,13 +9,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, ModuleType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from fastrnn import check
-from fastrnn.check import Array, Shape
+from fastrnn.arrays import Array, Shape
 from fastrnn.device import CPU_PRODUCTS, GPU_PRODUCTS, few_rows, kernels_for
+from fastrnn.files.description import KEY, describe
+from fastrnn.files.safetensors import write
 from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import Weights
 
@@ -56,6 +58,9 @@ if hasattr(os, "register_at_fork"):
 
 class Named(ABC):
     """What has parameters by name: a module, or several as one."""
+
+    #: what files call its class
+    kind: ClassVar[str]
 
     @property
     @abstractmethod
@@ -106,9 +111,11 @@ class Named(ABC):
 
         `fastrnn.load` reads it; so does anything that reads safetensors.
         """
-        from fastrnn.weights.safetensors import save
+        write(self.state_dict(), path, {KEY: self.description()})
 
-        save(self, path)
+    def description(self) -> str:
+        """The model's class and configuration, as files keep them beside its weights."""
+        return describe(self.kind, self.config())
 
 
 class Module(Named):

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import Any
 
 from fastrnn import auto
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.device import gpu_products
 from fastrnn.parameters import Module, Version
 from fastrnn_kernels import cpu

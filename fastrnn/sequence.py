@@ -2,16 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastrnn.check import Array
+import numpy as np
+
+from fastrnn.arrays import Array, Shape
 from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import Gradients as PassGradients
 from fastrnn_kernels.cpu import Rows, Weights
 from fastrnn_kernels.cpu import Tape as Pass
 
-if TYPE_CHECKING:
-    from fastrnn.layer import Layer
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What a pass has to know of the layers that it goes through.
+
+    owner: how errors call whoever they belong to; state_size: P, the width of h.
+    """
+
+    owner: str
+    num_layers: int
+    directions: int
+    state_size: int
+    dtype: np.dtype[Any]
 
 
 @dataclass(slots=True)
@@ -75,7 +88,21 @@ def _keep(states: tuple[Array, ...], index: int, h: Array, rest: Array) -> None:
         state[index] = value
 
 
-def _mask(kernels: Any, shape: tuple[int, ...], dtype: Any, dropout: float, rng: Any) -> Array:
+def draw_masks(
+    stack: Stack, call: Call, dropout: float, rng: np.random.Generator
+) -> list[Array | None]:
+    """The dropout masks in front of each layer of a stack; none in front of the first."""
+    try:
+        shape = (call.rows.T, call.rows.B, stack.directions * stack.state_size)
+        above = range(1, stack.num_layers)
+        return [None, *(_mask(call.kernels, shape, stack.dtype, dropout, rng) for _ in above)]
+    except MemoryError as error:
+        raise _told(stack, call, error) from None
+
+
+def _mask(
+    kernels: Any, shape: Shape, dtype: np.dtype[Any], dropout: float, rng: np.random.Generator
+) -> Array:
     """A dropout mask, scaled so that the expectation stays: 0 or 1 / (1 - dropout)."""
     mask: Array
     if dropout == 1:
@@ -88,37 +115,35 @@ def _mask(kernels: Any, shape: tuple[int, ...], dtype: Any, dropout: float, rng:
     return mask
 
 
-def _told(layer: "Layer[Any]", call: Call, error: MemoryError) -> MemoryError:
+def _told(stack: Stack, call: Call, error: MemoryError) -> MemoryError:
     """The error, on the GPU with what memory there is."""
     if call.kernels is cpu:
         return error
     free, total = call.kernels.room()
     return MemoryError(
-        f"{layer._owner}, T={call.rows.T}, B={call.rows.B}: {error}; {free:,} of the GPU's "
+        f"{stack.owner}, T={call.rows.T}, B={call.rows.B}: {error}; {free:,} of the GPU's "
         f"{total:,} bytes are free"
     )
 
 
 def run_forward(
-    layer: "Layer[Any]", call: Call, *, taping: bool, dropout: float, rng: Any
-) -> tuple[Array, tuple[Array, ...], list[Pass], list[Array | None]]:
-    """All layers and directions: y (T, B, D * P), final states, and what backward needs."""
+    stack: Stack, call: Call, masks: Sequence[Array | None] | None = None, *, taping: bool
+) -> tuple[Array, tuple[Array, ...], list[Pass]]:
+    """All layers and directions: y (T, B, D * P), final states, and what backward needs.
+
+    masks: in front of each layer, None for no dropout.
+    """
     try:
         kernels, weights = call.kernels, call.weights
-        T, B, D, P = call.rows.T, call.rows.B, layer.directions, layer.state_size
+        T, B, D, P = call.rows.T, call.rows.B, stack.directions, stack.state_size
         final = tuple(kernels.xp.empty_like(state) for state in call.states)
         passes: list[Pass] = []
-        masks: list[Array | None] = []
         x = call.x
-        if dropout > 0 and layer.num_layers > 1 and rng is None:
-            rng = layer._dropout_generator()
-        for k in range(layer.num_layers):
-            mask = None
-            if k > 0 and dropout > 0:
-                mask = _mask(kernels, x.shape, layer.dtype, dropout, rng)
+        for k in range(stack.num_layers):
+            mask = None if masks is None else masks[k]
+            if mask is not None:
                 x = x * mask
-            masks.append(mask)
-            y = kernels.empty((T, B, D * P), layer.dtype)
+            y = kernels.empty((T, B, D * P), stack.dtype)
             runs, ends = [], [_of_pass(kernels, final, k * D + d) for d in range(D)]
             for d in range(D):
                 runs.append(
@@ -143,22 +168,22 @@ def run_forward(
             if taping:
                 passes += [run.tape for run in runs]
             x = y
-        return x, final, passes, masks
+        return x, final, passes
     except MemoryError as error:
-        raise _told(layer, call, error) from None
+        raise _told(stack, call, error) from None
 
 
 def run_backward(
-    layer: "Layer[Any]", passes: Sequence[Pass], masks: Sequence[Array | None], call: Call
+    stack: Stack, passes: Sequence[Pass], masks: Sequence[Array | None] | None, call: Call
 ) -> tuple[Array, tuple[Array, ...], list[PassGradients]]:
     """All layers and directions backwards: dx, d_start, and each pass's gradients."""
     try:
         kernels = call.kernels
-        D, P = layer.directions, layer.state_size
+        D, P = stack.directions, stack.state_size
         d_start = tuple(kernels.xp.empty_like(state) for state in call.states)
         gradients: list[PassGradients] = []
         dy = kernels.take(call.x, "dy")
-        for k in reversed(range(layer.num_layers)):
+        for k in reversed(range(stack.num_layers)):
             runs = []
             for d in range(D):
                 h, rest = _of_pass(kernels, call.states, k * D + d)
@@ -169,9 +194,9 @@ def run_backward(
                 _keep(d_start, k * D + d, one.start_h, one.start_rest)
             gradients = found + gradients
             dy = found[0].x if D == 1 else found[0].x + found[1].x
-            mask = masks[k]
+            mask = None if masks is None else masks[k]
             if mask is not None:
                 dy *= mask
         return dy, d_start, gradients
     except MemoryError as error:
-        raise _told(layer, call, error) from None
+        raise _told(stack, call, error) from None

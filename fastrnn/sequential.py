@@ -4,28 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from fastrnn.cells import GRUCell, LSTMCell, RNNCell
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.layer import Layer
-from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.linear import Linear
-from fastrnn.parameters import Module
-from fastrnn.streamable import LayerState, Streamable
+from fastrnn.source import LayerState
+from fastrnn.streamable import Streamable
 from fastrnn.tape import Gradients
 from fastrnn_kernels.cpu import Stage
 
 #: The states of the recurrent layers of a model, in order, each as its layer has it.
 States = tuple[Any, ...]
-
-
-def classes() -> dict[str, type[Module]]:
-    """The kinds of modules by name."""
-    kinds: tuple[type[Module], ...] = (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, Linear)
-    return {kind.__name__: kind for kind in kinds}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +48,8 @@ class Sequential(Streamable[States]):
 
     Raises TypeError or ValueError for what is no such layer or does not fit the one before.
     """
+
+    kind = "Sequential"
 
     def __init__(self, *modules: Layer[Any] | Linear) -> None:
         if not modules:
@@ -119,29 +113,12 @@ class Sequential(Streamable[States]):
         return {
             "modules": [
                 {
-                    "class": next(n for n, kind in classes().items() if isinstance(module, kind)),
+                    "class": module.kind,
                     "config": {k: v for k, v in module.config().items() if k != "device"},
                 }
                 for module in self.modules
             ]
         }
-
-    @classmethod
-    def _restored(cls, config: Mapping[str, Any], values: Mapping[str, Any]) -> Self:
-        modules: list[Any] = []
-        for k, part in enumerate(config["modules"]):
-            own = {
-                name.partition(".")[2]: value
-                for name, value in values.items()
-                if name.partition(".")[0] == str(k)
-            }
-            kind = classes()[part["class"]]
-            modules.append(kind._restored({**part["config"], "device": config["device"]}, own))
-        numbers = set(map(str, range(len(modules))))
-        unknown = [name for name in values if name.partition(".")[0] not in numbers]
-        if unknown:
-            raise ValueError(f"holds unknown {', '.join(unknown)}")
-        return cls(*modules)
 
     def __call__(self, x: Any, states: Sequence[Any] | None = None) -> tuple[Array, States]:
         """Run over a whole sequence for inference.

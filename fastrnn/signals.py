@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 
 #: Formats by the suffix of a file's name.
 SUFFIXES = (".npy", ".csv", ".wav")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 
 _KEY, _FORMAT = "fastrnn-snapshot", 1
 

@@ -8,10 +8,9 @@ from typing import Any, Generic
 import numpy as np
 
 from fastrnn import check
-from fastrnn.check import Array
+from fastrnn.arrays import Array, State
 from fastrnn.snapshot import Snapshot
-from fastrnn.streamable import LayerState, Streamable, fingerprint
-from fastrnn.tape import State
+from fastrnn.source import LayerState, Source, fingerprint
 
 
 class Stateful(Generic[State]):
@@ -24,7 +23,7 @@ class Stateful(Generic[State]):
         weights: how its weights are stored.
     """
 
-    model: Streamable[State]
+    model: Source[State]
     batch_size: int
     input_size: int
     output_size: int
@@ -33,7 +32,7 @@ class Stateful(Generic[State]):
 
     _on_gpu = False  # where it runs
 
-    def _set_up_rows(self, model: Streamable[State], batch_size: int) -> None:
+    def _set_up_rows(self, model: Source[State], batch_size: int) -> None:
         self.model = model
         self._check_model()
         self.batch_size = check.size("batch_size", batch_size)

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from fastrnn import check
-from fastrnn.check import Array
+from fastrnn.arrays import Array, State
 from fastrnn.jit import Handle
+from fastrnn.source import LayerState, Source, storage
 from fastrnn.stateful import Stateful
-from fastrnn.streamable import LayerState, Streamable, storage
-from fastrnn.tape import State
 from fastrnn_kernels import cpu
 from fastrnn_kernels.cpu import Program, call
 from fastrnn_kernels.cpu.formats import FULL
@@ -108,7 +107,7 @@ class Stream(Stateful[State]):
     """
 
     def __init__(
-        self, model: Streamable[State], batch_size: int = 1, *, weights: str | None = None
+        self, model: Source[State], batch_size: int = 1, *, weights: str | None = None
     ) -> None:
         """As `model.stream(batch_size, weights=weights)`."""
         self._set_up_rows(model, batch_size)

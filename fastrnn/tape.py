@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-from fastrnn.check import Array
-
-State = TypeVar("State")
+from fastrnn.arrays import Array, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +20,8 @@ class Tape:
     batched: bool
     batch_first: bool
     passes: Sequence[Any] = field(repr=False)  # of the kernels, layer-major
-    masks: Sequence[Array | None] = field(repr=False)  # dropout in front of each layer
+    #: dropout in front of each layer, if there is any
+    masks: Sequence[Array | None] | None = field(repr=False)
     host: bool  # whether results are NumPy's
     device: str  # "cpu" or "cuda": where it was made, and where backward runs
     gates: Sequence[Mapping[str, Array]] | None = field(default=None, repr=False)

@@ -77,7 +77,12 @@ class Driver:
         handle = real.CUkernel(address)
         function = SimpleNamespace(handle=handle, attrs=SimpleNamespace(shared=64))
         library = SimpleNamespace(get_cufunc=lambda: function)
-        return loaded.Loaded(kernel, SimpleNamespace(_codelibrary=library, cooperative=meets))
+        return loaded.Loaded(
+            kernel.name,
+            kernel.arguments,
+            kernel.function.__code__.co_varnames,
+            SimpleNamespace(_codelibrary=library, cooperative=meets),
+        )
 
     def _set(self, attribute: Any, value: int, handle: Any, device: Any) -> tuple[Any]:
         self.attributes.append((attribute.name, value))

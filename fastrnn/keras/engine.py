@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array, Shape
+from fastrnn.arrays import Array, Shape
 from fastrnn.device import kernels_for
 from fastrnn.keras.steps import Steps
 from fastrnn.keras.weights import KerasWeights, Layout, Packed

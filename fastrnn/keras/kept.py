@@ -12,7 +12,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.device import at_release
 from fastrnn.keras.engine import Call, States, Tape, backward, forward
 from fastrnn.keras.weights import KerasWeights

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn_kernels.rows import Rows
 
 

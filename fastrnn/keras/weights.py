@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Gradients, Weights
 from fastrnn_kernels.cpu.compare import Copies

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, external_data_helper, numpy_helper
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.onnx.attributes import OPERATORS, place
 
 _DTYPES = {

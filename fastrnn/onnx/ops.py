@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.device import kernels_for
 from fastrnn.onnx.attributes import Node, check_names, parse, place
 from fastrnn.onnx.weights import Packed, check_weights, shaped

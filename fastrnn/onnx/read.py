@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.device import kernels_for
+from fastrnn.files.description import KEY
 from fastrnn.layer import Layer
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.onnx.attributes import OPERATORS, Node, parse
 from fastrnn.onnx.chain import check_states, is_chain
 from fastrnn.onnx.file import File, where_of
 from fastrnn.onnx.weights import check_weights, in_torch_order
-from fastrnn.weights.description import KEY, Description
+from fastrnn.weights import own
 from fastrnn.weights.gates import from_format
 from fastrnn.weights.paths import path_of
 from fastrnn_kernels.activations import RELU, TANH
@@ -53,7 +54,7 @@ def load_model(path: str, device: str = "auto") -> Any:
         file = File(path, opened.read())
     text = file.metadata.get(KEY)
     if text is not None:
-        return Description(path, text).restored(device, _own_values(file))
+        return own.restored(path, text, device, _own_values(file))
     layers = _layers(file, device)
     levels = list(layers.values())
     if levels and is_chain(file, levels):

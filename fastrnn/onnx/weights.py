@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.onnx.attributes import Node
 from fastrnn.weights.gates import from_format
 from fastrnn_kernels import cpu

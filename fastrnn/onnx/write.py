@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
+from fastrnn.files.description import KEY
 from fastrnn.layer import Layer
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.linear import Linear
 from fastrnn.sequential import Sequential
-from fastrnn.weights.description import KEY, describe
 from fastrnn.weights.gates import to_format
 from fastrnn.weights.paths import path_of
 from fastrnn.weights.state_dict import modules_of
@@ -61,7 +61,7 @@ def serialize(model: Layer[Any] | Linear | Sequential) -> bytes:
     last_op: dict[str, Any] = {"perm": [1, 0, 2]} if batch_first else {}
     graph.node("Transpose" if batch_first else "Identity", [at], to="y", **last_op)
     graph.outputs.insert(0, graph.value("y", [*axes, O]))
-    return graph.serialize(describe(model))
+    return graph.serialize(model.description())
 
 
 class _Graph:

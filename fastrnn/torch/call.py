@@ -1,16 +1,15 @@
 """One call of a module: how its tensors are laid out, and what runs it on arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
-from fastrnn import sequence
-from fastrnn.check import Array
+from fastrnn.arrays import Array
+from fastrnn.sequence import Call, Stack, run_backward, run_forward
 from fastrnn.torch.devices import Device
 from fastrnn.torch.packed import Packed
 from fastrnn_kernels.cpu import Rows, Weights
@@ -30,7 +29,10 @@ class Layout:
     batch_first: bool = False
 
 
-_DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+_DTYPES: dict[Any, np.dtype[Any]] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+}
 _ALL = slice(None)
 TIME_FIRST, BATCH_FIRST = Layout(), Layout(batch_first=True)
 UNBATCHED = Layout((_ALL, None), (_ALL, 0))
@@ -81,12 +83,11 @@ class ModuleCall:
         x, states, masks, parameters, _ = self.split(tensors)
         with self.device.on_current_stream():
             self.weights = self.packed.weights(self.device, parameters)
-            y, final, passes, _ = sequence.run_forward(
+            y, final, passes = run_forward(
                 self._stack(parameters[0]),
                 self._arguments(x, states, x),
+                self._masks(masks),
                 taping=taping,
-                dropout=self.dropout,
-                rng=SimpleNamespace(random=self._drawn(masks)) if masks else None,
             )
             results = [self._leave(y), *(self._tensor(state) for state in final)]
             tape = [getattr(one, name) for one in passes for name in ARRAYS]
@@ -105,10 +106,10 @@ class ModuleCall:
                 of_pass = dict(zip(ARRAYS, arrays[k * width : (k + 1) * width], strict=True))
                 reverse = k % self.directions == 1
                 passes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
-            dx, d_start, found = sequence.run_backward(
+            dx, d_start, found = run_backward(
                 self._stack(parameters[0]),
                 passes,
-                [None, *map(self._mask, masks)] if masks else [None] * self.num_layers,
+                self._masks(masks),
                 self._arguments(d_results[0], d_results[1:], x),
             )
             gradients = [self._leave(dx), *map(self._tensor, d_start[: self.states])]
@@ -125,17 +126,16 @@ class ModuleCall:
         """Whether there are biases."""
         return self.packed.each >= 4
 
-    def _stack(self, like: Any) -> Any:
-        """What `sequence` asks a layer for."""
-        return SimpleNamespace(
-            _owner=f"this {self.mode}",
-            num_layers=self.num_layers,
-            directions=self.directions,
-            state_size=self.state_size,
-            dtype=_DTYPES[like.dtype],
+    def _stack(self, like: Any) -> Stack:
+        return Stack(
+            f"this {self.mode}",
+            self.num_layers,
+            self.directions,
+            self.state_size,
+            _DTYPES[like.dtype],
         )
 
-    def _arguments(self, x: Any, states: Sequence[Any], like: Any) -> sequence.Call:
+    def _arguments(self, x: Any, states: Sequence[Any], like: Any) -> Call:
         """The arguments of a pass as arrays; zeros for what is None."""
         T, B = self.rows.T, self.rows.B
         xp, dtype = self.device.kernels.xp, _DTYPES[like.dtype]
@@ -151,7 +151,7 @@ class ModuleCall:
             entered = xp.zeros((T, B, self.directions * self.state_size), dtype)
         else:
             entered = self.device.kernels.take(self._enter(x))
-        return sequence.Call(
+        return Call(
             self.device.kernels, self.weights, entered, arrays, self.rows, None, True, False, True
         )
 
@@ -170,9 +170,12 @@ class ModuleCall:
         padded.reshape(T * B, width)[self._running] = array
         return padded
 
-    def _mask(self, tensor: Any) -> Array:
-        """A mask as (T, B, width)."""
-        return self.device.array(tensor) if self.batch_sizes is None else self._enter(tensor)
+    def _masks(self, tensors: Sequence[Any]) -> list[Array | None] | None:
+        """The masks in front of each layer as (T, B, width), if there are any."""
+        if not tensors:
+            return None
+        into = self.device.array if self.batch_sizes is None else self._enter
+        return [None, *map(into, tensors)]
 
     def _leave(self, array: Array) -> Any:
         """The reverse of `_enter`."""
@@ -197,12 +200,3 @@ class ModuleCall:
         """Where packed data lie among all steps of all rows: a PackedSequence is in this order."""
         running: Indices = self.device.kernels.xp.asarray(self.rows.running)
         return running
-
-    def _drawn(self, masks: Sequence[Any]) -> Callable[..., Array]:
-        """Hands out masks in place of the numbers they are drawn from.
-
-        Those are compared with the dropout's probability, which lies between 0 and what
-        a mask holds elsewhere.
-        """
-        waiting = iter(masks)
-        return lambda shape, dtype: self._mask(next(waiting))

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.device import kernels_for
 
 

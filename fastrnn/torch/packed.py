@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.torch.devices import Device
 from fastrnn_kernels.cell import Cell
 from fastrnn_kernels.cpu import Weights

@@ -17,7 +17,7 @@ _SUFFIXES = {
 }  # fmt: skip
 #: Of each format, what reads and what writes it.
 _MODULES = {
-    "fastrnn": ("fastrnn.weights.safetensors:load", "fastrnn.weights.safetensors:save"),
+    "fastrnn": ("fastrnn.weights.own:load", "fastrnn.weights.own:save"),
     "torch": ("fastrnn.weights.torch:load", "fastrnn.weights.torch:save"),
     "keras": ("fastrnn.weights.keras:load", "fastrnn.weights.keras_write:save"),
     "onnx": ("fastrnn.onnx.read:load_model", "fastrnn.onnx.write:save"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 
 #: What a small archive may grow to; weights hardly shrink, so that a large one stays below ten
 #: times its size.

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 
 #: Of each format and number of gates, the place where a gate of ours stands there: of an LSTM i,
 #: f, g, o, of a GRU r, z, n.

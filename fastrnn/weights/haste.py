@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
+from fastrnn.files import safetensors
+from fastrnn.files.errors import MisfitError
 from fastrnn.layer import Layer
 from fastrnn.layers import GRU, LSTM
 from fastrnn.weights import archive
 from fastrnn.weights.gates import from_format, to_format
 from fastrnn.weights.paths import path_of
-from fastrnn.weights.state_dict import MisfitError, config_of, float_array, modules_of
+from fastrnn.weights.state_dict import config_of, float_array, modules_of
 from fastrnn_kernels.files import write_whole
 
 _NAMES = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
@@ -96,8 +98,6 @@ def arrays_of(model: Layer[Any]) -> dict[str, Array]:
 
 def save(model: Layer[Any], path: str | os.PathLike[str]) -> None:
     """Write a layer as .npz, or as .safetensors where the file is named so."""
-    from fastrnn.weights import safetensors
-
     target, arrays = path_of(path), arrays_of(model)
     if target.suffix.lower() == ".safetensors":
         safetensors.write(arrays, target)

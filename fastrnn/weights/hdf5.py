@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
-from fastrnn.weights.state_dict import MisfitError
+from fastrnn.arrays import Array
+from fastrnn.files.errors import MisfitError
 
 
 class Group:

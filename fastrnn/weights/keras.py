@@ -9,13 +9,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from fastrnn.files.errors import MisfitError
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.linear import ACTIVATIONS, Linear
 from fastrnn.sequential import Sequential
 from fastrnn.weights import archive, hdf5
 from fastrnn.weights.gates import from_format
 from fastrnn.weights.hdf5 import Group
-from fastrnn.weights.state_dict import MisfitError, config_of, linear_config
+from fastrnn.weights.state_dict import config_of, linear_config
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 #: Layers by the names of their classes, and the gates of each.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
 from fastrnn.layer import Layer
 from fastrnn.layers import GRU, RNN
 from fastrnn.linear import Linear

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
+from fastrnn.arrays import Array
+from fastrnn.files.errors import MisfitError
 from fastrnn.layer import Layer
 from fastrnn.layers import GRU, LSTM
 from fastrnn.linear import ACTIVATIONS, Linear
@@ -21,7 +22,6 @@ from fastrnn.sequential import Sequential
 from fastrnn.weights.gates import from_format, to_format
 from fastrnn.weights.paths import path_of
 from fastrnn.weights.state_dict import (
-    MisfitError,
     config_of,
     float_array,
     from_state_dict,

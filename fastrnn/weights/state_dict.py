@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.arrays import Array
 from fastrnn.cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
-from fastrnn.check import Array
+from fastrnn.files.errors import MisfitError
 from fastrnn.layer import Layer
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.linear import Linear
@@ -19,10 +20,6 @@ _OWN: dict[Any, dict[str, Any]] = {
     GRU: {"reset_after": True},
     LSTM: {"proj_size": 0},
 }
-
-
-class MisfitError(ValueError):
-    """What is wrong with a model, to be told with the file's name."""
 
 
 def modules_of(model: Any) -> Sequence[Layer[Any] | Linear]:

@@ -6,15 +6,16 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from fastrnn.arrays import Array
 from fastrnn.cells import GRUCell, RecurrentCell
-from fastrnn.check import Array
+from fastrnn.files import safetensors
+from fastrnn.files.errors import MisfitError
 from fastrnn.layer import Layer
 from fastrnn.layers import GRU
 from fastrnn.linear import Linear
 from fastrnn.sequential import Sequential
-from fastrnn.weights import safetensors
 from fastrnn.weights.paths import path_of
-from fastrnn.weights.state_dict import MisfitError, float_array, from_state_dict, is_one
+from fastrnn.weights.state_dict import float_array, from_state_dict, is_one
 from fastrnn_kernels.files import write_whole
 
 __all__ = ["from_arrays", "is_one", "load", "save", "state_dict"]

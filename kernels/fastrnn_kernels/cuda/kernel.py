@@ -68,4 +68,4 @@ class Kernel:
         (made,) = cuda.jit(self.signature, launch_bounds=self.threads)(
             self.function
         ).overloads.values()
-        return Loaded(self, made)
+        return Loaded(self.name, self.arguments, self.function.__code__.co_varnames, made)

@@ -14,7 +14,6 @@ from cuda.bindings import driver
 from numba import cuda
 
 from fastrnn_kernels.cuda.errors import LaunchError, TooManyBlocksError
-from fastrnn_kernels.cuda.kernel import Kernel
 
 #: Blocks to a cluster that every GPU with clusters takes.
 PORTABLE_CLUSTER = 8
@@ -42,9 +41,10 @@ class _Arguments:
 class Loaded:
     """A kernel that was compiled for the current GPU."""
 
-    def __init__(self, kernel: Kernel, made: Any) -> None:
-        """`made`: Numba's compiled form of it."""
-        self._kernel = kernel
+    def __init__(self, name: str, letters: str, parameters: Sequence[str], made: Any) -> None:
+        """`made`: Numba's compiled form of a kernel; name, arguments' letters, their names."""
+        self._name, self._letters, self._parameters = name, letters, parameters
+        self._addresses = len(letters.rstrip("ib"))
         self._made = made  # holds the code that the handle points to
         function = made._codelibrary.get_cufunc()
         self._handle: Any = function.handle
@@ -65,9 +65,7 @@ class Loaded:
         else:
             (status,) = driver.cuFuncSetAttribute(self._handle, attribute, value)
         if status != driver.CUresult.CUDA_SUCCESS:
-            raise LaunchError(
-                f"{self._kernel.name}: {attribute.name} {value} refused: {status.name}"
-            )
+            raise LaunchError(f"{self._name}: {attribute.name} {value} refused: {status.name}")
 
     def launch(
         self,
@@ -84,7 +82,7 @@ class Loaded:
         arguments: in the places of addresses CuPy's arrays, addresses, or None. cooperative:
         all blocks run at once; cluster: so many of them reach each other's shared memory.
         """
-        many = self._kernel.addresses
+        many = self._addresses
         numbers = [
             one if type(one) is int else 0 if one is None else one.data.ptr
             for one in arguments[:many]
@@ -93,7 +91,7 @@ class Loaded:
         try:
             packed = self._free.pop()  # threads that launch at once have one each
         except IndexError:
-            packed = _Arguments(len(self._kernel.arguments))
+            packed = _Arguments(len(self._letters))
         packed.pack(numbers)
         if cluster > self._cluster:
             attributes = driver.CUfunction_attribute
@@ -107,7 +105,7 @@ class Loaded:
         self._free.append(packed)
         if status != driver.CUresult.CUDA_SUCCESS:
             raise (TooManyBlocksError if status in _TOO_MANY else LaunchError)(
-                f"{self._kernel.name} was not launched, {blocks} blocks of {threads} threads and "
+                f"{self._name} was not launched, {blocks} blocks of {threads} threads and "
                 f"{shared_bytes:,} bytes of shared memory, {self._sizes(numbers)}: {status.name}"
             )
 
@@ -132,10 +130,9 @@ class Loaded:
 
     def _sizes(self, numbers: Sequence[int]) -> str:
         """The sizes of a pass, as a kernel calls them."""
-        names = self._kernel.function.__code__.co_varnames
         return ", ".join(
             f"{name}={number}"
-            for name, letter, number in zip(names, self._kernel.arguments, numbers, strict=False)
+            for name, letter, number in zip(self._parameters, self._letters, numbers, strict=False)
             if letter == "i"
         )
 

@@ -1,19 +1,12 @@
-"""fastrnn's own file: safetensors, with the configuration in the metadata (`description.py`).
-
-The tensors stand under their names in `state_dict`. Other files of the format are read, too,
-where their names are torch's (`torch.py`) or Haste's (`haste.py`). BF16 becomes float32.
-"""
+"""Arrays by name in safetensors files, and the metadata beside them. BF16 becomes float32."""
 
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from fastrnn.check import Array
-from fastrnn.parameters import Named
-from fastrnn.weights.description import KEY, Description, describe
+from fastrnn.arrays import Array
 from fastrnn.weights.paths import path_of
 from fastrnn_kernels.files import write_whole
 
@@ -21,51 +14,23 @@ from fastrnn_kernels.files import write_whole
 _TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
-def save(module: Named, path: str | os.PathLike[str]) -> None:
-    """Write a module; the file appears whole or not at all."""
-    metadata = {KEY: describe(module)}  # which raises for what is no module
-    write(module.state_dict(), path, metadata)
-
-
 def write(
     tensors: Mapping[str, Array],
     path: str | os.PathLike[str],
     metadata: dict[str, str] | None = None,
 ) -> None:
-    """Write arrays by name."""
+    """Write arrays by name; the file appears whole or not at all."""
     from safetensors.numpy import save as serialize
 
     write_whole(path_of(path), serialize(dict(tensors), metadata))
 
 
-def load(path: str, device: str = "auto", prefix: str = "") -> Any:
-    """Read the model of a file, for a device.
+def read(path: str, prefix: str) -> tuple[dict[str, str], dict[str, Array]]:
+    """A file's metadata, and the tensors whose names begin with a prefix.
 
-    prefix: of a state dict of torch's, that of the names to take; all if empty.
-
-    Raises OSError if the file cannot be read, ValueError if it is cut short, is no
-    safetensors file, holds no model, or does not fit its own description, or if a tensor is of
-    a type that NumPy has not.
+    Raises OSError if it cannot be read, ValueError if it is cut short, is no safetensors file, or
+    if a tensor is of a type that NumPy has not.
     """
-    from fastrnn.weights import haste, torch
-
-    metadata, tensors = _read(path, prefix)
-    if prefix and KEY in metadata:
-        raise ValueError(f"prefix is {prefix!r}, and {path!r} holds a whole model of fastrnn's")
-    if KEY in metadata:
-        return Description(path, metadata[KEY]).restored(device, tensors)
-    if haste.is_one(tensors):
-        return haste.from_arrays(path, tensors, device)
-    if prefix or torch.is_one(tensors):
-        return torch.from_arrays(path, tensors, device, prefix)
-    raise ValueError(
-        f"file {path!r} holds no model of fastrnn: its metadata has no {KEY!r}, and its names are "
-        "neither torch's nor Haste's"
-    )
-
-
-def _read(path: str, prefix: str) -> tuple[dict[str, str], dict[str, Array]]:
-    """A file's metadata, and the tensors whose names begin so."""
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb"):  # safetensors' own error for this does not say which file

@@ -1,0 +1,1 @@
+"""Bytes and arrays of files, read without trusting them: nothing here knows models."""

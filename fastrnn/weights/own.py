@@ -1,0 +1,92 @@
+"""fastrnn's own file: safetensors, with the model's class and configuration in the metadata.
+
+The tensors stand under their names in `state_dict`. Other files of the format are read, too,
+where their names are torch's (`torch.py`) or Haste's (`haste.py`).
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from fastrnn.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.files import safetensors
+from fastrnn.files.description import KEY, described
+from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.linear import Linear
+from fastrnn.parameters import Module, Named
+from fastrnn.sequential import Sequential
+from fastrnn.weights import haste, torch
+
+#: The classes that a file may name.
+CLASSES: dict[str, type[Module]] = {
+    one.kind: one for one in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, Linear)
+}
+
+
+def save(model: Named, path: str | os.PathLike[str]) -> None:
+    """Write a model; the file appears whole or not at all."""
+    if not isinstance(model, Named):
+        raise TypeError(f"{type(model).__name__} is no module of fastrnn")
+    model.save(path)
+
+
+def load(path: str, device: str = "auto", prefix: str = "") -> Any:
+    """Read the model of a file, for a device.
+
+    prefix: of a state dict of torch's, that of the names to take; all if empty.
+
+    Raises OSError if the file cannot be read, ValueError if it is cut short, is no
+    safetensors file, holds no model, or does not fit its own description, or if a tensor is of
+    a type that NumPy has not.
+    """
+    metadata, tensors = safetensors.read(path, prefix)
+    if prefix and KEY in metadata:
+        raise ValueError(f"prefix is {prefix!r}, and {path!r} holds a whole model of fastrnn's")
+    if KEY in metadata:
+        return restored(path, metadata[KEY], device, tensors)
+    if haste.is_one(tensors):
+        return haste.from_arrays(path, tensors, device)
+    if prefix or torch.is_one(tensors):
+        return torch.from_arrays(path, tensors, device, prefix)
+    raise ValueError(
+        f"file {path!r} holds no model of fastrnn: its metadata has no {KEY!r}, and its names are "
+        "neither torch's nor Haste's"
+    )
+
+
+def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> Any:
+    """The model that a description makes of parameters by name.
+
+    Raises ValueError that names the file where the description is broken, or does not fit them.
+    """
+    name, config = described(path, text)
+    if name != Sequential.kind and name not in CLASSES:
+        raise ValueError(f"file {path!r} describes no class of fastrnn: {name!r}")
+    modules = config.get("modules")
+    layers = config.get("num_layers", len(modules) if isinstance(modules, list) else 1)
+    if not isinstance(layers, int) or layers > len(tensors):
+        raise ValueError(f"file {path!r} has num_layers={layers!r} and {len(tensors)} tensors")
+    try:
+        if name == Sequential.kind:
+            return _sequential(config, device, tensors)
+        return CLASSES[name]._restored({**config, "device": device}, tensors)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"file {path!r} does not fit its description: {error}") from None
+
+
+def _sequential(config: Mapping[str, Any], device: str, values: Mapping[str, Any]) -> Sequential:
+    """A Sequential, whose parameters have the number of their module before their name."""
+    modules: list[Any] = []
+    for k, part in enumerate(config["modules"]):
+        own = {
+            name.partition(".")[2]: value
+            for name, value in values.items()
+            if name.partition(".")[0] == str(k)
+        }
+        kind = CLASSES[part["class"]]
+        modules.append(kind._restored({**part["config"], "device": device}, own))
+    numbers = set(map(str, range(len(modules))))
+    unknown = [name for name in values if name.partition(".")[0] not in numbers]
+    if unknown:
+        raise ValueError(f"holds unknown {', '.join(unknown)}")
+    return Sequential(*modules)
