@@ -9,7 +9,6 @@ Names, arguments, gate order and the layout of states are those of `torch.nn`.
 """
 
 from fastrnn import jit
-from fastrnn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.device import (
     Device,
     allow_tf32,
@@ -19,14 +18,15 @@ from fastrnn.device import (
     set_num_threads,
     tf32_allowed,
 )
-from fastrnn.explain import Explanation, explain
-from fastrnn.layers import GRU, LSTM, RNN
-from fastrnn.linear import Linear
-from fastrnn.sequential import Sequential
-from fastrnn.snapshot import Snapshot
-from fastrnn.stream import Stream
-from fastrnn.tape import Gradients, Tape
-from fastrnn.warmup import warmup
+from fastrnn.models.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.models.layers import GRU, LSTM, RNN
+from fastrnn.models.linear import Linear
+from fastrnn.models.sequential import Sequential
+from fastrnn.models.tape import Gradients, Tape
+from fastrnn.streams.cpu import Stream
+from fastrnn.streams.snapshot import Snapshot
+from fastrnn.tools.explain import Explanation, explain
+from fastrnn.tools.warmup import warmup
 from fastrnn.weights import load
 
 __version__ = "0.1.0"

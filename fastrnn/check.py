@@ -113,7 +113,7 @@ _HOST, _PINNED, _CUDA = 1, 3, (2, 13)
 
 def _on_gpu(name: str, value: Any) -> Array:
     try:
-        arrays = import_module("fastrnn_kernels.cuda.arrays")
+        arrays = import_module("fastrnn_kernels.cuda.launch.arrays")
     except ImportError as error:
         raise TypeError(
             f"{name} is on a GPU, and fastrnn takes it there by CuPy: {error}"

@@ -30,10 +30,10 @@ from typing import Any
 from numba import cuda
 
 import fastrnn_kernels.cuda  # noqa: F401  (registers CUDA's forms of the functions)
-from fastrnn_kernels import scalar
-from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
-from fastrnn_kernels.lstm import LSTM
-from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cells import functions
+from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
+from fastrnn_kernels.cells.lstm import LSTM
+from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
 
 __all__ = [
     "exp",
@@ -64,10 +64,10 @@ def _step(forward: Callable[..., Any]) -> Any:
     return step
 
 
-exp = _of_number(scalar.exp)
-sigmoid = _of_number(scalar.sigmoid)
-tanh = _of_number(scalar.tanh)
-relu = _of_number(scalar.relu)
+exp = _of_number(functions.exp)
+sigmoid = _of_number(functions.sigmoid)
+tanh = _of_number(functions.tanh)
+relu = _of_number(functions.relu)
 
 rnn_tanh = _step(RNN_TANH.forward)
 rnn_relu = _step(RNN_RELU.forward)

@@ -18,8 +18,9 @@ import llvmlite.binding as llvm
 import numba
 
 from fastrnn import check
-from fastrnn_kernels import cpu
-from fastrnn_kernels.cpu import Weights, host
+from fastrnn_kernels.cpu import device as cpu
+from fastrnn_kernels.cpu.device import Weights
+from fastrnn_kernels.cpu.isa import host
 
 #: Multiply-adds of a call up to which a core is done (at some 50e9 a second) before a GPU has
 #: been given the arrays and gives them back.

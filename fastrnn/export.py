@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fastrnn import check
-from fastrnn.source import storage
-from fastrnn.streamable import Streamable
-from fastrnn_kernels.files import write_whole
+from fastrnn.models.streamable import Streamable
+from fastrnn.streams.source import storage
+from fastrnn_kernels.cache.files import write_whole
 
 #: Features of the levels of the x86 psABI.
 _X86 = ["sse2"]
@@ -146,8 +146,8 @@ def _environment(cpu: str) -> dict[str, str]:
 def _target(cpu: str) -> Any:
     import llvmlite.binding as llvm
 
-    from fastrnn_kernels.cpu import host
-    from fastrnn_kernels.cpu.objects import Target
+    from fastrnn_kernels.cpu.isa import host
+    from fastrnn_kernels.cpu.stream.objects import Target
 
     if cpu == "host":
         features = ",".join(f"+{name}" for name in sorted(host.FEATURES))
@@ -182,7 +182,7 @@ def _emit(arguments: Sequence[str]) -> None:
     import llvmlite.binding as llvm
 
     import fastrnn
-    from fastrnn_kernels.cpu.objects import emit
+    from fastrnn_kernels.cpu.stream.objects import emit
 
     source, scratch, name, cpu, stored = arguments
     llvm.initialize_all_targets()

@@ -21,10 +21,10 @@ from numba.core.errors import TypingError
 from numba.extending import overload, typeof_impl
 
 from fastrnn.arrays import Array
-from fastrnn_kernels.cache import sources
-from fastrnn_kernels.cpu.address import address_of
-from fastrnn_kernels.cpu.call import INPUTS, OUTPUTS, ROWS, run_steps
-from fastrnn_kernels.cpu.program import HEADER
+from fastrnn_kernels.cache.disk import sources
+from fastrnn_kernels.cpu.isa.address import address_of
+from fastrnn_kernels.cpu.stream.entry import INPUTS, OUTPUTS, ROWS, run_steps
+from fastrnn_kernels.cpu.stream.program import HEADER
 
 #: What the functions return: done, or whose shape is wrong.
 DONE, WRONG_INPUT, WRONG_OUTPUT = 0, 1, 2

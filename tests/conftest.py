@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn_kernels import cpu
-from fastrnn_kernels.cpu import board, memory, threads
+from fastrnn_kernels.cpu import device as cpu
+from fastrnn_kernels.cpu.arrays import memory
+from fastrnn_kernels.cpu.threads import board, pool
 
 LIBRARY = ("fastrnn", "fastrnn_kernels")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -47,10 +48,10 @@ def unwritten_memory_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def many_cpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Every helper that a test asks for finds a CPU, also on a machine with two."""
-    words = threads._pool.board
+    words = pool._pool.board
     before = int(words[board.ROOM])
     with monkeypatch.context() as patch:
-        patch.setattr(threads, "_room", lambda: (frozenset(), board.MOST_HELPERS))
+        patch.setattr(pool, "_room", lambda: (frozenset(), board.MOST_HELPERS))
         words[board.ROOM] = board.MOST_HELPERS
         yield patch
     words[board.ROOM] = before

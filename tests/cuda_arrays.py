@@ -61,7 +61,8 @@ class _OnHost:
 @contextmanager
 def arrays_on_the_gpu() -> Iterator[None]:
     """Take such arrays in, and give them back, as CuPy does with a GPU's."""
-    from fastrnn_kernels.cuda import arrays, device
+    from fastrnn_kernels.cuda import device
+    from fastrnn_kernels.cuda.launch import arrays
 
     def adopt(array: Any) -> GpuArray:
         if isinstance(array, GpuArray):

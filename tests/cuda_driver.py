@@ -9,8 +9,8 @@ from unittest import mock
 
 from cuda.bindings import driver as real
 
-from fastrnn_kernels.cuda import loaded
-from fastrnn_kernels.cuda.kernel import Kernel
+from fastrnn_kernels.cuda.launch import loaded
+from fastrnn_kernels.cuda.launch.kernel import Kernel
 
 
 def parameters(ptx: str) -> list[int]:

@@ -15,7 +15,7 @@ from cuda.bindings import driver as real
 
 from cuda_cupy import cupy
 from cuda_driver import Driver
-from fastrnn_kernels.cuda.kernel import Kernel
+from fastrnn_kernels.cuda.launch.kernel import Kernel
 
 
 class Cublas:
@@ -98,7 +98,7 @@ def stand_ins(monkeypatch: Any) -> Iterator[Any]:
     """
     library, names, kernels = Cublas(), {}, {}
     with cupy(stream=11) as module, Driver() as driver:
-        from fastrnn_kernels.cuda import graph, launch, products
+        from fastrnn_kernels.cuda.launch import blas, graph, launch
 
         def compiled(kernel: Kernel) -> Any:
             if kernel not in kernels:
@@ -108,12 +108,12 @@ def stand_ins(monkeypatch: Any) -> Iterator[Any]:
 
         monkeypatch.setattr(Kernel, "compiled", property(compiled))
         with monkeypatch.context() as patch:
-            patch.setattr(products.ctypes, "CDLL", lambda path: library)
-            found = products.Cublas("cublas")
-        plain = products.cublas
-        use = partial(_use, monkeypatch, (products, graph))
+            patch.setattr(blas.ctypes, "CDLL", lambda path: library)
+            found = blas.Cublas("cublas")
+        plain = blas.cublas
+        use = partial(_use, monkeypatch, (blas, graph))
         use(lambda: found)
         yield SimpleNamespace(
-            cupy=module, driver=driver, graph=graph, launch=launch, products=products,
+            cupy=module, driver=driver, graph=graph, launch=launch, products=blas,
             library=library, names=names, restore_cublas=lambda: use(plain),
         )  # fmt: skip

@@ -20,9 +20,11 @@ if config.ENABLE_CUDASIM:
     from cases import problem, states
     from cuda_grid import all_blocks_at_once
     from fastrnn.device import GPU_PRODUCTS
-    from fastrnn_kernels.cuda import choice, division, launch
-    from fastrnn_kernels.gru import GRU
-    from fastrnn_kernels.lstm import LSTM
+    from fastrnn_kernels.cells.gru import GRU
+    from fastrnn_kernels.cells.lstm import LSTM
+    from fastrnn_kernels.cuda import choice
+    from fastrnn_kernels.cuda.launch import launch
+    from fastrnn_kernels.cuda.resident import division
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,7 +95,7 @@ def test_a_wrong_kernel_is_found(gpu, monkeypatch, name):
 
 
 def test_an_element_that_is_not_written_is_found(gpu, monkeypatch):
-    from fastrnn_kernels.cuda import resident
+    from fastrnn_kernels.cuda.resident import path as resident
 
     monkeypatch.setattr(resident, "forward", lambda given, division: None)
     monkeypatch.setattr(resident, "backward", lambda given, division: None)

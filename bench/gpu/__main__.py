@@ -18,7 +18,7 @@ import fastrnn
 from bench.gpu import LIMIT, ROOT, cases
 from bench.gpu.compare import Case, compare, compare_stream
 from fastrnn_kernels.cuda import choice
-from fastrnn_kernels.cuda.arrays import xp
+from fastrnn_kernels.cuda.launch.arrays import xp
 
 
 def tests(chosen: Iterable[Case]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import fastrnn
 from bench.gpu import truth
 from fastrnn.device import GPU_PRODUCTS, tf32
 from fastrnn_kernels.cuda import choice
-from fastrnn_kernels.cuda.arrays import xp
+from fastrnn_kernels.cuda.launch.arrays import xp
 
 CELLS: dict[str, Callable[..., Any]] = {
     "rnn": fastrnn.RNN,

@@ -9,10 +9,10 @@ import numpy as np
 from numba import cuda
 
 from fastrnn_kernels.cuda import choice
-from fastrnn_kernels.cuda.arrays import xp
-from fastrnn_kernels.cuda.inlined import arrive, wait_for
-from fastrnn_kernels.cuda.kernel import Kernel
-from fastrnn_kernels.cuda.launch import launch_blocks
+from fastrnn_kernels.cuda.isa.operations import arrive, wait_for
+from fastrnn_kernels.cuda.launch.arrays import xp
+from fastrnn_kernels.cuda.launch.kernel import Kernel
+from fastrnn_kernels.cuda.launch.launch import launch_blocks
 
 #: Bytes that are written between two timed calls, so that none finds its data in the cache.
 FLUSH = 256 << 20

@@ -15,7 +15,7 @@ from bench.gpu.compare import CELLS
 from bench.gpu.limits import ceilings, floor_s, median_s
 from fastrnn import device
 from fastrnn_kernels.cuda import choice
-from fastrnn_kernels.cuda.arrays import xp
+from fastrnn_kernels.cuda.launch.arrays import xp
 
 #: H, B, T: where cuDNN's own figures are known, I = H; those first that matter most.
 SHAPES = (

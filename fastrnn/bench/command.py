@@ -17,7 +17,7 @@ from fastrnn.bench.contenders import COMPILED, OWN, PEERS, Contender, peer
 from fastrnn.bench.process import CAN_STOP
 from fastrnn.bench.results import Results
 from fastrnn.bench.run import Settings, probe, run
-from fastrnn_kernels.cpu import available_cpus
+from fastrnn_kernels.cpu.device import available_cpus
 
 
 class DeviceUnavailableError(Exception):

@@ -17,9 +17,9 @@ import numpy as np
 from numba import njit
 
 from fastrnn.bench.machine import cache_bytes
-from fastrnn_kernels.cpu.host import REGISTERS, VECTOR_BYTES
-from fastrnn_kernels.cpu.operands import VALUES
-from fastrnn_kernels.cpu.simd import block
+from fastrnn_kernels.cpu.isa.host import REGISTERS, VECTOR_BYTES
+from fastrnn_kernels.cpu.product.block import block
+from fastrnn_kernels.cpu.product.pairs import VALUES
 
 #: Each run lasts about so long; the best of so many counts, as others may use the machine too.
 SECONDS, RUNS = 0.03, 10

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastrnn.arrays import Array
-from fastrnn.weights.paths import path_of
-from fastrnn_kernels.files import write_whole
+from fastrnn.files.paths import path_of
+from fastrnn_kernels.cache.files import write_whole
 
 #: What tensors are read of, by safetensors' names.
 _TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")

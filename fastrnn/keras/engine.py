@@ -11,8 +11,8 @@ from fastrnn.arrays import Array, Shape
 from fastrnn.device import kernels_for
 from fastrnn.keras.steps import Steps
 from fastrnn.keras.weights import KerasWeights, Layout, Packed
-from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cpu import Tape as Pass
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cpu.device import Tape as Pass
 
 States = tuple[Array, ...]  # (B, H) each, h first
 

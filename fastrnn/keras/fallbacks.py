@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 
-from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
-from fastrnn_kernels.lstm import LSTM
-from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
+from fastrnn_kernels.cells.lstm import LSTM
+from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
 
 #: The cases in which Keras's own step runs, by name.
 FALLBACKS: Mapping[str, str] = MappingProxyType(

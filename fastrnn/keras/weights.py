@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastrnn.arrays import Array
-from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cpu import Gradients, Weights
-from fastrnn_kernels.cpu.compare import Copies
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cpu.arrays.compare import Copies
+from fastrnn_kernels.cpu.device import Gradients, Weights
 
 #: kernel (I, G H), recurrent_kernel (H, G H), bias (G H,), (2, G H) or None
 KerasWeights = tuple[Array, Array, Array | None]

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn_kernels import variants
-from fastrnn_kernels.activations import NAMES, RELU, SIGMOID, TANH, Activation
-from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
-from fastrnn_kernels.lstm import LSTM
-from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cells import variants
+from fastrnn_kernels.cells.activations import NAMES, RELU, SIGMOID, TANH, Activation
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
+from fastrnn_kernels.cells.lstm import LSTM
+from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
 
 #: Of each operator: gates, the activations of a direction, and the attributes that it alone has.
 OPERATORS: dict[str, tuple[int, tuple[Activation, ...], str | None]] = {

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
-from fastrnn.layer import Layer
+from fastrnn.models.layer import Layer
 from fastrnn.onnx.file import File, is_one_of, where_of
 
 #: What moves values without changing them, on their way to an initial state.

@@ -8,7 +8,7 @@ import numpy as np
 from fastrnn.arrays import Array
 from fastrnn.onnx.attributes import Node
 from fastrnn.weights.gates import from_format
-from fastrnn_kernels import cpu
+from fastrnn_kernels.cpu import device as cpu
 
 
 def shaped(where: str, name: str, array: Array, wanted: tuple[int | str, ...]) -> Array:

@@ -9,14 +9,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastrnn.arrays import Array
 from fastrnn.files.description import KEY
-from fastrnn.layer import Layer
-from fastrnn.layers import GRU, LSTM, RNN
-from fastrnn.linear import Linear
-from fastrnn.sequential import Sequential
+from fastrnn.files.paths import path_of
+from fastrnn.models.layer import Layer
+from fastrnn.models.layers import GRU, LSTM, RNN
+from fastrnn.models.linear import Linear
+from fastrnn.models.sequential import Sequential
 from fastrnn.weights.gates import to_format
-from fastrnn.weights.paths import path_of
 from fastrnn.weights.state_dict import modules_of
-from fastrnn_kernels.files import write_whole
+from fastrnn_kernels.cache.files import write_whole
 
 #: 2021's: every runtime since then reads it.
 OPSET, IR_VERSION = 14, 7

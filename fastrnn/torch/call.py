@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from fastrnn.arrays import Array
-from fastrnn.sequence import Call, Stack, run_backward, run_forward
+from fastrnn.models.stack import Call, Stack, run_backward, run_forward
 from fastrnn.torch.devices import Device
 from fastrnn.torch.packed import Packed
-from fastrnn_kernels.cpu import Rows, Weights
-from fastrnn_kernels.cpu.tape import ARRAYS
+from fastrnn_kernels.cpu.device import Rows, Weights
+from fastrnn_kernels.cpu.sequence.tape import ARRAYS
 from fastrnn_kernels.rows import Indices
 
 

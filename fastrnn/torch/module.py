@@ -10,10 +10,10 @@ from torch._compile import _disable_dynamo
 from torch.fx import Proxy
 
 from fastrnn.torch.fallbacks import autocasts, tell
-from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.gru import GRU
-from fastrnn_kernels.lstm import LSTM
-from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.gru import GRU
+from fastrnn_kernels.cells.lstm import LSTM
+from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
 
 #: The kernels' cells under torch's names.
 _CELLS = {"LSTM": LSTM, "GRU": GRU, "RNN_TANH": RNN_TANH, "RNN_RELU": RNN_RELU}

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastrnn import check
 from fastrnn.device import kernels_for
-from fastrnn.weights.paths import path_of
+from fastrnn.files.paths import path_of
 
 #: Formats by what files are named.
 _SUFFIXES = {

@@ -12,14 +12,14 @@ import numpy as np
 
 from fastrnn.arrays import Array
 from fastrnn.files import safetensors
+from fastrnn.files import zip as archive
 from fastrnn.files.errors import MisfitError
-from fastrnn.layer import Layer
-from fastrnn.layers import GRU, LSTM
-from fastrnn.weights import archive
+from fastrnn.files.paths import path_of
+from fastrnn.models.layer import Layer
+from fastrnn.models.layers import GRU, LSTM
 from fastrnn.weights.gates import from_format, to_format
-from fastrnn.weights.paths import path_of
 from fastrnn.weights.state_dict import config_of, float_array, modules_of
-from fastrnn_kernels.files import write_whole
+from fastrnn_kernels.cache.files import write_whole
 
 _NAMES = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
 

@@ -8,13 +8,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from fastrnn.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.files import safetensors
 from fastrnn.files.description import KEY, described
-from fastrnn.layers import GRU, LSTM, RNN
-from fastrnn.linear import Linear
-from fastrnn.parameters import Module, Named
-from fastrnn.sequential import Sequential
+from fastrnn.models.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.models.layers import GRU, LSTM, RNN
+from fastrnn.models.linear import Linear
+from fastrnn.models.module import Module, Named
+from fastrnn.models.sequential import Sequential
 from fastrnn.weights import haste, torch
 
 #: The classes that a file may name.

@@ -15,12 +15,12 @@ import numpy as np
 
 from fastrnn.arrays import Array
 from fastrnn.files.errors import MisfitError
-from fastrnn.layer import Layer
-from fastrnn.layers import GRU, LSTM
-from fastrnn.linear import ACTIVATIONS, Linear
-from fastrnn.sequential import Sequential
+from fastrnn.files.paths import path_of
+from fastrnn.models.layer import Layer
+from fastrnn.models.layers import GRU, LSTM
+from fastrnn.models.linear import ACTIVATIONS, Linear
+from fastrnn.models.sequential import Sequential
 from fastrnn.weights.gates import from_format, to_format
-from fastrnn.weights.paths import path_of
 from fastrnn.weights.state_dict import (
     config_of,
     float_array,
@@ -28,7 +28,7 @@ from fastrnn.weights.state_dict import (
     linear_config,
     modules_of,
 )
-from fastrnn_kernels.files import write_whole
+from fastrnn_kernels.cache.files import write_whole
 
 
 def load(path: str, device: str = "auto") -> Any:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from fastrnn.arrays import Array
-from fastrnn.cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
 from fastrnn.files.errors import MisfitError
-from fastrnn.layer import Layer
-from fastrnn.layers import GRU, LSTM, RNN
-from fastrnn.linear import Linear
-from fastrnn.sequential import Sequential
+from fastrnn.models.cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
+from fastrnn.models.layer import Layer
+from fastrnn.models.layers import GRU, LSTM, RNN
+from fastrnn.models.linear import Linear
+from fastrnn.models.sequential import Sequential
 
 _RECURRENT = {1: RNN, 3: GRU, 4: LSTM}  # by the number of gates
 _CELLS: dict[Any, Any] = {RNN: RNNCell, GRU: GRUCell, LSTM: LSTMCell}

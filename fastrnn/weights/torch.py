@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastrnn.arrays import Array
-from fastrnn.cells import GRUCell, RecurrentCell
 from fastrnn.files import safetensors
 from fastrnn.files.errors import MisfitError
-from fastrnn.layer import Layer
-from fastrnn.layers import GRU
-from fastrnn.linear import Linear
-from fastrnn.sequential import Sequential
-from fastrnn.weights.paths import path_of
+from fastrnn.files.paths import path_of
+from fastrnn.models.cells import GRUCell, RecurrentCell
+from fastrnn.models.layer import Layer
+from fastrnn.models.layers import GRU
+from fastrnn.models.linear import Linear
+from fastrnn.models.sequential import Sequential
 from fastrnn.weights.state_dict import float_array, from_state_dict, is_one
-from fastrnn_kernels.files import write_whole
+from fastrnn_kernels.cache.files import write_whole
 
 __all__ = ["from_arrays", "is_one", "load", "save", "state_dict"]
 

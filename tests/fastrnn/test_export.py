@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import fastrnn
 from cases import make
-from fastrnn.cli import main
+from fastrnn.cli.main import main
 from fastrnn.export import CPUS, export
 
 COMPILER = shutil.which("cc")

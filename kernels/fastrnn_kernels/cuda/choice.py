@@ -13,15 +13,17 @@ from weakref import WeakKeyDictionary
 
 from numba import config, cuda
 
-from fastrnn_kernels.cache import user_folder
-from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cuda import passes, resident, stepwise
-from fastrnn_kernels.cuda.division import Division, Gpu, all_blocks, one_block
-from fastrnn_kernels.cuda.errors import TooManyBlocksError
-from fastrnn_kernels.cuda.launch import refuse_capture
-from fastrnn_kernels.cuda.rounding import PER_WORD
-from fastrnn_kernels.cuda.weights import Weights
-from fastrnn_kernels.memo import Memo, versions
+from fastrnn_kernels.cache.disk import user_folder
+from fastrnn_kernels.cache.memo import Memo, versions
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cuda.data import passes
+from fastrnn_kernels.cuda.data.weights import Weights
+from fastrnn_kernels.cuda.isa.rounding import PER_WORD
+from fastrnn_kernels.cuda.launch.errors import TooManyBlocksError
+from fastrnn_kernels.cuda.launch.launch import refuse_capture
+from fastrnn_kernels.cuda.resident import path as resident
+from fastrnn_kernels.cuda.resident.division import Division, Gpu, all_blocks, one_block
+from fastrnn_kernels.cuda.stepwise import path as stepwise
 
 PATHS = ("block", "grid", "stepwise")
 #: Seconds of a launch in a graph that is replayed. Assumed, not yet measured.

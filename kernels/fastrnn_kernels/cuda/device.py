@@ -1,7 +1,9 @@
 """What runs layers on the GPU, under the names that the CPU's kernels have; needs CuPy."""
 
-from fastrnn_kernels.cuda.arrays import empty, give, take, wait, xp
-from fastrnn_kernels.cuda.memory import check_backward, check_forward, room
+from fastrnn_kernels.cuda.data.memory import check_backward, check_forward, room
+from fastrnn_kernels.cuda.data.tape import Tape
+from fastrnn_kernels.cuda.data.weights import Weights
+from fastrnn_kernels.cuda.launch.arrays import empty, give, take, wait, xp
 from fastrnn_kernels.cuda.sequence import (
     Backward,
     Forward,
@@ -10,8 +12,6 @@ from fastrnn_kernels.cuda.sequence import (
     start_backward,
     start_forward,
 )
-from fastrnn_kernels.cuda.tape import Tape
-from fastrnn_kernels.cuda.weights import Weights
 from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
 

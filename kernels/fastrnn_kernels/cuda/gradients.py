@@ -1,8 +1,8 @@
 """The gradients that are products over all time steps, computed after the loop over them."""
 
-from fastrnn_kernels.cuda.arrays import Array, xp
-from fastrnn_kernels.cuda.products import multiplied
-from fastrnn_kernels.cuda.tape import Tape
+from fastrnn_kernels.cuda.data.tape import Tape
+from fastrnn_kernels.cuda.launch.arrays import Array, xp
+from fastrnn_kernels.cuda.launch.blas import multiplied
 from fastrnn_kernels.gradients import Gradients
 
 

@@ -25,23 +25,23 @@ from unittest import mock
 import numpy as np
 from numba import cuda
 
-from fastrnn_kernels.cell import Cell
-from fastrnn_kernels.cuda.division import Gpu, divide
-from fastrnn_kernels.cuda.kernel import BLOCK, Kernel
-from fastrnn_kernels.cuda.linear_kernels import ACTIVATIONS, activation_kernel
-from fastrnn_kernels.cuda.resident_backward_kernels import backward_kernel
-from fastrnn_kernels.cuda.resident_kernels import forward_kernel
-from fastrnn_kernels.cuda.stepwise_backward_kernels import backward_kernels
-from fastrnn_kernels.cuda.stepwise_backward_kernels import begin_kernel as begin_backward_kernel
-from fastrnn_kernels.cuda.stepwise_kernels import (
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
+from fastrnn_kernels.cells.lstm import LSTM
+from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cuda.launch.kernel import BLOCK, Kernel
+from fastrnn_kernels.cuda.resident.backward import backward_kernel
+from fastrnn_kernels.cuda.resident.division import Gpu, divide
+from fastrnn_kernels.cuda.resident.forward import forward_kernel
+from fastrnn_kernels.cuda.stepwise.backward import backward_kernels
+from fastrnn_kernels.cuda.stepwise.backward import begin_kernel as begin_backward_kernel
+from fastrnn_kernels.cuda.stepwise.forward import (
     advance_kernel,
     begin_kernel,
     fill_kernel,
     forward_kernels,
 )
-from fastrnn_kernels.gru import GRU, GRU_RESET_BEFORE
-from fastrnn_kernels.lstm import LSTM
-from fastrnn_kernels.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cuda.stepwise.linear import ACTIVATIONS, activation_kernel
 
 Capability = tuple[int, int]
 

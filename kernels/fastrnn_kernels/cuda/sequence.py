@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastrnn_kernels.cuda import choice, passes
-from fastrnn_kernels.cuda.arrays import Array, take, xp
+from fastrnn_kernels.cuda import choice
+from fastrnn_kernels.cuda.data import passes
+from fastrnn_kernels.cuda.data.tape import Tape, new_tape
+from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.gradients import gradients
-from fastrnn_kernels.cuda.tape import Tape, new_tape
-from fastrnn_kernels.cuda.weights import Weights
+from fastrnn_kernels.cuda.launch.arrays import Array, take, xp
 from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import cuda
 
-from fastrnn_kernels.cuda.arrays import xp
+from fastrnn_kernels.cuda.launch.arrays import xp
 
 #: Compute capability that kernels are compiled for at least.
 LEAST_CAPABILITY = (7, 5)

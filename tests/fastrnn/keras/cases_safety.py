@@ -18,8 +18,8 @@ import fastrnn
 import fastrnn.keras
 from fastrnn.keras import engine, kept
 from fastrnn.keras.weights import Layout, Packed
-from fastrnn_kernels.gru import GRU
-from fastrnn_kernels.lstm import LSTM
+from fastrnn_kernels.cells.gru import GRU
+from fastrnn_kernels.cells.lstm import LSTM
 from keras_tools import (
     BACKEND,
     TRAINS,

@@ -1,0 +1,1 @@
+"""The command line, a file to each group of commands."""

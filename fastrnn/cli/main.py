@@ -1,0 +1,266 @@
+"""The command line: `fastrnn bench`, `convert`, `export`, `info`, `stream`, `tune`, `warmup`.
+
+Commands import what they need when they run, so that help and errors do not wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from pathlib import Path
+
+import click
+
+from fastrnn.bench.cases import CELLS, DTYPES, PASSES, SUITES, Shape, plan
+from fastrnn.cli.models import export, model, stream
+from fastrnn.cli.tune import tune
+from fastrnn.tools import convert
+
+
+def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        from fastrnn import __version__
+
+        click.echo(f"fastrnn {__version__}")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
+def main() -> None:
+    """Fused recurrent kernels: RNN, LSTM, GRU, forward and backward."""
+
+
+def _shapes(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> tuple[Shape, ...]:
+    try:
+        return tuple(map(Shape.parse, texts))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@main.command()
+@click.option(
+    "--suite",
+    type=click.Choice(list(SUITES)),
+    default="quick",
+    show_default=True,
+    help="Which shapes, and what a call is.",
+)
+@click.option(
+    "--cell",
+    "cells",
+    type=click.Choice(CELLS),
+    multiple=True,
+    help="Only this cell; may be repeated.",
+)
+@click.option(
+    "--shape",
+    "shapes",
+    metavar="T,B,I,H",
+    callback=_shapes,
+    multiple=True,
+    help="Instead of the suite's shapes; may be repeated.",
+)
+@click.option(
+    "--pass",
+    "passes",
+    type=click.Choice(PASSES),
+    multiple=True,
+    help="Instead of the suite's passes; train is forward and backward.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default="float32",
+    show_default=True,
+    help="bfloat16 and int8 (streams only) are fastrnn's alone, for inference: its peers "
+    "then compute in float32.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(("auto", "cpu", "cuda")),
+    default="auto",
+    show_default=True,
+    help="Where fastrnn runs; auto takes all there is.",
+)
+@click.option(
+    "--peers",
+    metavar="NAMES",
+    help="Comma list of torch, onnxruntime, numpy, or name=module for your own; or none. "
+    "[default: all that are installed]",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Of each contender.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    default=300.0,
+    show_default=True,
+    help="Seconds after which a contender's answer is no longer waited for.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the machine and all rows here too.",
+)
+def bench(
+    suite: str,
+    cells: tuple[str, ...],
+    shapes: tuple[Shape, ...],
+    passes: tuple[str, ...],
+    dtype: str,
+    device: str,
+    peers: str | None,
+    threads: int | None,
+    timeout: float,
+    json_file: Path | None,
+) -> None:
+    """Measure fastrnn beside its peers, after comparing their answers.
+
+    Exit code 1 if a contender's numbers are wrong or it gives none, 2 if the options cannot be
+    met.
+    """
+    if math.isnan(timeout):
+        raise click.BadParameter("nan is no number of seconds", param_hint="--timeout")
+    try:
+        plan(suite, cells or CELLS, shapes, passes, dtype)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if json_file is not None and not os.access(json_file.parent, os.W_OK):
+        raise click.BadParameter(f"cannot write to {json_file.parent}", param_hint="--json")
+
+    from rich.console import Console
+
+    import fastrnn
+    from fastrnn.bench import command, report
+    from fastrnn.bench.process import WorkerError
+    from fastrnn_kernels.cpu.device import available_cpus
+
+    if threads is not None and threads > available_cpus():
+        raise click.BadParameter(
+            f"{threads} is more than the {available_cpus()} CPUs there are", param_hint="--threads"
+        )
+    threads = threads or fastrnn.get_num_threads()
+    planned = plan(suite, cells or CELLS, shapes, passes, dtype, threads)
+    try:
+        contenders = command.field(device, peers, planned)
+    except command.DeviceUnavailableError as error:
+        raise click.UsageError(str(error)) from None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--peers") from None
+    try:
+        results = command.measure(planned, contenders, threads, timeout)
+    except WorkerError as error:
+        raise click.ClickException(f"the machine could not be probed: {error}") from None
+    report.show(results, contenders.peers, contenders.notes, Console())
+    if json_file is not None:
+        json_file.write_text(json.dumps(results.as_json(), indent=2) + "\n")
+    if not results.good:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+def info() -> None:
+    """Show what this machine has and what fastrnn uses of it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    import fastrnn
+    from fastrnn.bench import machine
+    from fastrnn_kernels.cache.disk import cache_folder
+
+    features, _ = machine.features()
+    caches = ", ".join(f"{level} {size >> 10} KiB" for level, size in machine.cache_bytes().items())
+    lines = {
+        "fastrnn": fastrnn.__version__,
+        **machine.versions(),
+        "platform": platform.platform(),
+        "kernel cache": str(cache_folder() or "none: this user has no home folder"),
+    }
+    for device in fastrnn.devices():
+        name = device.name.upper()
+        lines[name] = "can be used" if device.available else device.reason
+        lines |= {f"{name} {detail}": text for detail, text in device.details.items()}
+    lines |= {"caches": caches, "all features": " ".join(features)}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, text in lines.items():
+        table.add_row(name, text)
+    Console().print(table, highlight=False)
+
+
+@main.command()
+@click.option(
+    "--cell",
+    "cells",
+    type=click.Choice(("rnn", "rnn-relu", "lstm", "gru", "gru-reset-before")),
+    multiple=True,
+    help="Only this cell; may be repeated.",
+)
+@click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(DTYPES),
+    multiple=True,
+    default=("float32",),
+    show_default=True,
+    help="May be repeated.",
+)
+@click.option("--inference", is_flag=True, help="Leave the backward passes out.")
+@click.argument("models", nargs=-1, type=click.Path(exists=True, dir_okay=False))
+def warmup(
+    cells: tuple[str, ...], dtypes: tuple[str, ...], inference: bool, models: tuple[str, ...]
+) -> None:
+    """Compile kernels ahead of their first use, and keep them on disk.
+
+    Takes some seconds for each cell, and next to nothing the second time. With MODELS, saved
+    ones, their streams of one row are compiled, and nothing else.
+    """
+    import logging
+    from time import perf_counter
+
+    import fastrnn
+    from fastrnn_kernels.cache.disk import cache_folder
+
+    logging.getLogger("fastrnn").setLevel(logging.ERROR)  # what is compiled is said here
+    start = perf_counter()
+
+    def done(cell: str, dtype: str) -> None:
+        nonlocal start
+        click.echo(f"{cell} {dtype}: {perf_counter() - start:.1f} s")
+        start = perf_counter()
+
+    if models and (cells or inference or dtypes != ("float32",)):
+        raise click.UsageError("--cell, --dtype and --inference are for cells, not for MODELS")
+    if models:
+        for path in models:
+            try:
+                model(path).stream().warmup()
+            except ValueError as error:
+                raise click.ClickException(f"{path}: {error}") from None
+            done(path, "stream")
+    else:
+        fastrnn.warmup(cells or None, dtypes, training=not inference, done=done)
+    folder = cache_folder()
+    if folder is None or not os.access(folder, os.W_OK):
+        raise click.ClickException(
+            f"kernels could not be kept: no cache folder that can be written ({folder}); "
+            "set FASTRNN_CACHE_DIR to one"
+        )
+    click.echo(f"kept in {folder}")
+
+
+for _command in (convert.command, stream, export, tune):
+    main.add_command(_command)

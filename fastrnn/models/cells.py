@@ -1,0 +1,299 @@
+"""The cells: one time step of RNN, LSTM and GRU."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn import check
+from fastrnn.arrays import Array, State
+from fastrnn.device import kernels_of
+from fastrnn.models.recurrent import Recurrent
+from fastrnn.models.streamable import Streamable
+from fastrnn.models.tape import Gradients, Tape
+from fastrnn.streams.source import LayerState
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
+from fastrnn_kernels.cells.lstm import LSTM
+from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cpu import device as cpu
+from fastrnn_kernels.cpu.device import Stage, Weights, cell_stage
+
+
+class RecurrentCell(Recurrent, Streamable[State]):
+    """One step of a recurrent layer. Use RNNCell, LSTMCell or GRUCell.
+
+    Without the batch axis (unbatched input) B falls out of every shape.
+    """
+
+    def _set_up_cell(
+        self, *, input_size: int, hidden_size: int, bias: bool, device: str, dtype: Any
+    ) -> None:
+        self.input_size = check.size("input_size", input_size)
+        self.hidden_size = check.size("hidden_size", hidden_size)
+        self.bias = check.flag("bias", bias)
+        self._set_up(device, dtype)
+        G, I, H = len(self._cell.gates), self.input_size, self.hidden_size
+        self._shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, H)}
+        if self.bias:
+            self._shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
+
+    def _make_weights(
+        self, kernels: Any, values: Mapping[str, Array], products: str
+    ) -> tuple[Weights, ...]:
+        biases = values.get("bias_ih"), values.get("bias_hh")
+        weights = values["weight_ih"], values["weight_hh"]
+        return (kernels.Weights(self._cell, *weights, *biases, products=products),)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another cell of the same kind and size."""
+        return {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "bias": self.bias,
+            "device": self.device,
+            "dtype": self.products,
+        }
+
+    def __call__(self, x: Any, state: State | None = None) -> State:
+        """One step, without a tape.
+
+        x (B, I) or (I,): the input, in the cell's float type.
+        state: h (B, H), for the LSTM (h, c), (B, H) each; zeros if None.
+
+        Returns the new state. Raises TypeError or ValueError for wrong arguments.
+        """
+        kernels, _, new, batched, host = self._step(x, state, taping=False)
+        return self._joined(kernels, *new, batched, host)
+
+    def forward(self, x: Any, state: State | None = None) -> tuple[State, Tape]:
+        """One step, and the tape that `backward` needs. Arguments as those of a plain call."""
+        self._refuse_tape()
+        kernels, one, new, batched, host = self._step(x, state, taping=True)
+        shape = (one.rows.B, self.hidden_size) if batched else (self.hidden_size,)
+        tape = Tape(self, shape, batched, False, (one,), None, host, kernels.NAME)
+        return self._joined(kernels, *new, batched, host), tape
+
+    def backward(self, tape: Tape, dstate: State) -> Gradients[State]:
+        """Gradients of a loss through one step.
+
+        tape: from this cell's `forward`. dstate: gradient of the new state, laid out like it.
+
+        Returns the gradients of x, of the old state, and of each parameter by name. Raises
+        TypeError or ValueError for wrong arguments.
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape is a {type(tape).__name__}, wanted the Tape that forward gives")
+        if tape.owner is not self:
+            raise ValueError(f"tape comes from another cell, {tape.owner!r}")
+        if dstate is None:
+            raise TypeError("dstate is None, wanted the gradient of the new state")
+        kernels = kernels_of(tape.device)
+        one = tape.passes[0]
+        B, H = one.rows.B, self.hidden_size
+        given = self._checked_states("dstate", dstate, B, tape.batched)
+        h, rest = self._states(kernels, "dstate", given, B)
+        nothing = kernels.xp.zeros((1, B, H), self.dtype)
+        run = kernels.start_backward(one, nothing, 0, h, rest)
+        kernels.run([run.job], run.work)
+        found = run.finish()
+        gradients = {"weight_ih": found.w_ih, "weight_hh": found.w_hh}
+        if self.bias:
+            gradients |= {"bias_ih": found.b_ih, "bias_hh": found.b_hh}
+        host = tape.host
+        return Gradients(
+            kernels.give(found.x[0] if tape.batched else found.x[0, 0], host),
+            self._joined(kernels, found.start_h, found.start_rest, tape.batched, host),
+            {name: kernels.give(value, host) for name, value in gradients.items()},
+        )
+
+    def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+        return [cell_stage(self._version.weights[0], batch_size, weights)]
+
+    def _layers(self) -> list[Any]:
+        return list(self._version.weights)
+
+    def _join_layers(self, layers: Iterator[LayerState]) -> State:
+        h, rest = next(layers)
+        kernels, host = self._version.kernels, isinstance(h, np.ndarray)
+        return self._joined(kernels, h.copy(), rest.copy(), True, host)
+
+    def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
+        given = self._checked_states(name, state, batch_size, True)
+        return [self._states(self._version.kernels, name, given, batch_size)]
+
+    def _checked_input(self, x: Any) -> tuple[Array, int, int, bool]:
+        """The input as it is laid out, T = 1, B, and whether it has an axis of B."""
+        if type(x) is not np.ndarray or x.dtype != self.dtype:  # nearly every call's is
+            x = check.floats("input", x, self.dtype, self._owner)
+        if x.ndim not in (1, 2):
+            raise ValueError(f"input has shape {x.shape}, wanted (B, I) or, unbatched, (I,)")
+        batched = x.ndim == 2
+        if x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"input {'(B, I)' if batched else '(I,)'} has I={x.shape[-1]}, "
+                f"this cell takes {self.input_size}"
+            )
+        return x, 1, len(x) if batched else 1, batched
+
+    def _step(
+        self, x: Any, state: Any, *, taping: bool
+    ) -> tuple[Any, Any, tuple[Array, Array], bool, bool]:
+        """What ran it, the tape, the new h and other states, whether batched, whether NumPy's."""
+        x, _, B, batched = self._checked_input(x)
+        given = self._checked_states("state", state, B, batched)
+        host = check.on_host(x)
+        on_gpu = not host or not (given is None or all(map(check.on_host, given)))
+        kernels, (weights,) = self._placed(1, B, taping, on_gpu)
+        if kernels is not cpu:
+            what = (weights,), 1, 1, B, taping, 0
+            kernels.check_forward(*what, lambda: f"{self._owner}, B={B}")
+        # The tape must not change when the caller fills the same array with the next input.
+        x = kernels.take(x.reshape(1, B, self.input_size), "input", copy=taping)
+        h, rest = self._states(kernels, "state", given, B)
+        y = kernels.xp.empty((1, B, self.hidden_size), self.dtype)
+        rows = kernels.Rows.whole(1, B)
+        new = kernels.xp.empty_like(h), kernels.xp.empty_like(rest)
+        run = kernels.start_forward(weights, x, h, rest, *new, rows, y, 0, taping=taping)
+        kernels.run([run.job], run.work)
+        return kernels, run.tape, new, batched, host
+
+    def _checked_states(self, name: str, given: Any, B: int, batched: bool) -> list[Array] | None:
+        """The states as they were given, each of the right type and shape; None for zeros."""
+        if given is None:
+            return None
+        H, letters = self.hidden_size, self._cell.states
+        shape, axes = ((B, H), "(B, H)") if batched else ((H,), "(H,)")
+        shapes = [shape] * len(letters)
+        return check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
+
+    def _states(
+        self, kernels: Any, name: str, given: list[Array] | None, B: int
+    ) -> tuple[Array, Array]:
+        """Checked states as h (B, H) and the others (states but h, B, H), zeros if none are."""
+        H, many = self.hidden_size, len(self._cell.states)
+        if given is None:
+            zeros = kernels.xp.zeros
+            return zeros((B, H), self.dtype), zeros((many - 1, B, H), self.dtype)
+        h, *others = (kernels.take(state.reshape(B, H), name) for state in given)
+        rest = kernels.xp.empty((many - 1, B, H), self.dtype)
+        for k, state in enumerate(others):
+            rest[k] = state
+        return h, rest
+
+    def _joined(self, kernels: Any, h: Array, rest: Array, batched: bool, host: bool) -> State:
+        h, rest = kernels.give(h, host), kernels.give(rest, host)
+        states = (h, *rest) if batched else (h[0], *rest[:, 0])
+        return states[0] if len(states) == 1 else states  # type: ignore[return-value]
+
+
+class RNNCell(RecurrentCell[Array]):
+    """One step of the simple recurrent network, as `torch.nn.RNNCell`.
+
+        h' = φ(W_ih x + b_ih + W_hh h + b_hh),  φ = tanh or ReLU
+
+    Parameters: weight_ih (H, I), weight_hh (H, H), bias_ih and bias_hh (H,).
+    Arguments as those of `RNN`.
+    """
+
+    kind = "RNNCell"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        *,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, bias=bias,
+            nonlinearity=nonlinearity, device=device, dtype=dtype,
+        )  # fmt: skip
+        self._draw(seed)
+
+    def _configure(self, *, nonlinearity: str, **common: Any) -> None:
+        self.nonlinearity = check.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        self._set_up_cell(**common)
+
+    @property
+    def _cell(self) -> Cell:
+        return RNN_RELU if self.nonlinearity == "relu" else RNN_TANH
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another cell of the same kind and size."""
+        return {**super().config(), "nonlinearity": self.nonlinearity}
+
+
+class LSTMCell(RecurrentCell[tuple[Array, Array]]):
+    """One step of the LSTM, as `torch.nn.LSTMCell`: `h, c = cell(x, (h, c))`.
+
+    Equations and order of the gates as in `LSTM`. Parameters: weight_ih (4 H, I),
+    weight_hh (4 H, H), bias_ih and bias_hh (4 H,).
+    """
+
+    kind = "LSTMCell"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, bias=bias, device=device, dtype=dtype
+        )
+        self._draw(seed)
+
+    def _configure(self, **common: Any) -> None:
+        self._set_up_cell(**common)
+
+    @property
+    def _cell(self) -> Cell:
+        return LSTM
+
+
+class GRUCell(RecurrentCell[Array]):
+    """One step of the GRU, as `torch.nn.GRUCell`: `h = cell(x, h)`.
+
+    Equations and order of the gates as in `GRU`. Parameters: weight_ih (3 H, I),
+    weight_hh (3 H, H), bias_ih and bias_hh (3 H,).
+    """
+
+    kind = "GRUCell"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        reset_after: bool = True,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, bias=bias,
+            reset_after=reset_after, device=device, dtype=dtype,
+        )  # fmt: skip
+        self._draw(seed)
+
+    def _configure(self, *, reset_after: bool, **common: Any) -> None:
+        self.reset_after = check.flag("reset_after", reset_after)
+        self._set_up_cell(**common)
+
+    @property
+    def _cell(self) -> Cell:
+        return GRU if self.reset_after else GRU_RESET_BEFORE
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another cell of the same kind and size."""
+        return {**super().config(), "reset_after": self.reset_after}

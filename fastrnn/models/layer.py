@@ -1,0 +1,351 @@
+"""What RNN, LSTM and GRU share: a stack of layers over whole sequences."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn import check
+from fastrnn.arrays import Array, State
+from fastrnn.device import kernels_of
+from fastrnn.models.recurrent import Recurrent
+from fastrnn.models.stack import Call, Stack, draw_masks, run_backward, run_forward, time_first
+from fastrnn.models.streamable import Streamable
+from fastrnn.models.tape import Gradients, Tape
+from fastrnn.streams.source import LayerState
+from fastrnn_kernels.cpu import device as cpu
+from fastrnn_kernels.cpu.device import Stage, Weights, cell_stage
+from fastrnn_kernels.cpu.device import Tape as Pass
+
+
+class Layer(Recurrent, Streamable[State]):
+    """A stack of recurrent layers of one kind. Use RNN, LSTM or GRU.
+
+    D is 2 if bidirectional, else 1; P, the width of h, is H, or proj_size where that is
+    set. Without the batch axis (unbatched input) B falls out of every shape.
+    """
+
+    proj_size: int = 0
+
+    def _set_up_stack(
+        self,
+        *,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        device: str,
+        dtype: Any,
+    ) -> None:
+        """Check the arguments and fix the shapes of the parameters; draw nothing."""
+        self.input_size = check.size("input_size", input_size)
+        self.hidden_size = check.size("hidden_size", hidden_size)
+        self.num_layers = check.size("num_layers", num_layers, most=10_000)
+        self.bias = check.flag("bias", bias)
+        self.batch_first = check.flag("batch_first", batch_first)
+        self.dropout = check.probability("dropout", dropout)
+        self.bidirectional = check.flag("bidirectional", bidirectional)
+        self._set_up(device, dtype)
+        if self.dropout > 0 and self.num_layers == 1:
+            warnings.warn(
+                f"dropout stands between layers, so dropout={dropout} does nothing with one layer",
+                UserWarning,
+                stacklevel=4,
+            )
+        G, H, P = len(self._cell.gates), self.hidden_size, self.state_size
+        self._shapes = {}
+        for layer in range(self.num_layers):
+            width = self.input_size if layer == 0 else self.directions * P
+            for suffix in self._suffixes(layer):
+                self._shapes[f"weight_ih{suffix}"] = (G * H, width)
+                self._shapes[f"weight_hh{suffix}"] = (G * H, P)
+                if self.bias:
+                    self._shapes[f"bias_ih{suffix}"] = (G * H,)
+                    self._shapes[f"bias_hh{suffix}"] = (G * H,)
+                if self.proj_size:
+                    self._shapes[f"weight_hr{suffix}"] = (P, H)
+
+    @property
+    def directions(self) -> int:
+        """D: 2 if bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def state_size(self) -> int:
+        """P: the width of h."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """D * P: the width of y."""
+        return self.directions * self.state_size
+
+    @property
+    def _stack(self) -> Stack:
+        return Stack(self._owner, self.num_layers, self.directions, self.state_size, self.dtype)
+
+    def _suffixes(self, layer: int) -> list[str]:
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
+
+    def _make_weights(
+        self, kernels: Any, values: Mapping[str, Array], products: str
+    ) -> tuple[Weights, ...]:
+        return tuple(
+            kernels.Weights(
+                self._cell,
+                values[f"weight_ih{suffix}"],
+                values[f"weight_hh{suffix}"],
+                values.get(f"bias_ih{suffix}"),
+                values.get(f"bias_hh{suffix}"),
+                values.get(f"weight_hr{suffix}"),
+                products,
+            )
+            for layer in range(self.num_layers)
+            for suffix in self._suffixes(layer)
+        )
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another layer of the same kind and size."""
+        return {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "bias": self.bias,
+            "batch_first": self.batch_first,
+            "dropout": self.dropout,
+            "bidirectional": self.bidirectional,
+            "device": self.device,
+            "dtype": self.products,
+        }
+
+    def __call__(
+        self, x: Any, state: State | None = None, lengths: Any = None, reset: Any = None
+    ) -> tuple[Array, State]:
+        """Run over a whole sequence for inference: no dropout, no tape.
+
+        x (T, B, I), or (B, T, I) with batch_first, or (T, I): the input, in the layer's
+            float type, any strides. NaN and infinity pass through.
+        state: h_0 (num_layers * D, B, P); for the LSTM (h_0, c_0), c_0 (num_layers * D, B, H).
+            Zeros if None.
+        lengths (B,): steps of each sequence, 0 to T, in any order; all T if None. What is
+            past the end is not read, and comes out 0.
+        reset (T, B), or (B, T) with batch_first, or (T,): where true, a new sequence begins
+            at that step: the row goes back to the given state before it, and the reverse
+            direction, which comes from the other side, after it.
+
+        Returns y (T, B, D * P), or as x is laid out, and the state at each sequence's own
+        end, laid out like `state`. Raises TypeError or ValueError for wrong arguments.
+        """
+        call = self._call(x, state, lengths, reset, taping=False)
+        y, final, _ = run_forward(self._stack, call, taping=False)
+        return call.as_given(y), call.joined(final)
+
+    def forward(
+        self,
+        x: Any,
+        state: State | None = None,
+        lengths: Any = None,
+        reset: Any = None,
+        training: bool = True,
+        rng: np.random.Generator | None = None,
+        return_gates: bool = False,
+    ) -> tuple[Array, State, Tape]:
+        """Run over a whole sequence and keep what `backward` needs.
+
+        Arguments as those of a plain call, and
+
+        training: False turns dropout off, nothing else.
+        rng: draws the dropout masks; one made from the layer's seed if None.
+        return_gates: put the values of all gates and cell states, (T, B, H) each, into
+            `tape.gates[layer * D + direction][gate]`; 0 where a sequence has ended.
+
+        Returns y, the final state and the tape.
+        """
+        self._refuse_tape()
+        check.flag("training", training)
+        check.flag("return_gates", return_gates)
+        if rng is not None and not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng is {rng!r}, wanted a numpy.random.Generator")
+        call = self._call(x, state, lengths, reset, taping=True)
+        masks = None
+        if training and self.dropout > 0 and self.num_layers > 1:
+            generator = self._dropout_generator() if rng is None else rng
+            masks = draw_masks(self._stack, call, self.dropout, generator)
+        y, final, passes = run_forward(self._stack, call, masks, taping=True)
+        given = call.as_given(y)
+        gates = [self._given_gates(one, call) for one in passes] if return_gates else None
+        where = "cpu" if call.kernels is cpu else "cuda"
+        tape = Tape(
+            self,
+            given.shape,
+            call.batched,
+            call.batch_first,
+            passes,
+            masks,
+            call.host,
+            where,
+            gates,
+        )
+        return given, call.joined(final), tape
+
+    def backward(self, tape: Tape, dy: Any, dstate: State | None = None) -> Gradients[State]:
+        """Gradients of a loss by backpropagation through time.
+
+        tape: from this layer's `forward`; it may be used again.
+        dy: gradient of y, in y's shape; None for zeros. What stands at padding is ignored.
+        dstate: gradient of the final state, laid out like it; zeros if None.
+
+        Returns the gradients of x (0 at padding), of the initial state, and of each
+        parameter by name. Raises TypeError or ValueError for wrong arguments.
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape is a {type(tape).__name__}, wanted the Tape that forward gives")
+        if tape.owner is not self:
+            raise ValueError(f"tape comes from another layer, {tape.owner!r}")
+        kernels = kernels_of(tape.device)
+        if dy is None:
+            dy = kernels.xp.zeros(tape.shape, self.dtype)
+        dy = check.shaped("dy", dy, self.dtype, tape.shape, "that of y", self._owner)
+        rows = tape.passes[0].rows
+        given = self._checked_states("dstate", dstate, rows.B, tape.batched)
+        if kernels is not cpu:
+            kernels.check_backward(
+                tape.passes,
+                self.directions,
+                lambda: f"backward of {self._owner}, T={rows.T}, B={rows.B}",
+            )
+        d_final = self._states(kernels, "dstate", given, rows.B)
+        dy = time_first(dy, tape.batched, tape.batch_first)
+        call = Call(kernels, (), dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
+        dx, d_start, gradients = run_backward(self._stack, tape.passes, tape.masks, call)
+        parameters = {}
+        suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
+        for suffix, of in zip(suffixes, gradients, strict=True):
+            parameters[f"weight_ih{suffix}"] = kernels.give(of.w_ih, tape.host)
+            parameters[f"weight_hh{suffix}"] = kernels.give(of.w_hh, tape.host)
+            if self.bias:
+                parameters[f"bias_ih{suffix}"] = kernels.give(of.b_ih, tape.host)
+                parameters[f"bias_hh{suffix}"] = kernels.give(of.b_hh, tape.host)
+            if of.w_hr is not None:
+                parameters[f"weight_hr{suffix}"] = kernels.give(of.w_hr, tape.host)
+        return Gradients(call.as_given(dx), call.joined(d_start), parameters)
+
+    def scratch_bytes(self, T: int, B: int) -> int:
+        """Bytes that a call on T steps of B sequences takes beside its results and the tape.
+
+        That is the most of any layer of the stack, with the number of threads as it is now.
+        It does not grow with T beyond the block of time steps that is computed at a time.
+        """
+        T, B = check.size("T", T, least=0), check.size("B", B, least=0)
+        D, version = self.directions, self._version
+        each = (version.kernels.scratch_bytes(one, T, B, D) for one in version.weights)
+        return D * int(max(each))
+
+    def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+        return [cell_stage(one, batch_size, weights) for one in self._layers()]
+
+    def _layers(self) -> list[Any]:
+        if self.bidirectional:
+            raise ValueError(
+                f"{self._owner} is bidirectional and cannot stream: its reverse direction "
+                "begins at the end of a sequence"
+            )
+        return list(self._version.weights)
+
+    def _join_layers(self, layers: Iterator[LayerState]) -> State:
+        parts = [next(layers) for _ in range(self.num_layers)]
+        h = np.stack([h for h, _ in parts])
+        rest = np.stack([rest for _, rest in parts], axis=1)
+        return (h, *rest) if len(rest) else h  # type: ignore[return-value]
+
+    def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
+        given = self._checked_states(name, state, batch_size, True)
+        h, *rest = self._states(self._version.kernels, name, given, batch_size)
+        none = np.empty((0, batch_size, self.hidden_size), self.dtype)
+        return [
+            (h[k], np.stack([one[k] for one in rest]) if rest else none)
+            for k in range(self.num_layers)
+        ]
+
+    def _checked_input(self, x: Any) -> tuple[Array, int, int, bool]:
+        """The input as it is laid out, T, B, and whether it has an axis of B."""
+        if type(x) is not np.ndarray or x.dtype != self.dtype:  # nearly every call's is
+            x = check.floats("input", x, self.dtype, self._owner)
+        axes = "(B, T, I)" if self.batch_first else "(T, B, I)"
+        if x.ndim not in (2, 3):
+            raise ValueError(f"input has shape {x.shape}, wanted {axes} or, unbatched, (T, I)")
+        batched = x.ndim == 3
+        if x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"input {axes if batched else '(T, I)'} has I={x.shape[-1]}, "
+                f"this layer takes {self.input_size}"
+            )
+        if not batched:
+            return x, len(x), 1, False
+        T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
+        return x, T, B, True
+
+    def _call(self, x: Any, state: Any, lengths: Any, reset: Any, *, taping: bool) -> Call:
+        """Check the arguments of a pass; arrays come out time first and with a batch axis."""
+        x, T, B, batched = self._checked_input(x)
+        steps = mask = None
+        if lengths is not None:
+            one = lengths if batched else check.array("lengths", lengths).reshape(-1)
+            steps = check.lengths(one, T, B)
+        if reset is not None:
+            axes = ("(B, T)" if self.batch_first else "(T, B)") if batched else "(T,)"
+            mask = check.reset(reset, x.shape[:-1], axes)
+        given = self._checked_states("state", state, B, batched)
+        host = check.on_host(x)
+        on_gpu = not host or not (given is None or all(map(check.on_host, given)))
+        kernels, weights = self._placed(T, B, taping, on_gpu)
+        if kernels is not cpu:
+            copied = x.nbytes if host or taping else 0
+            sizes = self.directions, T, B, taping, copied
+            kernels.check_forward(weights, *sizes, lambda: f"{self._owner}, T={T}, B={B}")
+        # The tape must not change when the caller fills the same array with the next input.
+        x = kernels.take(time_first(x, batched, self.batch_first), "input", copy=taping)
+        if mask is not None:
+            mask = time_first(mask, batched, self.batch_first)
+            mask = kernels.take(mask, "reset", copy=True)
+        rows = kernels.Rows.whole(T, B) if steps is None else kernels.Rows(T, B, steps)
+        states = self._states(kernels, "state", given, B)
+        return Call(kernels, weights, x, states, rows, mask, batched, self.batch_first, host)
+
+    def _checked_states(self, name: str, given: Any, B: int, batched: bool) -> list[Array] | None:
+        """The states as they were given, each of the right type and shape; None for zeros."""
+        if given is None:
+            return None
+        letters, wanted = self._cell.states, self._state_shapes(B)
+        shapes = [(many, B, width) if batched else (many, width) for many, _, width in wanted]
+        axes = (
+            "(num_layers * directions, B, width)" if batched else "(num_layers * directions, width)"
+        )
+        return check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
+
+    def _states(
+        self, kernels: Any, name: str, given: list[Array] | None, B: int
+    ) -> tuple[Array, ...]:
+        """Checked states as (num_layers * D, B, width) each, zeros if there are none."""
+        shapes = self._state_shapes(B)
+        if given is None:
+            return tuple(kernels.xp.zeros(shape, self.dtype) for shape in shapes)
+        pairs = zip(given, shapes, strict=True)
+        return tuple(kernels.take(state.reshape(shape), name) for state, shape in pairs)
+
+    def _state_shapes(self, B: int) -> list[tuple[int, int, int]]:
+        """(num_layers * D, B, width) of each state: P of h, H of the others."""
+        many, others = self.num_layers * self.directions, len(self._cell.states) - 1
+        return [(many, B, width) for width in (self.state_size, *[self.hidden_size] * others)]
+
+    def _given_gates(self, one: Pass, call: Call) -> dict[str, Array]:
+        """The values of the gates of one pass, by name, as the user's input is laid out."""
+        give = call.kernels.give
+        return {
+            name: give(values if call.batched else values[:, 0], call.host)
+            for name, values in self._gates(one, call.kernels.xp).items()
+        }

@@ -1,0 +1,196 @@
+"""The layers: RNN, LSTM and GRU over whole sequences."""
+
+from typing import Any
+
+from fastrnn import check
+from fastrnn.arrays import Array
+from fastrnn.models.layer import Layer
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.gru import GRU as GRU_CELL
+from fastrnn_kernels.cells.gru import GRU_RESET_BEFORE
+from fastrnn_kernels.cells.lstm import LSTM as LSTM_CELL
+from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cpu.device import Tape as Pass
+
+
+class RNN(Layer[Array]):
+    """The simple recurrent network (Elman), as `torch.nn.RNN`.
+
+        h_t = φ(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh),  φ = tanh or ReLU
+
+    J. L. Elman, "Finding Structure in Time" (1990).
+
+    Parameters of layer k, with `_reverse` added for the other direction: weight_ih_lk
+    (H, I; D * H above the first layer), weight_hh_lk (H, H), bias_ih_lk and bias_hh_lk (H,).
+
+    nonlinearity: "tanh" or "relu". Other arguments as those of `LSTM`.
+    """
+
+    kind = "RNN"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, num_layers=num_layers,
+            nonlinearity=nonlinearity, bias=bias, batch_first=batch_first, dropout=dropout,
+            bidirectional=bidirectional, device=device, dtype=dtype,
+        )  # fmt: skip
+        self._draw(seed)
+
+    def _configure(self, *, nonlinearity: str, **common: Any) -> None:
+        self.nonlinearity = check.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        self._set_up_stack(**common)
+
+    @property
+    def _cell(self) -> Cell:
+        return RNN_RELU if self.nonlinearity == "relu" else RNN_TANH
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another layer of the same kind and size."""
+        return {**super().config(), "nonlinearity": self.nonlinearity}
+
+
+class LSTM(Layer[tuple[Array, Array]]):
+    """Long short-term memory, as `torch.nn.LSTM`.
+
+        i, f, o = σ(W x_t + b_ih + R h_(t-1) + b_hh)      each with its own rows
+        g = tanh(W x_t + b_ih + R h_(t-1) + b_hh)
+        c_t = f c_(t-1) + i g
+        h_t = o tanh(c_t), or W_hr (o tanh(c_t)) with proj_size
+
+    S. Hochreiter, J. Schmidhuber (1997); F. A. Gers et al. (2000); the projection after
+    H. Sak, A. Senior, F. Beaufays, arXiv:1402.1128.
+
+    Parameters of layer k, with `_reverse` added for the other direction, rows in the order
+    i, f, g, o: weight_ih_lk (4 H, I; D * P above the first layer), weight_hh_lk (4 H, P),
+    bias_ih_lk and bias_hh_lk (4 H,), weight_hr_lk (P, H) with proj_size.
+
+    input_size, hidden_size: I and H.
+    num_layers: layers of the stack; bidirectional: run each in both directions.
+    bias: False leaves the biases out.
+    batch_first: x and y are (B, T, ...), states stay as they are.
+    dropout: probability of a zero between layers, in `forward` with training=True.
+    proj_size: P, less than H; 0 for no projection.
+    device: "auto", "cpu" or "cuda"; dtype: "float32" or "float64".
+    seed: of the initial weights, U(-1/√H, 1/√H), and of dropout.
+
+    Raises TypeError or ValueError for wrong arguments, RuntimeError for a device that
+    cannot be used.
+    """
+
+    kind = "LSTM"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
+            batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
+            proj_size=proj_size, device=device, dtype=dtype,
+        )  # fmt: skip
+        self._draw(seed)
+
+    def _configure(self, *, proj_size: int, **common: Any) -> None:
+        self.proj_size = check.size("proj_size", proj_size, least=0)
+        hidden_size = check.size("hidden_size", common["hidden_size"])
+        if self.proj_size >= hidden_size:
+            raise ValueError(
+                f"proj_size is {proj_size}, wanted less than hidden_size = {hidden_size}"
+            )
+        self._set_up_stack(**common)
+
+    @property
+    def _cell(self) -> Cell:
+        return LSTM_CELL
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another layer of the same kind and size."""
+        return {**super().config(), "proj_size": self.proj_size}
+
+    def _gates(self, one: Pass, xp: Any) -> dict[str, Array]:
+        gates = super()._gates(one, xp)
+        c_old = xp.zeros_like(gates["i"])
+        H, running = self.hidden_size, one.rows.running
+        c_old.reshape(-1, H)[running] = one.old_rest.reshape(-1, one.old_rest.shape[3])[running, :H]
+        gates["c"] = gates["f"] * c_old + gates["i"] * gates["g"]
+        return gates
+
+
+class GRU(Layer[Array]):
+    """Gated recurrent units, as `torch.nn.GRU`.
+
+        r, z = σ(W x_t + b_ih + R h_(t-1) + b_hh)         each with its own rows
+        n = tanh(W_n x_t + b_in + r (R_n h_(t-1) + b_hn))     reset_after=True, as torch
+        n = tanh(W_n x_t + b_in + R_n (r h_(t-1)) + b_hn)     reset_after=False
+        h_t = (1 - z) n + z h_(t-1)
+
+    K. Cho et al., arXiv:1406.1078.
+
+    Parameters of layer k, with `_reverse` added for the other direction, rows in the order
+    r, z, n: weight_ih_lk (3 H, I; D * H above the first layer), weight_hh_lk (3 H, H),
+    bias_ih_lk and bias_hh_lk (3 H,).
+
+    reset_after: whether the reset gate acts after the product with h or before it. Other
+    arguments as those of `LSTM`.
+    """
+
+    kind = "GRU"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        reset_after: bool = True,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
+            batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
+            reset_after=reset_after, device=device, dtype=dtype,
+        )  # fmt: skip
+        self._draw(seed)
+
+    def _configure(self, *, reset_after: bool, **common: Any) -> None:
+        self.reset_after = check.flag("reset_after", reset_after)
+        self._set_up_stack(**common)
+
+    @property
+    def _cell(self) -> Cell:
+        return GRU_CELL if self.reset_after else GRU_RESET_BEFORE
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another layer of the same kind and size."""
+        return {**super().config(), "reset_after": self.reset_after}

@@ -1,0 +1,342 @@
+"""Named parameters of a module: drawn, read, changed, copied, kept."""
+
+import math
+import os
+import sys
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType, ModuleType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from fastrnn import check
+from fastrnn.arrays import Array, Shape
+from fastrnn.device import CPU_PRODUCTS, GPU_PRODUCTS, few_rows, kernels_for
+from fastrnn.files.description import KEY, describe
+from fastrnn.files.safetensors import write
+from fastrnn_kernels.cpu import device as cpu
+from fastrnn_kernels.cpu.device import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Version:
+    """The parameters between two changes or moves, and the kernels' weights made from them.
+
+    A pass looks at it once, as another thread may put a new one in its place.
+    """
+
+    device: str  # as the user named it
+    kernels: ModuleType  # of that device, or of the CPU for "auto"
+    values: Mapping[str, Array]
+    weights: tuple[Weights, ...] = ()
+    packed: dict[str, Any] = field(default_factory=dict)  # for streams, if not recurrent
+    #: T * B up to which arrays of the host are surely for these kernels with these weights
+    few: float = math.inf
+    #: by kernels and their type of products, where those are other than above
+    others: dict[Any, tuple[Weights, ...]] = field(default_factory=dict)
+
+
+#: Attributes that may be changed, and what they must be.
+_CHECKED = {"dropout": check.probability, "batch_first": check.flag}
+
+#: All modules, to renew their locks in a forked child: there, the thread that held one is gone.
+_ALIVE: "weakref.WeakSet[Module]" = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for module in list(_ALIVE):
+        module._renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+class Named(ABC):
+    """What has parameters by name: a module, or several as one."""
+
+    #: what files call its class
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Mapping[str, Array]:
+        """The parameters by name, read-only. `update` changes them."""
+
+    @abstractmethod
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Change some parameters, all or none of them."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another one of the same kind and size."""
+
+    def _names(self) -> Collection[str]:
+        """The names of the parameters."""
+        return self.parameters
+
+    @property
+    def _owner(self) -> str:
+        """How errors call it."""
+        return f"this {type(self).__name__}"
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the parameters under torch's names."""
+        return {name: value.copy() for name, value in self.parameters.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take all parameters from a mapping of just these names, as torch's strict loading.
+
+        Raises ValueError for a missing, an unknown or a misshapen entry, TypeError for one
+        that is no array of floats; nothing is changed then.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict is a {type(state_dict).__name__}, wanted a mapping")
+        names = self._names()
+        missing = [name for name in names if name not in state_dict]
+        unknown = [str(name) for name in state_dict if name not in names]
+        if missing or unknown:
+            found = [f"misses {', '.join(missing)}"] if missing else []
+            found += [f"holds unknown {', '.join(unknown)}"] if unknown else []
+            wanted = ", ".join(names)
+            raise ValueError(f"state_dict {' and '.join(found)}; {self._owner} has {wanted}")
+        self.update(state_dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the parameters and the configuration to a safetensors file.
+
+        `fastrnn.load` reads it; so does anything that reads safetensors.
+        """
+        write(self.state_dict(), path, {KEY: self.description()})
+
+    def description(self) -> str:
+        """The model's class and configuration, as files keep them beside its weights."""
+        return describe(self.kind, self.config())
+
+
+class Module(Named):
+    """What layers, cells and linear layers share: parameters by torch's names, a device.
+
+    The parameters' arrays are never written: `update` puts new ones in their place. So a
+    pass that runs, and a tape that waits, keep the weights they began with, and threads
+    may share a layer.
+    """
+
+    bias: bool
+    _shapes: dict[str, Shape]
+    _version: Version
+
+    #: What the parameters' shapes follow from; kernels rely on it.
+    _FIXED = frozenset(
+        {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"}
+        | {"dtype", "products", "device", "nonlinearity", "reset_after"}
+        | {"in_features", "out_features", "activation"}
+    )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to change what is fixed when the object is made."""
+        if name in self._FIXED and name in self.__dict__:
+            raise AttributeError(f"{name} of {self._owner} is fixed at {getattr(self, name)!r}")
+        if name in self.__dict__.get("_shapes", ()):
+            raise AttributeError(
+                f"parameters of {self._owner} are changed by update({{{name!r}: ...}})"
+            )
+        if name in _CHECKED:
+            value = _CHECKED[name](name, value)
+        super().__setattr__(name, value)
+
+    def _set_up(self, device: str, dtype: Any) -> None:
+        """Fix the float type and the device."""
+        #: the type that products are computed in: "float32", "float64", "bfloat16", "float16"
+        self.products = check.products_type("dtype", dtype)
+        #: the type of all arrays: inputs, outputs, states, parameters
+        self.dtype: np.dtype[Any] = np.dtype("float64" if self.products == "float64" else "float32")
+        self._kernels = self._checked_kernels(device)
+        self.device = device
+        self._renew_lock()
+
+    def _checked_kernels(self, device: str) -> ModuleType:
+        """The kernels of a device, which have to know the type of the products."""
+        kernels = kernels_for(device)
+        if kernels is not cpu and self.products not in GPU_PRODUCTS:
+            raise ValueError(f"dtype {self.products!r} is for the CPU so far, not for {device!r}")
+        if kernels is cpu and self.products not in CPU_PRODUCTS:
+            raise ValueError(
+                f"dtype is {self.products!r}, which is the GPU's alone: wanted "
+                f"{', '.join(map(repr, CPU_PRODUCTS))} on device {device!r}"
+            )
+        return kernels
+
+    def _on_gpu(self) -> bool:
+        """Whether streams are the GPU's."""
+        return self.device == "cuda"
+
+    def _refuse_tape(self) -> None:
+        """Raise where a tape is asked for that no backward pass could use."""
+        if self.products == "bfloat16" and self._kernels is cpu:
+            raise ValueError(
+                f"{self._owner} has dtype 'bfloat16', which on the CPU is for inference: call it, "
+                "or train in 'float32' and load the parameters here"
+            )
+
+    def _renew_lock(self) -> None:
+        # Reentrant, for a signal's handler that pickles the layer while it is in use.
+        self._lock = threading.RLock()
+        _ALIVE.add(self)
+
+    def _draw(self, seed: Any) -> None:
+        """Draw every parameter from U(-b, b) as torch does, b = 1/√H, or 1/√I if linear."""
+        try:
+            generator = np.random.default_rng(seed)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"seed is {seed!r}, which NumPy refuses: {error}") from None
+        bound = 1 / np.sqrt(self._fan)
+        size = sum(map(math.prod, self._shapes.values())) * self.dtype.itemsize
+        try:
+            if size > sys.maxsize:
+                raise MemoryError
+            values = {
+                name: generator.uniform(-bound, bound, shape).astype(self.dtype)
+                for name, shape in self._shapes.items()
+            }
+        except (ValueError, MemoryError):
+            raise MemoryError(
+                f"{self!r} has parameters of {size:,} bytes, more than there is room for"
+            ) from None
+        self._bind(values)
+        self._seed_dropout(generator)
+
+    def _seed_dropout(self, generator: np.random.Generator) -> None:
+        self._dropout_seed, self._dropout_calls = int(generator.integers(2**63)), 0
+
+    def _dropout_generator(self) -> np.random.Generator:
+        """A generator for the masks of one call; calls at once get different ones.
+
+        The layer keeps a seed and a count, not a generator: NumPy's holds a lock while it
+        draws, which a forked child would inherit locked.
+        """
+        with self._lock:
+            self._dropout_calls += 1
+            return np.random.default_rng((self._dropout_seed, self._dropout_calls))
+
+    def _bind(self, values: dict[str, Array]) -> None:
+        """Take over arrays that belong to no one else."""
+        for value in values.values():
+            value.flags.writeable = False
+        # Views, as an array's owner could make it writeable again.
+        views = {name: value.view() for name, value in values.items()}
+        self._renew(MappingProxyType(views))
+
+    def _renew(self, values: Mapping[str, Array]) -> None:
+        """Put parameters, which no one will change, and the device as it is now into use."""
+        weights = self._make_weights(self._kernels, values, self.products)
+        few = math.inf
+        if self._kernels is not cpu:
+            few = -1
+        elif self.device == "auto":
+            few = few_rows(weights)
+        self._version = Version(self.device, self._kernels, values, weights, few=few)
+
+    @property
+    @abstractmethod
+    def _fan(self) -> int:
+        """What the bound of the parameters' first values follows from."""
+
+    @abstractmethod
+    def _configure(self, *args: Any, **kwargs: Any) -> None:
+        """Check the arguments and fix the parameters' shapes; draw nothing."""
+
+    def _make_weights(
+        self, kernels: Any, values: Mapping[str, Array], products: str
+    ) -> tuple[Weights, ...]:
+        """The kernels' weights, layer-major, then direction; none if not recurrent."""
+        return ()
+
+    @classmethod
+    def _restored(cls, config: Mapping[str, Any], values: Mapping[str, Any]) -> Self:
+        """Another one from its configuration and parameters, nothing drawn."""
+        self = cls.__new__(cls)
+        self._configure(**config)
+        self._seed_dropout(np.random.default_rng())
+        self._version = Version(self.device, self._kernels, {})
+        self.load_state_dict(values)
+        return self
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """The parameters by name, read-only. `update` changes them."""
+        return self._version.values
+
+    def _names(self) -> Collection[str]:
+        return self._shapes  # also before there are values
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Change some parameters, all or none of them; the one way to change weights.
+
+        values: arrays by name, of any float type, copied. Weights packed from the old ones
+        are dropped; tapes keep theirs. Raises ValueError for an unknown name or another
+        shape, TypeError for what is no array of floats.
+        """
+        self._replace(self._checked_values(values))
+
+    def _checked_values(self, values: Mapping[str, Any]) -> dict[str, Array]:
+        """Copies of new values for some parameters, as they have to be."""
+        if not isinstance(values, Mapping):
+            raise TypeError(f"values is a {type(values).__name__}, wanted a mapping")
+        new = {}
+        for name, value in values.items():
+            if name not in self._shapes:
+                raise ValueError(
+                    f"{name!r} is no parameter; {self._owner} has {', '.join(self._shapes)}"
+                )
+            got = check.array(name, value)
+            if got.dtype.kind != "f":
+                raise TypeError(f"{name} has dtype {got.dtype}, wanted {self.dtype}")
+            if got.shape != self._shapes[name]:
+                raise ValueError(f"{name} has shape {got.shape}, wanted {self._shapes[name]}")
+            if not check.on_host(got):  # parameters are the host's
+                got = got.get()  # type: ignore[attr-defined]
+            new[name] = np.array(got, self.dtype, order="C")
+        return new
+
+    def _replace(self, new: dict[str, Array]) -> None:
+        """Put checked values in the place of the old ones."""
+        with self._lock:
+            self._bind({**self.parameters, **new})
+
+    def to(self, device: str) -> Self:
+        """Move to "auto", "cpu" or "cuda", and return the same object.
+
+        Raises RuntimeError, with the reason, if the device cannot be used.
+        """
+        kernels = self._checked_kernels(device)
+        with self._lock:
+            if device != self.device:
+                self._kernels = kernels
+                self.__dict__["device"] = device
+                self._renew(self.parameters)
+        return self
+
+    def __repr__(self) -> str:
+        """The call that makes another one of the kind."""
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what belongs to this process: the lock, the kernels, the packed weights."""
+        with self._lock:
+            state = {**self.__dict__, "_values": self.state_dict()}
+        for name in ("_lock", "_kernels", "_version"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        values = state.pop("_values")
+        self.__dict__.update(state)
+        self._renew_lock()
+        self._kernels = kernels_for(self.device)
+        self._bind(values)

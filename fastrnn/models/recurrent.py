@@ -1,0 +1,72 @@
+"""What layers and cells share: a cell of the kernels, and the choice of where a call runs."""
+
+from abc import abstractmethod
+from typing import Any
+
+from fastrnn.arrays import Array
+from fastrnn.device import gpu_products
+from fastrnn.models import auto
+from fastrnn.models.module import Module, Version
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cpu import device as cpu
+from fastrnn_kernels.cpu.device import Tape as Pass
+from fastrnn_kernels.cpu.device import Weights
+
+
+class Recurrent(Module):
+    """A module of recurrent cells."""
+
+    input_size: int
+    hidden_size: int
+
+    @property
+    @abstractmethod
+    def _cell(self) -> Cell:
+        """The kernels' cell."""
+
+    @property
+    def _fan(self) -> int:
+        return self.hidden_size
+
+    @abstractmethod
+    def _checked_input(self, x: Any) -> tuple[Array, int, int, bool]:
+        """The input as it is laid out, T, B, and whether it has an axis of B."""
+
+    def _placed(
+        self, T: int, B: int, taping: bool, on_gpu: bool
+    ) -> tuple[Any, tuple[Weights, ...]]:
+        """The kernels that run a call, and their weights.
+
+        on_gpu: whether an array of the call lies on the GPU.
+        """
+        version = self._version
+        if version.few >= T * B and (version.device == "cpu" or not on_gpu):
+            return version.kernels, version.weights
+        kernels = version.kernels
+        if version.device == "auto":
+            kernels = auto.kernels(self, version.weights, T, B, taping, on_gpu)
+        return kernels, self._weights_for(version, kernels)
+
+    def _weights_for(self, version: Version, kernels: Any) -> tuple[Weights, ...]:
+        """A version's weights for kernels, in the type of products that those use."""
+        products = self.products if kernels is cpu else gpu_products(self.products)
+        if kernels is version.kernels and products == self.products:
+            return version.weights
+        # No lock: two threads that come first both make them, and get the same.
+        key = kernels, products
+        if key not in version.others:
+            version.others[key] = self._make_weights(kernels, version.values, products)
+        return version.others[key]
+
+    def _gates(self, one: Pass, xp: Any) -> dict[str, Array]:
+        """The values (T, B, H) of the gates of one pass, by name."""
+        T, B, K, padded = one.saved.shape
+        running = one.rows.running
+        gates = {}
+        for name in self._cell.gates:
+            values = xp.zeros((T * B, self.hidden_size), self.dtype)
+            position = self._cell.saved.index(name)
+            whole = one.saved.reshape(T * B, K, padded)[running, position]
+            values[running] = whole[:, : self.hidden_size]
+            gates[name] = values.reshape(T, B, self.hidden_size)
+        return gates

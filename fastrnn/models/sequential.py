@@ -1,0 +1,232 @@
+"""Modules one after the other, as one model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from fastrnn.arrays import Array
+from fastrnn.models.layer import Layer
+from fastrnn.models.linear import Linear
+from fastrnn.models.streamable import Streamable
+from fastrnn.models.tape import Gradients
+from fastrnn.streams.source import LayerState
+from fastrnn_kernels.cpu.device import Stage
+
+#: The states of the recurrent layers of a model, in order, each as its layer has it.
+States = tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SequentialTape:
+    """One forward pass of a model, as its `backward` needs it."""
+
+    owner: Any = field(repr=False)
+    tapes: Sequence[Any] = field(repr=False)
+
+
+def _width_in(module: Layer[Any] | Linear) -> int:
+    return module.in_features if isinstance(module, Linear) else module.input_size
+
+
+def _width_out(module: Layer[Any] | Linear) -> int:
+    return module.out_features if isinstance(module, Linear) else module.output_size
+
+
+class Sequential(Streamable[States]):
+    """Recurrent and linear layers one after the other.
+
+        model = fastrnn.Sequential(fastrnn.GRU(40, 64), fastrnn.Linear(64, 1, activation="sigmoid"))
+        y, states = model(x)             # x (T, B, 40), y (T, B, 1), states (h_n,)
+
+    modules: RNN, LSTM, GRU and Linear; each takes what the one before gives. All are of one
+    float type and order of axes. Parameters have the number of their module before their
+    name, `"0.weight_ih_l0"`, as in `torch.nn.Sequential`.
+
+    Raises TypeError or ValueError for what is no such layer or does not fit the one before.
+    """
+
+    kind = "Sequential"
+
+    def __init__(self, *modules: Layer[Any] | Linear) -> None:
+        if not modules:
+            raise ValueError("modules are none, wanted at least one layer")
+        for k, module in enumerate(modules):
+            if not isinstance(module, Layer | Linear):
+                raise TypeError(
+                    f"module {k} is a {type(module).__name__}, wanted RNN, LSTM, GRU or Linear"
+                )
+            if module.dtype != modules[0].dtype:
+                raise ValueError(
+                    f"module {k} has dtype {module.dtype}, module 0 has {modules[0].dtype}"
+                )
+        for k, (before, module) in enumerate(pairwise(modules), 1):
+            if _width_in(module) != _width_out(before):
+                raise ValueError(
+                    f"module {k} takes {_width_in(module)} values, module {k - 1} gives "
+                    f"{_width_out(before)}"
+                )
+        layers = [module for module in modules if isinstance(module, Layer)]
+        if len({layer.batch_first for layer in layers}) > 1:
+            raise ValueError("modules differ in batch_first, wanted one order of axes")
+        self.modules = modules
+        self.dtype = modules[0].dtype
+        found = {module.products for module in layers}
+        self.products = found.pop() if len(found) == 1 else str(self.dtype)
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """The parameters by name, read-only. `update` changes them."""
+        return MappingProxyType(
+            {
+                f"{k}.{name}": value
+                for k, module in enumerate(self.modules)
+                for name, value in module.parameters.items()
+            }
+        )
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Change some parameters, all or none of them; raises as `load_state_dict`."""
+        if not isinstance(values, Mapping):
+            raise TypeError(f"values is a {type(values).__name__}, wanted a mapping")
+        parts: list[dict[str, Any]] = [{} for _ in self.modules]
+        for name, value in values.items():
+            number, _, rest = str(name).partition(".")
+            if name not in self.parameters:
+                wanted = ", ".join(self.parameters)
+                raise ValueError(f"{name!r} is no parameter; this Sequential has {wanted}")
+            parts[int(number)][rest] = value
+        new = []
+        for k, (module, part) in enumerate(zip(self.modules, parts, strict=True)):
+            try:
+                new.append(module._checked_values(part))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"in module {k}: {error}") from None
+        for module, checked in zip(self.modules, new, strict=True):
+            module._replace(checked)
+
+    def config(self) -> dict[str, Any]:
+        """What `Sequential` is made of: of each module its class and its configuration."""
+        return {
+            "modules": [
+                {
+                    "class": module.kind,
+                    "config": {k: v for k, v in module.config().items() if k != "device"},
+                }
+                for module in self.modules
+            ]
+        }
+
+    def __call__(self, x: Any, states: Sequence[Any] | None = None) -> tuple[Array, States]:
+        """Run over a whole sequence for inference.
+
+        x (T, B, I), or as the layers take it. states: of the recurrent layers in order, each
+        as its layer takes it; zeros if None.
+
+        Returns y and the final states. Raises TypeError or ValueError for wrong arguments.
+        """
+        begin, final = iter(self._states("states", states)), []
+        for module in self.modules:
+            if isinstance(module, Linear):
+                x = module(x)
+            else:
+                x, state = module(x, next(begin))
+                final.append(state)
+        return x, tuple(final)
+
+    def forward(
+        self,
+        x: Any,
+        states: Sequence[Any] | None = None,
+        training: bool = True,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Array, States, SequentialTape]:
+        """Run over a whole sequence and keep what `backward` needs.
+
+        Arguments as those of a plain call, `training` and `rng` as those of a layer's forward.
+        Returns y, the final states and the tape.
+        """
+        begin = iter(self._states("states", states))
+        final: list[Any] = []
+        tapes: list[Any] = []
+        for module in self.modules:
+            if isinstance(module, Linear):
+                x, own = module.forward(x)
+                tapes.append(own)
+            else:
+                x, state, tape = module.forward(x, next(begin), training=training, rng=rng)
+                final.append(state)
+                tapes.append(tape)
+        return x, tuple(final), SequentialTape(self, tapes)
+
+    def backward(
+        self, tape: SequentialTape, dy: Any, dstates: Sequence[Any] | None = None
+    ) -> Gradients[States]:
+        """Gradients of a loss: of x, of the initial states, and of each parameter by name.
+
+        tape: from this model's `forward`. dy: gradient of y; dstates: of the final states,
+        zeros if None. Raises TypeError or ValueError for wrong arguments.
+        """
+        if not isinstance(tape, SequentialTape):
+            raise TypeError(
+                f"tape is a {type(tape).__name__}, wanted the SequentialTape that forward gives"
+            )
+        if tape.owner is not self:
+            raise ValueError("tape comes from another model")
+        end = list(self._states("dstates", dstates))
+        states: list[Any] = []
+        parameters: dict[str, Array] = {}
+        for k in reversed(range(len(self.modules))):
+            module = self.modules[k]
+            found: Gradients[Any]
+            if isinstance(module, Linear):
+                found = module.backward(tape.tapes[k], dy)
+            else:
+                found = module.backward(tape.tapes[k], dy, end.pop())
+                states.append(found.state)
+            dy = found.x
+            parameters |= {f"{k}.{name}": value for name, value in found.parameters.items()}
+        return Gradients(dy, tuple(reversed(states)), parameters)
+
+    def _states(self, name: str, given: Any) -> Sequence[Any]:
+        many = sum(isinstance(module, Layer) for module in self.modules)
+        if given is None:
+            return [None] * many
+        if not isinstance(given, tuple | list) or len(given) != many:
+            came = f"{len(given)} of them" if isinstance(given, tuple | list) else type(given)
+            raise TypeError(f"{name} is {came}, wanted a tuple of {many}, one of each layer")
+        return given
+
+    def _on_gpu(self) -> bool:
+        found = {module._on_gpu() for module in self.modules}
+        if len(found) > 1:
+            where = ", ".join(f"{k} on {module.device!r}" for k, module in enumerate(self.modules))
+            raise ValueError(f"modules are not on one device, as a stream's have to be: {where}")
+        return found.pop()
+
+    def _layers(self) -> list[Any]:
+        return [layer for module in self.modules for layer in module._layers()]
+
+    def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+        return [stage for module in self.modules for stage in module._stages(batch_size, weights)]
+
+    def _join_layers(self, layers: Iterator[LayerState]) -> States:
+        return tuple(
+            module._join_layers(layers) for module in self.modules if isinstance(module, Layer)
+        )
+
+    def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
+        given = iter(self._states(name, state))
+        return [
+            layer
+            for module in self.modules
+            if isinstance(module, Layer)
+            for layer in module._split_layers(name, next(given), batch_size)
+        ]
+
+    def __repr__(self) -> str:
+        """The call that makes another one of the kind."""
+        return f"Sequential({', '.join(map(repr, self.modules))})"

@@ -1,0 +1,1 @@
+"""Models one step at a time, on the CPU and on the GPU, and their states."""

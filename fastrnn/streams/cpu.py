@@ -1,0 +1,261 @@
+"""Streams: a model one step at a time, its state kept between the calls."""
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn import check
+from fastrnn.arrays import Array, State
+from fastrnn.jit import Handle
+from fastrnn.streams.base import Stateful
+from fastrnn.streams.source import LayerState, Source, storage
+from fastrnn_kernels.cpu import device as cpu
+from fastrnn_kernels.cpu.device import Program
+from fastrnn_kernels.cpu.product.storage import FULL
+from fastrnn_kernels.cpu.stream import entry
+from fastrnn_kernels.cpu.threads.job import COUNT, Job
+
+#: Multiply-adds of a step up to which it keeps Python's lock: to give it up and get it back
+#: takes as long as some thousand of them, and a thread that computes in Python may keep it
+#: for milliseconds.
+KEEPS_LOCK = 100_000
+#: Multiply-adds of a step for each thread that shares it (measured).
+MEMBER_WORK = 100_000
+#: Programs that stay after they were replaced.
+KEPT_PROGRAMS = 8
+
+
+class CFunction:
+    """A C function `int step(void *state, const T *x, T *y)`, T the stream's float type.
+
+    x is (B, I) and y (B, O), contiguous; `state` is the `address` of a stream. It returns 0,
+    or 1 if one of them is NULL.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.address = entry.step_address()
+        self._dtype = dtype
+
+    @property
+    def ctypes(self) -> Any:
+        """The function for ctypes, which takes addresses, or pointers to its numbers."""
+        number = ctypes.c_float if self._dtype == np.float32 else ctypes.c_double
+        pointer = ctypes.POINTER(number)
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, pointer, pointer)
+        return kind(self.address)
+
+
+class _Owner:
+    """A stream's block for whoever holds an array of it, with all that the block points to."""
+
+    def __init__(self, block: Array, keeps: Sequence[Any]) -> None:
+        self.block, self.keeps = block, list(keeps)
+        self.__array_interface__ = block.__array_interface__
+
+
+class _Use:
+    """The use of a stream by one thread; another one is refused meanwhile."""
+
+    def __init__(self, block: Array) -> None:
+        self._block = block
+
+    def __enter__(self) -> None:
+        try:
+            if not entry.take(self._block, threading.get_ident()):
+                raise RuntimeError(
+                    "another thread is using this stream: one stream serves one thread at a time"
+                )
+        except BaseException:  # an interrupt, too, may come once it is taken
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        entry.leave(self._block, threading.get_ident())
+
+
+#: All streams: what a fork interrupts in other threads is not in use in the child.
+_ALIVE: "weakref.WeakSet[Stream[Any]]" = weakref.WeakSet()
+
+
+def _free_all() -> None:
+    for stream in list(_ALIVE):
+        stream._block[entry.BUSY] = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_all)
+
+
+class Stream(Stateful[State]):
+    """A model that takes one step, or a block of steps, at a time, and keeps its state.
+
+    Made by `layer.stream(batch_size)`. Step by step or in blocks of any sizes, its outputs
+    are the same bit for bit; denormal numbers count as zeros. Threads may have a stream each
+    over one model; one stream serves one thread at a time, and refuses a second. A child that is
+    forked in the middle of another thread's step may find that stream's state half changed:
+    it has to reset or restore it.
+
+    Attributes:
+        model: what it was made from.
+        batch_size, input_size, output_size: B, I, O.
+        dtype: the float type of all its arrays.
+        weights: how its weights are stored.
+    """
+
+    def __init__(
+        self, model: Source[State], batch_size: int = 1, *, weights: str | None = None
+    ) -> None:
+        """As `model.stream(batch_size, weights=weights)`."""
+        self._set_up_rows(model, batch_size)
+        B = self.batch_size
+        self._storage = storage(model, weights)
+        self.weights = str(self.dtype) if self._storage == FULL else self._storage
+        work = sum(stage.work for stage, _ in model._stages(B, self._storage))
+        self._members = max(1, min(cpu.get_num_threads(), work // MEMBER_WORK))
+        program, parameters = self._made()
+        self.input_size = I = program.stages[0].I
+        self.output_size = O = program.stages[-1].out_size
+        self._block = block = entry.new_block(B, I, O, self.dtype)
+        self._memory = program.new_memory()
+        self._owner = _Owner(block, [self._memory, program])
+        self._words: Array = np.asarray(self._owner)
+        block[entry.MEMORY] = self._memory.ctypes.data
+        block[entry.KEEPS_LOCK] = program.work <= KEEPS_LOCK
+        block[COUNT], block[entry.SHARED] = self._members, self._members > 1
+        self._job = Job(block, ())
+        self._fast: Callable[[Any, Any], bool | None] = entry.caller(self._words)
+        self._y = np.zeros((O,) if B == 1 else (B, O), self.dtype)
+        self._y_row = self._y.reshape(B, O)
+        self._use(program, parameters)
+        _ALIVE.add(self)
+
+    def _made(self) -> tuple[Program, Mapping[str, Array]]:
+        """The program of the model's parameters as they are now, and these."""
+        while True:  # until no other thread changes them meanwhile
+            before = self.model.parameters
+            stages = self.model._stages(self.batch_size, self._storage)
+            after = self.model.parameters
+            if all(before[name] is value for name, value in after.items()):
+                return Program.of(stages, self._members > 1), before
+
+    def _use(self, program: Program, parameters: Mapping[str, Array]) -> None:
+        self._block[entry.PROGRAM] = program.table.ctypes.data
+        self._program, self._parameters, self._model = program, parameters, None
+
+    def _in_use(self) -> _Use:
+        return _Use(self._block)
+
+    def _states(self) -> Sequence[LayerState]:
+        return self._program.states(self._memory)
+
+    def step(self, x: Any, out: Array | None = None) -> Array:
+        """One step.
+
+        x (B, I), or (I,) of a stream of batch size 1: the input, in the stream's float type.
+        out: takes the output, in place of the stream's own array; C-contiguous.
+
+        Returns the output (B, O), or (O,), which is the same array each time: it is valid
+        until the next call. Raises TypeError or ValueError for wrong arguments, RuntimeError
+        if another thread is just using the stream; its state is as before then.
+        """
+        y = self._y if out is None else out
+        done = self._fast(x, y)
+        if done:
+            return y
+        return self._shared(x, y) if done is None else self._step(x, out)
+
+    def _shared(self, x: Array, y: Array) -> Array:
+        """A step by a team, of arrays that were found good.
+
+        Python wakes the helpers, or runs the step alone; while they listen, compiled code calls
+        them by itself.
+        """
+        self._block[entry.BOARD] = cpu.board_address()  # another one after a fork
+        self._run(x, y, 1)
+        return y
+
+    def _step(self, x: Any, out: Any) -> Array:
+        """A step of what is not laid out as compiled code takes it."""
+        B, O = self.batch_size, self.output_size
+        given = self._checked_input(x, time=False)
+        if out is None and given.ndim > self._y.ndim:
+            done = self._fast(x, self._y_row)
+            if done is not False:
+                return self._y_row if done else self._shared(x, self._y_row)
+        shape = (O,) if given.ndim == 1 else (B, O)
+        y = self._y.reshape(shape) if out is None else self._checked_out(out, shape)
+        self._run(cpu.take(given), y, 1)
+        return y
+
+    def block(self, X: Any, out: Array | None = None) -> Array:
+        """Some steps, all of them without Python's lock.
+
+        X (T, B, I), or (T, I) of a stream of batch size 1; out: takes the outputs (T, B, O),
+        or (T, O); C-contiguous.
+
+        Returns the outputs, a new array if `out` is None. Raises as `step`.
+        """
+        B, I, O = self.batch_size, self.input_size, self.output_size
+        given = self._checked_input(X, time=True)
+        T = given.shape[0]
+        shape = (T, O) if given.ndim == 2 else (T, B, O)
+        y = np.empty(shape, self.dtype) if out is None else self._checked_out(out, shape)
+        x = cpu.take(given)
+        same = x.ctypes.data == y.ctypes.data and O <= I  # outputs stay behind the inputs
+        if out is not None and not same and np.may_share_memory(x, y):
+            x = x.copy()  # outputs would overwrite inputs yet to come
+        self._run(x, y, T)
+        return y
+
+    def _checked_out(self, out: Any, shape: tuple[int, ...]) -> Array:
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out is a {type(out).__name__}, wanted a NumPy array")
+        check.shaped("out", out, self.dtype, shape, "the output's", "this stream")
+        if not out.flags.carray:
+            raise ValueError("out is not C-contiguous, aligned and writeable, as it has to be")
+        return out
+
+    def _run(self, x: Array, y: Array, steps: int) -> None:
+        block = self._block
+        with _Use(block):
+            block[entry.X], block[entry.Y] = x.ctypes.data, y.ctypes.data
+            block[entry.STEPS] = steps
+            cpu.run([self._job], self._program.work * steps, 2 * MEMBER_WORK)
+
+    def refresh(self) -> None:
+        """Take up the model's parameters as they are now; the state stays."""
+        self._check_model()
+        program, parameters = self._made()
+        with self._in_use():
+            # A thread that steps by the handle asks nobody, and may still be reading the one
+            # before: so the last ones stay, more than it can miss in one step.
+            self._owner.keeps = [self._memory, *self._owner.keeps[-KEPT_PROGRAMS:], program]
+            self._use(program, parameters)
+
+    def warmup(self) -> None:
+        """Compile, or load, whatever a call may need; nothing of this stream changes."""
+        cpu.prepare_threads()
+        twin = Stream(self.model, self.batch_size, weights=self.weights)
+        zeros = np.zeros((1, self.batch_size, self.input_size), self.dtype)
+        twin.step(zeros[0], np.empty((self.batch_size, self.output_size), self.dtype))
+        twin.block(zeros)
+
+    @property
+    def handle(self) -> Handle:
+        """For `fastrnn.jit`: this stream as compiled code takes it. It outlives the stream."""
+        return Handle(self._words, self._memory)
+
+    @property
+    def cfunc(self) -> CFunction:
+        """One step as a C function; its first argument is this stream's `address`."""
+        return CFunction(self.dtype)
+
+    @property
+    def address(self) -> int:
+        """What `cfunc` takes as its state: valid as long as this stream, or a handle of it."""
+        return int(self._words.ctypes.data)

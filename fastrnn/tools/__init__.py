@@ -1,0 +1,1 @@
+"""What is done with models beside calling them: looking, measuring, converting, following."""

@@ -1,0 +1,54 @@
+"""Compiling kernels ahead of their first use."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from fastrnn import check
+from fastrnn.models.layers import GRU, LSTM, RNN
+from fastrnn_kernels.cpu import device as cpu
+
+#: What there is to compile: a layer for each cell.
+CELLS: dict[str, Callable[[str], RNN | LSTM | GRU]] = {
+    "rnn": lambda dtype: RNN(1, 1, dtype=dtype),
+    "rnn-relu": lambda dtype: RNN(1, 1, nonlinearity="relu", dtype=dtype),
+    "lstm": lambda dtype: LSTM(1, 1, dtype=dtype),
+    "gru": lambda dtype: GRU(1, 1, dtype=dtype),
+    "gru-reset-before": lambda dtype: GRU(1, 1, reset_after=False, dtype=dtype),
+}
+DTYPES = ("float32", "float64", "bfloat16")
+
+
+def warmup(
+    cells: Iterable[str] | None = None,
+    dtypes: Iterable[str] = ("float32",),
+    *,
+    training: bool = True,
+    done: Callable[[str, str], None] = lambda cell, dtype: None,
+) -> None:
+    """Compile the kernels of some cells, so that no later call has to.
+
+    What is compiled is kept on disk: on a machine with a cache folder this is needed once,
+    in any process.
+
+    cells: of "rnn", "rnn-relu", "lstm", "gru", "gru-reset-before"; all if None.
+    dtypes: of "float32", "float64", "bfloat16".
+    training: the backward pass too; bfloat16 has none.
+    done: called after each cell and dtype.
+
+    Raises TypeError or ValueError for another cell or dtype, before anything is compiled.
+    """
+    chosen = [check.choice("cells", cell, list(CELLS)) for cell in (cells or CELLS)]
+    types = [check.products_type("dtypes", dtype) for dtype in dtypes]
+    types = [check.choice("dtypes", dtype, DTYPES) for dtype in types]
+    cpu.prepare_threads()
+    for dtype in types:
+        for cell in chosen:
+            layer = CELLS[cell](dtype)
+            x = np.zeros((1, 1, 1), layer.dtype)
+            if training and dtype != "bfloat16":
+                y, _, tape = layer.forward(x)
+                layer.backward(tape, y)
+            else:
+                layer(x)
+            done(cell, dtype)

@@ -1,0 +1,221 @@
+"""Compiled kernels, kept on disk.
+
+Numba's own cache keys a function by its file and line: it cannot keep a kernel made in a
+closure, serves a stale one when an imported file changes, and can mix up the entries of
+two processes that write at once. Here one file holds one compiled signature, written in
+one move behind a checksum; its folder's name carries a hash of every kernel source and of
+the versions and settings that compiled them.
+"""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import platform
+import shutil
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy
+from numba import njit
+from numba.core import config
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
+
+from fastrnn_kernels.cache.announce import announce
+from fastrnn_kernels.cache.files import write_whole
+
+if hasattr(os, "register_at_fork"):
+    # A child that inherited the compiler's lock from another thread could load no kernel: so a
+    # fork waits until what is being compiled is done.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+#: Seconds after which a folder of kernels that nobody has loaded is taken for a leftover.
+UNUSED_S = 60 * 24 * 3600
+
+
+def _root() -> Path:
+    """FASTRNN_CACHE_DIR, or the user's cache folder for this platform."""
+    asked = os.environ.get("FASTRNN_CACHE_DIR")
+    if asked:
+        return Path(asked).expanduser().absolute()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "fastrnn"
+
+
+@cache
+def sources() -> str:
+    """A hash of every kernel source of the CPU; the GPU's are compiled anew in each process."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parents[1]
+    for path in sorted({*here.rglob("*.py")} - {*(here / "cuda").rglob("*.py")}):
+        digest.update(str(path.relative_to(here)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def user_folder() -> Path | None:
+    """The folder of all that fastrnn keeps; None for a user without a home folder."""
+    try:
+        return _root()
+    except RuntimeError:
+        return None
+
+
+@cache
+def cache_folder() -> Path | None:
+    """The folder of the kernels that these sources, versions and settings compile.
+
+    None for a user without a home folder, whose kernels are compiled in every process.
+    """
+    root = user_folder()
+    if root is None:
+        return None
+    compilers = (
+        numba.__version__,
+        llvmlite.__version__,
+        numpy.__version__,
+        platform.python_version(),
+        sys.implementation.cache_tag,
+        sysconfig.get_config_var("Py_GIL_DISABLED"),
+    )
+    settings = [
+        str(getattr(config, name, None))
+        for name in ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")
+    ]
+    digest = hashlib.sha256(repr((sources(), compilers, settings)).encode())
+    return root / f"kernels-{digest.hexdigest()[:16]}"
+
+
+@cache
+def _use(folder: Path) -> None:
+    """Mark a folder as used today, once a process."""
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove what other versions left beside a folder, if none has loaded it for long."""
+    for other in folder.parent.glob("kernels-*"):
+        if other != folder and time.time() - other.stat().st_mtime > UNUSED_S:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+class _KernelCache(_Cache):  # type: ignore[misc]
+    """What a Numba dispatcher asks for a compiled signature, and gives one to."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._name, self._folder = name, folder
+        self._enabled = True
+
+    @property
+    def cache_path(self) -> str:
+        return str(self._folder)
+
+    def _path(self, signature: Any, codegen: Any) -> Path:
+        key = repr((str(signature), codegen.magic_tuple())).encode()
+        return self._folder / f"{self._name}-{hashlib.sha256(key).hexdigest()[:24]}.nbc"
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        if not self._enabled:
+            return None
+        target_context.refresh()
+        try:
+            data = self._path(sig, target_context.codegen()).read_bytes()
+        except OSError:
+            return None
+        _use(self._folder)
+        # Damaged machine code would end the process: what fails its checksum is compiled again.
+        digest, payload = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        if hashlib.sha256(payload).digest() != digest:
+            return None
+        return CompileResult._rebuild(target_context, *pickle.loads(payload))
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        if not self._enabled or data.library.has_dynamic_globals:
+            return
+        path = self._path(sig, data.library.codegen)
+        payload = dumps(data._reduce())
+        # A cache folder that cannot be written costs time, never a result.
+        with contextlib.suppress(OSError):
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _remove_unused(path.parent)
+            write_whole(path, hashlib.sha256(payload).digest() + payload)
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            for path in self._folder.glob(f"{self._name}-*.nbc"):
+                path.unlink()
+
+
+def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The function, its symbol in machine code made the only one of its kind.
+
+    Numba numbers functions as they are compiled, so kernels that two processes compiled may
+    have the same symbol, and a third that loads both would call one for the other. What
+    a kernel calls without inlining it has to be named, too, if it is made in a closure.
+    """
+    function.__qualname__ = f"{function.__qualname__} of {name}"
+    return function
+
+
+def kernel(name: str, *, for_c: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function without the GIL and keep it on disk under a name of its own.
+
+    for_c: with a way in for C, whose address `c_address` tells.
+    """
+
+    def compile_as_kernel(function: Callable[..., Any]) -> Any:
+        function = named(function, name)
+        dispatcher = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=not for_c)(function)
+        if isinstance(dispatcher, Dispatcher):
+            announce(dispatcher, name)
+        folder = cache_folder()
+        if isinstance(dispatcher, Dispatcher) and folder is not None:
+            setattr(dispatcher, "_cache", _KernelCache(name, folder))  # noqa: B010  (untyped there)
+        return dispatcher
+
+    return compile_as_kernel
+
+
+def c_address(dispatcher: Any, kinds: tuple[Any, ...]) -> int:
+    """The address of a kernel for these types of arguments, as a C function."""
+    dispatcher.compile(kinds)
+    result = dispatcher.overloads[kinds]
+    address: int = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+    return address
+
+
+def native_address(dispatcher: Any, kinds: tuple[Any, ...]) -> int:
+    """The address of a kernel for these types of arguments, as Numba's own code calls it."""
+    dispatcher.compile(kinds)
+    result = dispatcher.overloads[kinds]
+    address: int = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    return address

@@ -1,0 +1,1 @@
+"""The equations, and what a cell is."""

@@ -1,0 +1,1 @@
+"""Memory of the CPU's kernels, and NumPy's arrays in it."""

@@ -1,0 +1,65 @@
+"""Whether memory still holds what was copied from it, at the speed of the memory."""
+
+import numba
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from fastrnn_kernels.cache.disk import kernel
+from fastrnn_kernels.cpu.arrays.memory import Array
+from fastrnn_kernels.cpu.isa.address import values
+
+#: Words that are compared without a branch: the difference is looked at behind each block.
+_BLOCK = 2048
+
+_words_at = values(types.uint32)
+
+
+@kernel("same-words")
+def _same(places):  # type: ignore[no-untyped-def]
+    for k in range(len(places)):
+        count = places[k, 2]
+        some = numba.carray(_words_at(places[k, 0]), count)
+        others = numba.carray(_words_at(places[k, 1]), count)
+        for at in range(0, count, _BLOCK):
+            here, there = some[at : at + _BLOCK], others[at : at + _BLOCK]
+            difference = np.uint32(0)
+            for n in range(len(here)):
+                difference |= here[n] ^ there[n]
+            if difference != 0:
+                return False
+    return True
+
+
+class Copies:
+    """Copies of arrays, and where those lie in memory."""
+
+    def __init__(self, arrays: list[Array]) -> None:
+        self.arrays = [np.array(array, order="C") for array in arrays]
+        self._dense = all(array.flags.c_contiguous for array in arrays)
+        self._places: NDArray[np.int64] = np.array(
+            [
+                (array.ctypes.data, copy.ctypes.data, copy.nbytes // 4)
+                for array, copy in zip(arrays, self.arrays, strict=True)
+            ],
+            np.int64,
+        )
+
+    def current(self) -> bool:
+        """Whether the arrays' memory, which must still be theirs, holds the same bits.
+
+        Of arrays that are not contiguous this cannot be said, and False.
+        """
+        return self._dense and bool(_same(self._places))
+
+    def equal(self, arrays: list[Array]) -> bool:
+        """Whether these are arrays of the same shapes and types that hold the same bits."""
+        if len(arrays) != len(self.arrays):
+            return False
+        for array, copy in zip(arrays, self.arrays, strict=True):
+            if array.shape != copy.shape or array.dtype != copy.dtype:
+                return False
+        dense = [np.ascontiguousarray(array) for array in arrays]
+        places = self._places.copy()
+        places[:, 0] = [array.ctypes.data for array in dense]
+        return bool(_same(places))

@@ -1,0 +1,1 @@
+"""The CPU's instructions, from Numba: vectors, functions of floats, atomics, addresses."""

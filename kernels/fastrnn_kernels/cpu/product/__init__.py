@@ -1,0 +1,1 @@
+"""Products: register blocks, and the panels of weights that they read."""

@@ -1,0 +1,110 @@
+"""A few rows of a batch times a packed panel, for any number of rows.
+
+T time steps, B batch, I input size, H hidden size, P width of h (H, or the projection's),
+G gates, S sums (G and one more for each gate that stands apart), K saved values, U units
+to a panel. A panel of the forward pass holds, for U units, the columns of all gates:
+[k][gate][U]; so the sums of a unit's gates are computed together, and the gates applied
+while they are in the nearest cache. Other panels hold VECTORS vectors of columns.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from fastrnn_kernels.cache.disk import named
+from fastrnn_kernels.cpu.isa.host import REGISTERS
+from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.llvm import pointer
+from fastrnn_kernels.cpu.product.block import block
+
+#: Numbers for products: Numba compiles a function anew for each constant it is given.
+ZERO: Any = np.int64(0)
+ONE: Any = np.int64(1)
+#: Rows of the largest tile that any kernel uses.
+MAX_ROWS = 6
+
+
+def rows_for(vectors: int) -> int:
+    """Rows whose accumulators fit the registers beside one panel vector and the rows' values."""
+    return max(1, min(MAX_ROWS, (REGISTERS - 1) // (vectors + 1)))
+
+
+@inlined
+def copy(target: Any, target_at: int, source: Any, source_at: int, count: int) -> None:
+    """Copy `count` values between two rows of memory, as one vector loop."""
+    to = target[target_at : target_at + count]
+    origin = source[source_at : source_at + count]
+    for u in range(count):
+        to[u] = origin[u]
+
+
+@inlined
+def time_of(length: int, step: int, reverse: bool) -> int:
+    """The time of a sequence's step: the reverse direction begins at its own end."""
+    return length - 1 - step if reverse else step
+
+
+@inlined
+def alternate(turn: int, position: int, first: int, last: int) -> int:
+    """The position from the front in even turns and from the back in odd ones.
+
+    The panels that one step reads last are the first of the next: they are still in the
+    nearest cache, which reading all in the same order each time would have emptied of them.
+    """
+    return position if turn % 2 == 0 else first + last - 1 - position
+
+
+@inlined
+def next_rows(left: int, largest: int) -> int:
+    """Rows of the next tile, so that the last two are of like size."""
+    if left <= largest:
+        return left
+    if left >= 2 * largest:
+        return largest
+    return (left + 1) // 2
+
+
+@cache
+def multiply(vectors: int) -> Callable[..., Any]:
+    """A function `(rows, *arguments of a block)` that runs the block of so many rows."""
+    one, two, three, four, five, six = (block(rows, vectors) for rows in range(1, MAX_ROWS + 1))
+    largest = rows_for(vectors)
+
+    def choose(  # type: ignore[no-untyped-def]
+        rows, out, out_at, out_step, init, init_at, init_step,
+        a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
+    ):  # fmt: skip
+        if largest >= 6 and rows == 6:
+            six(out, out_at, out_step, init, init_at, init_step,
+                a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
+        elif largest >= 5 and rows == 5:
+            five(out, out_at, out_step, init, init_at, init_step,
+                 a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
+        elif largest >= 4 and rows == 4:
+            four(out, out_at, out_step, init, init_at, init_step,
+                 a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
+        elif largest >= 3 and rows == 3:
+            three(out, out_at, out_step, init, init_at, init_step,
+                  a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
+        elif largest >= 2 and rows == 2:
+            two(out, out_at, out_step, init, init_at, init_step,
+                a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
+        else:
+            one(out, out_at, out_step, init, init_at, init_step,
+                a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
+
+    chosen = njit(error_model="numpy", no_cfunc_wrapper=True)(named(choose, f"{vectors} vectors"))
+
+    @inlined
+    def product(  # type: ignore[no-untyped-def]
+        rows, out, out_at, out_step, init, init_at, init_step,
+        a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
+    ):  # fmt: skip
+        chosen(rows, pointer(out), out_at, out_step, pointer(init), init_at, init_step,
+               pointer(a), pointer(rows_at), rows_first, a_step,
+               pointer(panel), panel_at, panel_step, count)  # fmt: skip
+
+    return product  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Whole sequences: the forward pass, backpropagation through time, and their division."""

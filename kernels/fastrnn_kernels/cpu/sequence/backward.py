@@ -1,0 +1,249 @@
+"""Backpropagation through time for one direction of one layer, for some rows of the batch.
+
+Step by step backwards: the gates' gradients unit by unit, then the gradient of the old h
+as one product with R. The gradients of x and of the weights are products over all steps
+and come afterwards (`products.py`), from d_sums.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
+from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.llvm import first_on_line, flat, lanes
+from fastrnn_kernels.cpu.isa.vector import load, load_from_two, load_part, store, store_part
+from fastrnn_kernels.cpu.product.panels import VECTORS
+from fastrnn_kernels.cpu.product.tile import (
+    ONE,
+    ZERO,
+    alternate,
+    copy,
+    multiply,
+    next_rows,
+    rows_for,
+    time_of,
+)
+from fastrnn_kernels.cpu.sequence.plan import backward_layout
+from fastrnn_kernels.cpu.threads.barrier import meet
+from fastrnn_kernels.cpu.threads.job import Job, job
+
+_load, _store = load(1), store(1)
+
+
+@inlined
+def add_part(target, at, source, source_at, many):  # type: ignore[no-untyped-def]
+    """Add the first `many` values of `source` to a vector of `target`."""
+    (old,) = _load(target, at, 0)
+    _store(target, at, 0, (old + load_part(source, source_at, many),))
+
+
+@cache
+def backward_job(cell: Cell) -> Callable[..., Job]:
+    """The backward pass of a cell, as a job.
+
+    Arrays, their padding, the order of rows and the pieces as in the forward pass; beside them
+
+        dy (T, B, Y), read from column y_at; d_sums (T, B, S, H), written where a row runs
+        h_panels (N, (G - L) H, 4 vectors) of R, gates in the order of the sums
+        late_panels (N, L H, 4 vectors); p_panels (N, P, 4 vectors) of the projection
+        d_final_h, d_start_h (B, P); d_final_rest, d_start_rest (states but h, B, H)
+        dh_tape (T, B, P): gradient of the projected h, for the projection's own gradient
+    """
+    G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
+    A, L, N = len(cell.apart), len(cell.late), len(cell.states)
+    E = G - L
+    product, largest = multiply(VECTORS), rows_for(VECTORS)
+    backward = inlined(cell.backward)
+    late_backward = inlined(cell.late_backward) if cell.late_backward else backward
+    load_states, load_saved, load_one = load_from_two(1, N - 1), load(K), load(1)
+    store_one, store_rest = store(1), store(N - 1)
+    store_sums, store_late = store_part(S - L), store_part(max(1, L))
+
+    parts = inlined(backward_layout)
+
+    @job(f"{cell.key}-backward")
+    def make(arguments):  # type: ignore[no-untyped-def]
+        def run(block, number, members):  # type: ignore[no-untyped-def]
+            (
+                dy_given, d_sums_given, reset_given, order, lengths, valid,
+                h_panels, late_panels, p_panels,
+                d_final_h_given, d_final_rest_given, d_start_h_given, d_start_rest_given,
+                saved_given, old_h_given, old_rest_given, dh_given,
+                pieces, scratch, indices,
+                H, P, y_at, reverse, resetting, projected,
+            ) = arguments(block)  # fmt: skip
+            T, B, Y = dy_given.shape
+            dy, d_sums, reset = flat(dy_given), flat(d_sums_given), flat(reset_given)
+            d_final_h, d_final_rest = flat(d_final_h_given), flat(d_final_rest_given)
+            d_start_h, d_start_rest = flat(d_start_h_given), flat(d_start_rest_given)
+            saved, old_h, old_rest = (
+                flat(saved_given),
+                flat(old_h_given),
+                flat(old_rest_given),
+            )
+            dh_tape = flat(dh_given)
+            W = lanes(dy)
+            W4 = W * VECTORS
+            blocks, p_blocks = (H + W4 - 1) // W4, (P + W4 - 1) // W4
+            HL, PL = (H + W - 1) // W * W, (P + W - 1) // W * W
+            HU, PU = blocks * W4, p_blocks * W4
+
+            # A team does one piece together; other calls do each its own.
+            piece, member = (0, number) if members > 1 else (number, 0)
+            first, last = pieces[piece, 0], pieces[piece, 1]
+            shared_at, index_at = pieces[piece, 3] + first_on_line(scratch), pieces[piece, 5]
+            rows = last - first
+            longest = lengths[first] if rows > 0 else 0
+            phase = 0
+            # A member's own blocks of units and of columns of h.
+            n_first, n_last = blocks * member // members, blocks * (member + 1) // members
+            p_first, p_last = p_blocks * member // members, p_blocks * (member + 1) // members
+            u_first, u_last = n_first * W4, min(H, n_last * W4)
+            c_first, c_last = p_first * W4, min(P, p_last * W4)
+            u_many, c_many = u_last - u_first, c_last - c_first
+
+            rest_at, full_at, inner_at, _ = parts(
+                rows, N, HU, PU, projected, L > 0, CACHE_LINE // dy.itemsize
+            )
+            dh, d_rest = scratch[shared_at:], scratch[shared_at + rest_at :]
+            d_full, d_inner = scratch[shared_at + full_at :], scratch[shared_at + inner_at :]
+            index_at += member * 3 * rows
+            row_at, dh_at = indices[index_at:], indices[index_at + rows :]
+            t_at = indices[index_at + 2 * rows :]
+
+            for p in range(rows):
+                b = order[first + p]
+                copy(dh, p * PU + c_first, d_final_h, b * P + c_first, c_many)
+                for j in range(N - 1):
+                    at = (j * B + b) * H + u_first
+                    copy(d_rest, (j * rows + p) * HU + u_first, d_final_rest, at, u_many)
+                dh_at[p] = p * PU
+            phase = meet(block, members, phase)
+
+            for s in range(longest - 1, -1, -1):
+                active = min(rows, valid[s] - first)
+                for p in range(active):
+                    t_at[p] = time_of(lengths[first + p], s, reverse) * B + order[first + p]
+                    if projected or L > 0:
+                        for u in range(c_first, c_last, W):
+                            add_part(dh, p * PU + u, dy, t_at[p] * Y + y_at + u, P - u)
+
+                if projected:
+                    for p in range(active):
+                        at = p * PU + c_first
+                        copy(dh_tape, t_at[p] * P + c_first, dh, at, c_many)
+                    phase = meet(block, members, phase)
+                    for position in range(n_first, n_last):
+                        n = alternate(s, position, n_first, n_last)
+                        q = ZERO
+                        while q < active:
+                            m = next_rows(active - q, largest)
+                            at = q * HU + n * W4
+                            for r in range(m):
+                                for u in range(W4):
+                                    d_full[at + r * HU + u] = 0
+                            product(
+                                m, d_full, at, HU, d_full, at, HU,
+                                dh, dh_at, q, ONE, p_panels, n * P * W4, W4, P,
+                            )  # fmt: skip
+                            q += m
+                    # Nobody may clear dh before all have read it.
+                    phase = meet(block, members, phase)
+
+                if L > 0:
+                    for p in range(active):
+                        for u in range(u_first, u_last, W):
+                            # One state: the same array stands where the others' would.
+                            late = late_backward(
+                                load_one(dh, p * PU + u, 0),
+                                load_saved(saved, t_at[p] * K * HL + u, HL),
+                                load_one(old_h, t_at[p] * PL + u, 0),
+                            )
+                            at = (t_at[p] * S + E) * H + u
+                            store_late(d_sums, at, H, H - u, late)
+                        row_at[p] = (t_at[p] * S + E) * H
+                    phase = meet(block, members, phase)
+                    for position in range(n_first, n_last):
+                        n = alternate(s, position, n_first, n_last)
+                        q = ZERO
+                        while q < active:
+                            m = next_rows(active - q, largest)
+                            at = q * HU + n * W4
+                            for r in range(m):
+                                for u in range(W4):
+                                    d_inner[at + r * HU + u] = 0
+                            product(
+                                m, d_inner, at, HU, d_inner, at, HU,
+                                d_sums, row_at, q, ONE, late_panels, n * L * H * W4, W4, L * H,
+                            )  # fmt: skip
+                            q += m
+
+                for p in range(active):
+                    for u in range(u_first, u_last, W):
+                        d_at, old_at = p * PU + u, t_at[p] * PL + u
+                        if projected:
+                            d_at, old_at = 0, 0
+                        rest_at = p * HU + u
+                        old_rest_at = t_at[p] * HL + u
+                        kept = load_saved(saved, t_at[p] * K * HL + u, HL)
+                        old = load_states(old_h, old_at, 0, old_rest, old_rest_at, T * B * HL)
+                        if L > 0:
+                            new_sums, d_old = backward(
+                                load_one(dh, d_at, 0), kept, old, load_one(d_inner, rest_at, 0)[0]
+                            )
+                        else:
+                            if projected:
+                                d_states = load_states(
+                                    d_full, rest_at, 0, d_rest, rest_at, rows * HU
+                                )
+                            else:
+                                add_part(dh, d_at, dy, t_at[p] * Y + y_at + u, H - u)
+                                d_states = load_states(dh, d_at, 0, d_rest, rest_at, rows * HU)
+                            new_sums, d_old = backward(d_states, kept, old)
+                        store_sums(d_sums, t_at[p] * S * H + u, H, H - u, new_sums)
+                        store_rest(d_rest, rest_at, rows * HU, d_old[1:])
+                        if not projected:
+                            store_one(dh, d_at, 0, d_old[:1])
+                    row_at[p] = (t_at[p] * S + A) * H
+                    if projected:  # its cell reads no h: the products alone give the gradient
+                        for u in range(c_first, p_last * W4):
+                            dh[p * PU + u] = 0
+                phase = meet(block, members, phase)
+
+                for position in range(p_first, p_last):
+                    n = alternate(s, position, p_first, p_last)
+                    q = ZERO
+                    while q < active:
+                        m = next_rows(active - q, largest)
+                        at = q * PU + n * W4
+                        product(
+                            m, dh, at, PU, dh, at, PU,
+                            d_sums, row_at, q, ONE, h_panels, n * E * H * W4, W4, E * H,
+                        )  # fmt: skip
+                        q += m
+
+                for p in range(active):
+                    b = order[first + p]
+                    t = time_of(lengths[first + p], s, reverse)
+                    restarted = resetting and s > 0 and reset[(t + 1 if reverse else t) * B + b]
+                    if s == 0 or restarted:
+                        for u in range(c_first, c_last):
+                            d_start_h[b * P + u] += dh[p * PU + u]
+                            dh[p * PU + u] = 0
+                        for j in range(N - 1):
+                            for u in range(u_first, u_last):
+                                d_start_rest[(j * B + b) * H + u] += d_rest[(j * rows + p) * HU + u]
+                                d_rest[(j * rows + p) * HU + u] = 0
+
+            for p in range(rows):
+                if lengths[first + p] == 0:
+                    b = order[first + p]
+                    copy(d_start_h, b * P + c_first, d_final_h, b * P + c_first, c_many)
+                    for j in range(N - 1):
+                        at = (j * B + b) * H + u_first
+                        copy(d_start_rest, at, d_final_rest, at, u_many)
+
+        return run
+
+    return make

@@ -1,0 +1,348 @@
+"""The forward pass of one direction of one layer, for some rows of the batch.
+
+A block of time steps at a time: first the x-parts of all its steps as one product, then
+step by step the h-part and, tile by tile, the gates. Nothing is allocated inside.
+
+Threads either take rows of their own, or, as members of a team, the same rows and units of
+their own; members wait for each other once a step, when h is whole.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
+from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.llvm import first_on_line, flat, lanes
+from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store, store_part
+from fastrnn_kernels.cpu.product.pairs import keeper, row_keeper
+from fastrnn_kernels.cpu.product.panels import VECTORS, vectors_per_gate
+from fastrnn_kernels.cpu.product.tile import (
+    ONE,
+    ZERO,
+    alternate,
+    copy,
+    multiply,
+    next_rows,
+    rows_for,
+    time_of,
+)
+from fastrnn_kernels.cpu.sequence.plan import own_layout, shared_layout
+from fastrnn_kernels.cpu.threads.barrier import meet
+from fastrnn_kernels.cpu.threads.job import Job, job
+
+
+@cache
+def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
+    """The forward pass of a cell, with `values` to an element of the products' rows, as a job.
+
+    All arrays are C-contiguous. Rows of the batch are taken in `order`, longest first; their
+    lengths are `lengths[position]`, and `valid` counts the rows that still run at each step.
+    Of H and P, HL and PL are padded to whole vectors, HU to whole panels, PU to those of h.
+
+        x (T, B, I); y (T, B, Y), written from column y_at, 0 where a row has ended
+        reset (T, B) or empty
+        x_panels (N, I, G, U), bias (N, G, U), h_bias (N, A, U) of the A gates apart
+        h_panels (N, P, G - L, U), late_panels (N, H, L, U) of the L late gates
+        p_panels (N', H, 4 vectors): the projection's, or empty
+        start_h, final_h (B, P); start_rest, final_rest (states but h, B, H)
+        tape, where `taping`: saved (T, B, K, HL), old_h (T, B, PL), old_rest (., T, B, HL),
+        inner (T, B, HL) of a cell with late gates, full_h (T, B, HL) before a projection
+        pieces (., 6): what each call does, or a team does together: `plan.py`
+        scratch, `operands` (the same memory as rows of products) and `indices`: `plan.py`
+
+    Panels and rows of products hold pairs where `values` is 2 (`operands.py`); where it is 1,
+    h_rows is state_h, and x_rows is x.
+    """
+    G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
+    A, L, N = len(cell.apart), len(cell.late), len(cell.states)
+    E = G - L
+    F = E if L else A  # sums that the last product of a step leaves as they are
+    units = vectors_per_gate(cell)
+    x_product, h_product = multiply(G * units), multiply(E * units)
+    late_product, plain_product = multiply(max(1, L) * units), multiply(VECTORS)
+    largest = rows_for(G * units)
+    plain_rows = rows_for(VECTORS)
+    forward = inlined(cell.forward)
+    inner_value = inlined(cell.inner) if cell.inner else forward
+    load_sums, load_early, load_states = (
+        load_from_two(F, S - F),
+        load(max(1, E)),
+        load_from_two(1, N - 1),
+    )
+    load_one, store_one, store_rest, store_saved = load(1), store(1), store(N - 1), store(K)
+    store_y = store_part(1)
+    keep, keep_row = keeper(values), row_keeper(values)
+    paired = values == 2
+    shared_parts, own_parts = (
+        inlined(shared_layout),
+        inlined(own_layout),
+    )
+    # Rows of x are read where they are, or rounded to pairs first.
+    rows_of_x = inlined(
+        (lambda x, operands, at: operands[at:]) if paired else (lambda x, operands, at: x)
+    )
+
+    @job(f"{cell.key}-forward{'-pairs' if paired else ''}")
+    def make(arguments):  # type: ignore[no-untyped-def]
+        def run(block, number, members):  # type: ignore[no-untyped-def]
+            (
+                x_given, y_given, reset_given, order, lengths, valid,
+                x_panels, bias, h_panels, h_bias, late_panels, p_panels,
+                start_h_given, start_rest_given, final_h_given, final_rest_given,
+                saved_given, old_h_given, old_rest_given, inner_given, full_given,
+                pieces, scratch, operands, indices,
+                H, P, y_at, reverse, resetting, projected, taping,
+            ) = arguments(block)  # fmt: skip
+            T, B, I = x_given.shape
+            Y = y_given.shape[2]
+            x, y, reset = flat(x_given), flat(y_given), flat(reset_given)
+            start_h, start_rest = flat(start_h_given), flat(start_rest_given)
+            final_h, final_rest = flat(final_h_given), flat(final_rest_given)
+            saved, old_h, old_rest = (
+                flat(saved_given),
+                flat(old_h_given),
+                flat(old_rest_given),
+            )
+            inner_tape, full_tape = flat(inner_given), flat(full_given)
+            W = lanes(x)
+            U, W4 = W * units, W * VECTORS
+            blocks, p_blocks = (H + U - 1) // U, (P + W4 - 1) // W4
+            HL, PL = (H + W - 1) // W * W, (P + W - 1) // W * W
+            HU = blocks * U
+            PU = p_blocks * W4 if projected else HU
+            # Products to a sum, and elements to a row of x.
+            KI, KH, KP = (
+                (I + values - 1) // values,
+                (H + values - 1) // values,
+                (P + values - 1) // values,
+            )
+            XW = (I + W - 1) // W * W // values
+
+            # A team does one piece together; other calls do each its own.
+            piece, member = (0, number) if members > 1 else (number, 0)
+            first, last, steps_per_block = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
+            shared_at, own_at, index_at = pieces[piece, 3], pieces[piece, 4], pieces[piece, 5]
+            rows = last - first
+            longest = lengths[first] if rows > 0 else 0
+            phase = 0
+            # A member's own unit blocks, units, blocks of the projection, and columns of h.
+            n_first, n_last = blocks * member // members, blocks * (member + 1) // members
+            u_first, u_many = n_first * U, min(H, n_last * U) - n_first * U
+            p_first, p_last = p_blocks * member // members, p_blocks * (member + 1) // members
+            c_first, c_many = u_first, u_many
+            if projected:
+                c_first, c_many = p_first * W4, min(P, p_last * W4) - p_first * W4
+
+            line, whole = CACHE_LINE // x.itemsize, first_on_line(scratch)
+            shared_at += whole
+            own_at += whole
+            rest_at, rows_at, full_at, inner_at, _ = shared_parts(
+                rows, N, HU, PU, values, projected, L > 0, line
+            )
+            state_h, state_rest = scratch[shared_at:], scratch[shared_at + rest_at :]
+            h_rows = operands[shared_at + (rows_at if paired else 0) :]
+            full_h, inner = operands[shared_at + full_at :], operands[shared_at + inner_at :]
+            panels_each = (blocks + members - 1) // members
+            most = steps_per_block * rows
+            work_at, x_rows_at, own_size = own_parts(most, panels_each * U, S, U, XW, values, line)
+            own_at += member * own_size
+            sums, work = scratch[own_at:], scratch[own_at + work_at :]
+            x_rows = rows_of_x(x, operands, own_at + x_rows_at)
+            index_at += member * (most + 3 * rows)
+            x_at = indices[index_at:]
+            h_at, u_at = indices[index_at + most :], indices[index_at + most + rows :]
+            t_at = indices[index_at + most + 2 * rows :]
+
+            for p in range(rows):
+                b = order[first + p]
+                copy(state_h, p * PU + c_first, start_h, b * P + c_first, c_many)
+                if paired:
+                    keep_row(h_rows, p * PU + c_first, start_h, b * P + c_first, c_many, W)
+                for j in range(N - 1):
+                    at = (j * B + b) * H + u_first
+                    copy(state_rest, (j * rows + p) * HU + u_first, start_rest, at, u_many)
+                if lengths[first + p] == 0:
+                    copy(final_h, b * P + c_first, start_h, b * P + c_first, c_many)
+                    for j in range(N - 1):
+                        at = (j * B + b) * H + u_first
+                        copy(final_rest, at, start_rest, at, u_many)
+                for t in range(lengths[first + p], T):
+                    at = (t * B + b) * Y + y_at + c_first
+                    y[at : at + c_many] = 0
+                u_at[p] = p * HU // values
+            current, following = 0, rows * PU
+
+            block_start = 0
+            while block_start < longest:
+                block_end = min(longest, block_start + steps_per_block)
+
+                # The x-parts of all steps and rows of the block: sums
+                # [unit block][step, row][S, U].
+                count = 0
+                for s in range(block_start, block_end):
+                    for p in range(min(rows, valid[s] - first)):
+                        t = time_of(lengths[first + p], s, reverse)
+                        x_at[count] = (t * B + order[first + p]) * I
+                        if paired:
+                            keep_row(x_rows, count * XW * values, x, x_at[count], I, W)
+                            x_at[count] = count * XW
+                        count += 1
+                for n in range(n_first, n_last):
+                    q = ZERO
+                    while q < count:
+                        m = next_rows(count - q, largest)
+                        at = ((n - n_first) * count + q) * S * U
+                        x_product(
+                            m, sums, at, S * U, bias, n * G * U, ZERO,
+                            x_rows, x_at, q, ONE, x_panels, n * KI * G * U, G * U, KI,
+                        )  # fmt: skip
+                        for j in range(A * units):
+                            h_part = load_one(h_bias, n * A * U + j * W, 0)
+                            for r in range(m):
+                                store_one(sums, at + (r * S + G) * U + j * W, 0, h_part)
+                        q += m
+
+                if block_start == 0:  # not sooner: a member may come late, and has its x-part to do
+                    phase = meet(block, members, phase)
+                step_at = 0  # of the step's first row among the block's
+                for s in range(block_start, block_end):
+                    active = min(rows, valid[s] - first)
+                    for p in range(active):
+                        h_at[p] = (current + p * PU) // values
+                        t_at[p] = time_of(lengths[first + p], s, reverse) * B + order[first + p]
+                        if taping and projected:
+                            at = current + p * PU + c_first
+                            copy(old_h, t_at[p] * PL + c_first, state_h, at, c_many)
+
+                    if L > 0:
+                        # The early gates' sums, and the value that the late gates multiply.
+                        for position in range(n_first, n_last):
+                            n = alternate(s, position, n_first, n_last)
+                            q = ZERO
+                            while q < active:
+                                m = next_rows(active - q, largest)
+                                at = ((n - n_first) * count + step_at + q) * S * U
+                                h_product(
+                                    m, sums, at, S * U, sums, at, S * U,
+                                    h_rows, h_at, q, ONE, h_panels, n * KP * E * U, E * U, KP,
+                                )  # fmt: skip
+                                for r in range(m):
+                                    p = q + r
+                                    for v in range(units):
+                                        u = n * U + v * W
+                                        value = inner_value(
+                                            load_early(sums, at + r * S * U + v * W, U),
+                                            load_states(
+                                                state_h, current + p * PU + u, 0,
+                                                state_rest, p * HU + u, rows * HU,
+                                            ),
+                                        )  # fmt: skip
+                                        keep(inner, p * HU + u, H - u, value)
+                                        if taping and u < H:
+                                            store_one(inner_tape, t_at[p] * HL + u, 0, (value,))
+                                q += m
+                        phase = meet(block, members, phase)
+
+                    for position in range(n_first, n_last):
+                        n = alternate(s, position, n_first, n_last)
+                        q = ZERO
+                        while q < active:
+                            m = next_rows(active - q, largest)
+                            at = ((n - n_first) * count + step_at + q) * S * U
+                            if L > 0:
+                                late_product(
+                                    m, work, E * U, S * U, sums, at + E * U, S * U,
+                                    inner, u_at, q, ONE, late_panels, n * KH * L * U, L * U, KH,
+                                )  # fmt: skip
+                            else:
+                                h_product(
+                                    m, work, A * U, S * U, sums, at + A * U, S * U,
+                                    h_rows, h_at, q, ONE, h_panels, n * KP * G * U, G * U, KP,
+                                )  # fmt: skip
+                            for r in range(m):
+                                p = q + r
+                                for v in range(units):
+                                    u = n * U + v * W
+                                    if u >= H:
+                                        break
+                                    # Of a projected state no value belongs to the unit, and its
+                                    # cell reads none.
+                                    states = load_states(
+                                        state_h, 0 if projected else current + p * PU + u, 0,
+                                        state_rest, p * HU + u, rows * HU,
+                                    )  # fmt: skip
+                                    at_r = r * S * U + v * W
+                                    new, kept = forward(
+                                        load_sums(sums, at + at_r, U, work, F * U + at_r, U), states
+                                    )
+                                    if taping:
+                                        store_saved(saved, t_at[p] * K * HL + u, HL, kept)
+                                        store_rest(
+                                            old_rest, t_at[p] * HL + u, T * B * HL, states[1:]
+                                        )
+                                        if not projected:
+                                            store_one(old_h, t_at[p] * PL + u, 0, states[:1])
+                                    store_rest(state_rest, p * HU + u, rows * HU, new[1:])
+                                    if projected:
+                                        keep(full_h, p * HU + u, H - u, new[0])
+                                        if taping:
+                                            store_one(full_tape, t_at[p] * HL + u, 0, new[:1])
+                                    else:
+                                        store_one(state_h, following + p * PU + u, 0, new[:1])
+                                        if paired:
+                                            keep(h_rows, following + p * PU + u, H - u, new[0])
+                                        store_y(y, t_at[p] * Y + y_at + u, 0, H - u, new[:1])
+                            q += m
+
+                    if projected:
+                        phase = meet(block, members, phase)
+                        for position in range(p_first, p_last):
+                            n = alternate(s, position, p_first, p_last)
+                            q = ZERO
+                            while q < active:
+                                m = next_rows(active - q, plain_rows)
+                                at = following + q * PU + n * W4
+                                for r in range(m):
+                                    for u in range(W4):
+                                        state_h[at + r * PU + u] = 0
+                                plain_product(
+                                    m, state_h, at, PU, state_h, at, PU,
+                                    full_h, u_at, q, ONE, p_panels, n * KH * W4, W4, KH,
+                                )  # fmt: skip
+                                q += m
+                        for p in range(active):
+                            at = following + p * PU + c_first
+                            copy(y, t_at[p] * Y + y_at + c_first, state_h, at, c_many)
+                            if paired:
+                                keep_row(h_rows, at, state_h, at, c_many, W)
+
+                    for p in range(active):
+                        b = order[first + p]
+                        length = lengths[first + p]
+                        h_of_row = following + p * PU + c_first
+                        if length == s + 1:
+                            copy(final_h, b * P + c_first, state_h, h_of_row, c_many)
+                            for j in range(N - 1):
+                                at = (j * rows + p) * HU + u_first
+                                copy(final_rest, (j * B + b) * H + u_first, state_rest, at, u_many)
+                        elif resetting:
+                            # A boundary lies before the next step's t; the reverse direction
+                            # crosses it after t.
+                            t = time_of(length, s + 1, reverse)
+                            if reset[(t + 1 if reverse else t) * B + b]:
+                                copy(state_h, h_of_row, start_h, b * P + c_first, c_many)
+                                if paired:
+                                    keep_row(h_rows, h_of_row, start_h, b * P + c_first, c_many, W)
+                                for j in range(N - 1):
+                                    at = (j * rows + p) * HU + u_first
+                                    start = (j * B + b) * H + u_first
+                                    copy(state_rest, at, start_rest, start, u_many)
+                    current, following = following, current
+                    step_at += active
+                    phase = meet(block, members, phase)
+                block_start = block_end
+
+        return run
+
+    return make

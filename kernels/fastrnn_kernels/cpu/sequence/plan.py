@@ -1,0 +1,209 @@
+"""How a pass is divided among threads, and the scratch memory that it takes.
+
+A pass is cut into pieces, runs of rows that one thread takes through all steps, or is the
+work of a team, which takes all rows together, each member its own units. Kernels read
+what a plan holds:
+
+    pieces (., 6): the first row, the last, the time steps of a block, and where the
+        piece's scratch, the own scratch of its members, and its indices begin
+
+Scratch holds the states of a piece's rows (`shared_layout`, `backward_layout`), and of each
+member the sums of a block of time steps (`own_layout`). The layouts are functions that
+kernels compile, too. Sizes count values; every part begins on a cache line.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn_kernels.cpu.arrays import memory
+from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE, Array
+from fastrnn_kernels.cpu.product.pairs import VALUES
+from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
+from fastrnn_kernels.cpu.product.tile import MAX_ROWS
+from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
+from fastrnn_kernels.cpu.threads import pool
+from fastrnn_kernels.rows import Indices, Rows
+
+#: Bytes of the sums of a block of time steps: they leave most of a second-level cache to R.
+SUMS_BYTES = 1 << 18
+#: A team splits the units in place of the rows where a thread would get fewer rows than make
+#: use of its multipliers, or R is so large that each had better keep its own part of it near;
+#: but not where a step has less multiply-adds than waiting for each other costs (measured).
+FEW_ROWS, LARGE_WEIGHTS, MIN_STEP_WORK = 4, 1 << 20, 10_000
+#: Rows from which on R is read so seldom that teams gain nothing (measured).
+TEAM_ROWS = 2048
+#: Rows that a piece takes through all steps, at most twice as many.
+MANY_ROWS = 48
+
+
+def shared_layout(
+    rows: int, states: int, HU: int, PU: int, values: int, projected: bool, late: bool, line: int
+) -> tuple[int, int, int, int, int]:
+    """Of a forward pass, for n rows: where its parts begin, and their end.
+
+    state_h (2, n, PU) first; then state_rest (states but h, n, HU) and, as rows of products,
+    h_rows (2, n, PU) of pairs, full_h and inner (n, HU).
+    """
+    rest = (2 * rows * PU + line - 1) // line * line
+    h_rows = rest + ((states - 1) * rows * HU + line - 1) // line * line
+    full_h = h_rows + ((rows * PU + line - 1) // line * line if values > 1 else 0)
+    one = (rows * HU // values + line - 1) // line * line
+    inner = full_h + (one if projected else 0)
+    return rest, h_rows, full_h, inner, inner + (one if late else 0)
+
+
+def own_layout(
+    steps: int, units: int, S: int, U: int, XW: int, values: int, line: int
+) -> tuple[int, int, int]:
+    """Of a member of a forward pass, for `steps` rows of a block: where its parts begin, the end.
+
+    sums (its units / U, steps, S, U) first; then work (a tile's rows, S, U) and, where
+    values are paired, x_rows (steps, XW).
+    """
+    work = (steps * units * S + line - 1) // line * line
+    x_rows = work + (MAX_ROWS * S * U + line - 1) // line * line
+    return work, x_rows, x_rows + ((steps * XW + line - 1) // line * line if values > 1 else 0)
+
+
+def backward_layout(
+    rows: int, states: int, HU: int, PU: int, projected: bool, late: bool, line: int
+) -> tuple[int, int, int, int]:
+    """Of a backward pass, for n rows: where its parts begin, and their end.
+
+    dh (n, PU) first; then d_rest (states but h, n, HU), d_full and d_inner (n, HU).
+    """
+    rest = (rows * PU + line - 1) // line * line
+    d_full = rest + ((states - 1) * rows * HU + line - 1) // line * line
+    one = (rows * HU + line - 1) // line * line
+    d_inner = d_full + (one if projected else 0)
+    return rest, d_full, d_inner, d_inner + (one if late else 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Pieces of a pass, or the one of a team, and what scratch they take."""
+
+    pieces: NDArray[np.int64]
+    count: int  # pieces, or members worth having
+    team: bool
+    scratch_size: int
+    indices_size: int
+    dtype: np.dtype[Any]
+    work: float  # multiply-adds
+
+    @property
+    def bytes(self) -> int:
+        """Scratch memory of a pass."""
+        return self.scratch_size * self.dtype.itemsize + self.indices_size * 8
+
+    def scratch(self) -> tuple[Array, Indices]:
+        """Memory for one pass; anything may stand in it."""
+        line = CACHE_LINE // self.dtype.itemsize  # kernels begin at the first whole one
+        values = memory.empty((self.scratch_size + line,), self.dtype)
+        return values, np.empty(self.indices_size, np.int64)
+
+
+def forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
+    """The plan of a forward pass, where `share` passes run together."""
+    return _kept(weights, rows, ("forward", share), lambda: _forward_plan(weights, rows, share))
+
+
+def scratch_bytes(weights: Weights, T: int, B: int, share: int) -> int:
+    """Scratch memory of a forward pass over whole sequences, where `share` run together."""
+    return forward_plan(weights, Rows.whole(T, B), share).bytes
+
+
+def backward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
+    """The plan of a backward pass, where `share` passes run together."""
+    return _kept(weights, rows, ("backward", share), lambda: _backward_plan(weights, rows, share))
+
+
+#: Plans kept with the weights they are for.
+_MOST_KEPT = 64
+
+
+def _kept(weights: Weights, rows: Rows, key: tuple[Any, ...], make: Callable[[], Plan]) -> Plan:
+    if rows.ragged:
+        return make()
+    many = pool.get_num_threads()
+    key = (*key, rows.T, rows.B, many)
+    plan: Plan | None = weights.plans.get(key)
+    if plan is None:
+        plan = make()
+        if pool.get_num_threads() == many:  # else it may be one for another number
+            if len(weights.plans) >= _MOST_KEPT:
+                weights.plans.clear()
+            weights.plans[key] = plan
+    return plan
+
+
+def _split(
+    rows: Rows, weights: Weights, columns: int, share: int
+) -> tuple[list[tuple[int, int]], int, float]:
+    """Runs of rows, the members of the team that takes them (1: no team), and multiply-adds."""
+    gates = len(weights.cell.gates)
+    work = float(rows.steps) * gates * weights.hidden_size * columns
+    parts = pool.parts_of(work, share)
+    step_work = rows.B * weights.w_hh.size
+    few_rows = FEW_ROWS * parts > rows.B or (
+        weights.w_hh.nbytes >= LARGE_WEIGHTS and rows.B < TEAM_ROWS
+    )
+    if parts > 1 and few_rows and step_work >= MIN_STEP_WORK:
+        return [(0, rows.B)], parts, work
+    # More rows at a time than make good tiles only push their sums out of the caches.
+    return rows.split(max(parts, rows.B // MANY_ROWS)), 1, work
+
+
+def _forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
+    cell, dtype, values = weights.cell, weights.dtype, VALUES[weights.products]
+    I, H, P = weights.input_size, weights.hidden_size, weights.state_size
+    projected = weights.w_hr is not None
+    S, lanes, line = len(cell.sums), lanes_of(dtype), CACHE_LINE // dtype.itemsize
+    U = vectors_per_gate(cell) * lanes
+    HU = padded(H, U)
+    PU = padded(P, VECTORS * lanes) if projected else HU
+    XW = padded(I, lanes) // values
+    runs, largest, work = _split(rows, weights, I + P, share)
+    pieces, at, indices_at = [], 0, 0
+    for first, last in runs:
+        many = last - first
+        step_bytes = many * HU * S * dtype.itemsize
+        steps = max(1, min(rows.T, SUMS_BYTES * largest // max(1, step_bytes)))
+        *_, shared = shared_layout(
+            many, len(cell.states), HU, PU, values, projected, bool(cell.late), line
+        )
+        own = 0
+        for members in range(1, largest + 1):  # fewer may come
+            units = -(-HU // (U * members)) * U
+            *_, each = own_layout(steps * many, units, S, U, XW, values, line)
+            own = max(own, members * each)
+        pieces.append((first, last, steps, at, at + shared, indices_at))
+        at += shared + own
+        indices_at += largest * (steps + 3) * many
+    count = largest if largest > 1 else len(pieces)
+    table = np.array(pieces, np.int64).reshape(-1, 6)
+    return Plan(table, count, largest > 1, at, indices_at, dtype, work)
+
+
+def _backward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
+    cell, dtype = weights.cell, weights.dtype
+    H, P = weights.hidden_size, weights.state_size
+    width, line = VECTORS * lanes_of(dtype), CACHE_LINE // dtype.itemsize
+    HU, PU = padded(H, width), padded(P, width)
+    runs, largest, work = _split(rows, weights, P, share)
+    pieces, at, indices_at = [], 0, 0
+    for first, last in runs:
+        many = last - first
+        *_, shared = backward_layout(
+            many, len(cell.states), HU, PU, weights.w_hr is not None, bool(cell.late), line
+        )
+        pieces.append((first, last, 0, at, at + shared, indices_at))
+        at += shared
+        indices_at += largest * 3 * many
+    count = largest if largest > 1 else len(pieces)
+    table = np.array(pieces, np.int64).reshape(-1, 6)
+    return Plan(table, count, largest > 1, at, indices_at, dtype, work)

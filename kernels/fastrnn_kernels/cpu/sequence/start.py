@@ -1,0 +1,148 @@
+"""A whole sequence through one direction of one layer, forward and backward.
+
+`start_forward` and `start_backward` allocate what a pass needs and make a job of it; a
+caller may gather the jobs of both directions and run them together (`threads.run`), then
+read the results.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn_kernels.cpu.arrays import memory
+from fastrnn_kernels.cpu.arrays.memory import Array
+from fastrnn_kernels.cpu.product.pairs import VALUES
+from fastrnn_kernels.cpu.product.panels import padded
+from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
+from fastrnn_kernels.cpu.sequence.backward import backward_job
+from fastrnn_kernels.cpu.sequence.forward import forward_job
+from fastrnn_kernels.cpu.sequence.gradients import gradients
+from fastrnn_kernels.cpu.sequence.plan import backward_plan, forward_plan
+from fastrnn_kernels.cpu.sequence.tape import Tape
+from fastrnn_kernels.cpu.threads.job import Job
+from fastrnn_kernels.gradients import Gradients
+from fastrnn_kernels.rows import Rows
+
+_NOTHING = {
+    dtype: tuple(np.empty((0,) * ndim, dtype) for ndim in (3, 4))
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64))
+}
+_NO_RESET = np.empty((0, 0), np.bool_)
+
+
+@dataclass(slots=True, eq=False)
+class Forward:
+    """A forward pass: the job that does it, and what the backward pass needs of it."""
+
+    job: Job
+    work: float  # multiply-adds
+    tape: Tape | None
+
+
+def _new_tape(
+    weights: Weights, rows: Rows, x: Array, reverse: bool, reset: NDArray[np.bool_] | None
+) -> Tape:
+    cell, dtype, lanes = weights.cell, weights.dtype, lanes_of(weights.dtype)
+    T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
+    HL, PL = padded(H, lanes), padded(P, lanes)
+    projected = weights.w_hr is not None
+    return Tape(
+        weights,
+        rows,
+        x,
+        reverse,
+        reset,
+        saved=memory.empty((T, B, len(cell.saved), HL), dtype),
+        old_h=memory.empty((T, B, PL), dtype),
+        old_rest=memory.empty((len(cell.states) - 1, T, B, HL), dtype),
+        inner=memory.empty((T, B, HL) if cell.late else (0, 0, 0), dtype),
+        full_h=memory.empty((T, B, HL) if projected else (0, 0, 0), dtype),
+    )
+
+
+def start_forward(
+    weights: Weights,
+    x: Array,
+    start_h: Array,
+    start_rest: Array,
+    final_h: Array,
+    final_rest: Array,
+    rows: Rows,
+    y: Array,
+    y_at: int,
+    *,
+    reverse: bool = False,
+    reset: NDArray[np.bool_] | None = None,
+    taping: bool = False,
+    share: int = 1,
+) -> Forward:
+    """Prepare a forward pass.
+
+    x (T, B, I), y (T, B, Y) and all states C-contiguous; h goes to the columns of y from y_at
+    on, zeros where a row is padding. start_h and final_h (B, P), start_rest and final_rest
+    (states but h, B, H); the pass writes the final ones. `share` passes will run together.
+    """
+    cell, values = weights.cell, VALUES[weights.products]
+    if cell.reads_h and weights.w_hr is not None:
+        raise ValueError(f"cell {cell.name} reads h of its own unit, which a projection has not")
+    if taping and values > 1:
+        raise ValueError(f"products in {weights.products} are for inference: they keep no tape")
+    panels, plan = weights.forward(), forward_plan(weights, rows, share)
+    scratch, indices = plan.scratch()
+    operands = scratch.view(np.int32) if values > 1 else scratch
+    tape = _new_tape(weights, rows, x, reverse, reset) if taping else None
+    if tape is None:
+        small, large = _NOTHING[weights.dtype]
+        kept = (large, small, large, small, small)
+    else:
+        kept = (tape.saved, tape.old_h, tape.old_rest, tape.inner, tape.full_h)
+    job = forward_job(cell, values)(
+        plan.count, plan.team,
+        x, y, _NO_RESET if reset is None else reset, rows.order, rows.lengths, rows.valid,
+        panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection,
+        start_h, start_rest, final_h, final_rest, *kept,
+        plan.pieces, scratch, operands, indices,
+        weights.hidden_size, weights.state_size, y_at,
+        reverse, reset is not None, weights.w_hr is not None, taping,
+    )  # fmt: skip
+    return Forward(job, plan.work, tape)
+
+
+@dataclass(slots=True, eq=False)
+class Backward:
+    """A backward pass through time: its job, then `finish` for the gradients."""
+
+    job: Job
+    work: float  # multiply-adds
+    finish: Callable[[], Gradients]
+
+
+def start_backward(
+    tape: Tape, dy: Array, y_at: int, d_final_h: Array, d_final_rest: Array, *, share: int = 1
+) -> Backward:
+    """Prepare a backward pass: dy (T, B, Y) C-contiguous, read from column y_at on."""
+    weights, rows = tape.weights, tape.rows
+    cell, dtype = weights.cell, weights.dtype
+    T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
+    projected = weights.w_hr is not None
+    d_sums = memory.empty((T, B, len(cell.sums), H), dtype)
+    d_start_h, d_start_rest = np.zeros((B, P), dtype), np.zeros((len(cell.states) - 1, B, H), dtype)
+    dh_tape = memory.empty((T, B, P) if projected else (0, 0, 0), dtype)
+    panels, plan = weights.backward(), backward_plan(weights, rows, share)
+    job = backward_job(cell)(
+        plan.count, plan.team,
+        dy, d_sums, _NO_RESET if tape.reset is None else tape.reset,
+        rows.order, rows.lengths, rows.valid,
+        panels.h, panels.late, panels.projection,
+        d_final_h, d_final_rest, d_start_h, d_start_rest,
+        tape.saved, tape.old_h, tape.old_rest, dh_tape,
+        plan.pieces, *plan.scratch(),
+        H, P, y_at, tape.reverse, tape.reset is not None, projected,
+    )  # fmt: skip
+
+    def finish() -> Gradients:
+        return gradients(tape, d_sums, dh_tape, d_start_h, d_start_rest)
+
+    return Backward(job, plan.work, finish)

@@ -1,0 +1,163 @@
+"""The products over all time steps: gradients of x, of the weights and of the biases.
+
+Rows are taken by index, so that padding costs nothing and is never read. Every sum runs
+over the rows in their order, whatever the number of threads. All are jobs, whose calls
+take `each` of the results' rows.
+"""
+
+from typing import Any
+
+from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.llvm import flat, lanes
+from fastrnn_kernels.cpu.product.block import CHUNK
+from fastrnn_kernels.cpu.product.panels import VECTORS
+from fastrnn_kernels.cpu.product.tile import (
+    MAX_ROWS,
+    ONE,
+    ZERO,
+    copy,
+    multiply,
+    next_rows,
+    rows_for,
+)
+from fastrnn_kernels.cpu.threads.job import job
+
+_product = multiply(VECTORS)
+_LARGEST = rows_for(VECTORS)
+#: Rows taken at a time, and columns of d_sums: what is copied of them stays in the second
+#: cache, each copied row a cache line longer, so that they do not fall on the same sets.
+DEPTH, SPAN, PADDING = CHUNK, 512, 16
+#: Rows whose positions the gradient of x prepares at a time.
+INPUT_ROWS = MAX_ROWS * 16
+
+
+def weight_scratch(columns: int, lanes: int) -> int:
+    """Values of scratch that a call of `weight_gradient` takes, whole cache lines."""
+    width = VECTORS * lanes
+    return DEPTH * (SPAN + PADDING) + DEPTH * ((columns + width - 1) // width * width)
+
+
+_weight_scratch = inlined(weight_scratch)
+
+
+@job("weight_gradient")
+def weight_gradient(arguments):  # type: ignore[no-untyped-def]
+    """out[m, n] += Σ_k d_sums[rows[k], d_at + m] b[rows[k], n] for the rows m of this call.
+
+    d_sums (., d_width), b (., b_width); out (M, columns padded to whole vectors), zeros at
+    first; scratch of a call: a_rows (DEPTH, SPAN + PADDING) and b_panels (N, DEPTH, 4 vectors),
+    and of indices tile_at (MAX_ROWS,).
+    """
+
+    def run(block, number, members):  # type: ignore[no-untyped-def]
+        (
+            d_sums_given, d_at, d_width, b_given, b_width, columns, rows, M, each,
+            out, scratch, indices,
+        ) = arguments(block)  # fmt: skip
+        d_sums, b = flat(d_sums_given), flat(b_given)
+        first, last = number * each, min(number * each + each, M)
+        W4 = lanes(b) * VECTORS
+        panels = (columns + W4 - 1) // W4
+        a_rows = scratch[number * _weight_scratch(columns, lanes(b)) :]
+        b_panels = a_rows[DEPTH * (SPAN + PADDING) :]
+        tile_at = indices[number * MAX_ROWS :]
+        start = 0
+        while start < rows.size:
+            depth = min(DEPTH, rows.size - start)
+            for n in range(panels):
+                here = min(W4, columns - n * W4)
+                for k in range(depth):
+                    at = (n * DEPTH + k) * W4
+                    copy(b_panels, at, b, rows[start + k] * b_width + n * W4, here)
+                    for u in range(here, W4):
+                        b_panels[at + u] = 0
+            for left in range(first, last, SPAN):
+                span = min(SPAN, last - left)
+                step = SPAN + PADDING
+                for k in range(depth):
+                    copy(a_rows, k * step, d_sums, rows[start + k] * d_width + d_at + left, span)
+                for n in range(panels):
+                    m = ZERO
+                    while m < span:
+                        tile = next_rows(span - m, _LARGEST)
+                        for r in range(tile):
+                            tile_at[r] = m + r
+                        at = ((left + m) * panels + n) * W4
+                        _product(
+                            tile, out, at, panels * W4, out, at, panels * W4,
+                            a_rows, tile_at, ZERO, step, b_panels, n * DEPTH * W4, W4, depth,
+                        )  # fmt: skip
+                        m += tile
+            start += depth
+
+    return run
+
+
+@job("input_gradient")
+def input_gradient(arguments):  # type: ignore[no-untyped-def]
+    """out[rows[k]] = d_sums[rows[k], :depth] W for the k of this call.
+
+    d_sums (., width); panels (N, depth, 4 vectors) of W; out (., columns); scratch of a call:
+    tile (MAX_ROWS + 1, 4 vectors), and of indices a_at (INPUT_ROWS,)
+    """
+
+    def run(block, number, members):  # type: ignore[no-untyped-def]
+        (
+            d_sums_given, width, depth, panels, rows, each, out_given, columns, scratch, indices,
+        ) = arguments(block)  # fmt: skip
+        d_sums, out = flat(d_sums_given), flat(out_given)
+        first, last = number * each, min(number * each + each, rows.size)
+        W4 = lanes(out) * VECTORS
+        tile = scratch[number * (MAX_ROWS + 1) * W4 :]
+        a_at = indices[number * INPUT_ROWS :]
+        blocks = (columns + W4 - 1) // W4
+        zeros = MAX_ROWS * W4
+        for u in range(W4):
+            tile[zeros + u] = 0
+        start = first
+        while start < last:
+            many = min(INPUT_ROWS, last - start)
+            for k in range(many):
+                a_at[k] = rows[start + k] * width
+            for n in range(blocks):
+                here = min(W4, columns - n * W4)
+                q = ZERO
+                while q < many:
+                    m = next_rows(many - q, _LARGEST)
+                    row = rows[start + q]
+                    if here == W4 and rows[start + q + m - 1] - row == m - 1:
+                        _product(
+                            m, out, row * columns + n * W4, columns, tile, zeros, ZERO,
+                            d_sums, a_at, q, ONE, panels, n * depth * W4, W4, depth,
+                        )  # fmt: skip
+                    else:
+                        _product(
+                            m, tile, ZERO, W4, tile, zeros, ZERO,
+                            d_sums, a_at, q, ONE, panels, n * depth * W4, W4, depth,
+                        )  # fmt: skip
+                        for r in range(m):
+                            copy(out, rows[start + q + r] * columns + n * W4, tile, r * W4, here)
+                    q += m
+            start += many
+
+    return run
+
+
+@job("bias_gradient")
+def bias_gradient(arguments):  # type: ignore[no-untyped-def]
+    """out[m] += Σ_k d_sums[rows[k], m]; out (width,), zeros at first; scratch part (width,)."""
+
+    def run(block, number, members):  # type: ignore[no-untyped-def]
+        (d_sums_given, width, rows, out, part) = arguments(block)  # fmt: skip
+        d_sums = flat(d_sums_given)
+        for start in range(0, rows.size, DEPTH):
+            for m in range(width):
+                part[m] = 0
+            for k in range(start, min(start + DEPTH, rows.size)):
+                row: Any = d_sums[rows[k] * width : rows[k] * width + width]
+                for m in range(width):
+                    part[m] += row[m]
+            for m in range(width):
+                out[m] += part[m]
+
+    return run

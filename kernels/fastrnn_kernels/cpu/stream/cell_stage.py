@@ -1,0 +1,232 @@
+"""The stage of a layer of cells: products, gates and states of one step (`stage.py`)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cpu.isa.address import on_stack, values, word
+from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.llvm import lanes_of
+from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store
+from fastrnn_kernels.cpu.product.fixed_block import block
+from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
+from fastrnn_kernels.cpu.product.storage import element, elements
+from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, one_after_another, shared, tiled
+
+
+@dataclass(frozen=True)
+class CellStage:
+    """A layer of cells: B rows, I inputs, H units, and P values of h if it is projected."""
+
+    cell: Cell
+    dtype: str
+    weights: str  # how they are stored: `formats.py`
+    B: int
+    I: int
+    H: int
+    P: int
+    projected: bool
+
+    #: Addresses of weights: x, bias, h, h_bias, late, projection; scales of x, h, late, projection.
+    SLOTS = 10
+
+    @property
+    def key(self) -> str:
+        """What its compiled function is kept under."""
+        projection = f"-{self.P}" if self.projected else ""
+        sizes = f"{self.B}x{self.I}-{self.H}{projection}"
+        return f"{self.cell.key}-{self.dtype}-{self.weights}-{sizes}"
+
+    @property
+    def _panel_units(self) -> int:
+        return vectors_per_gate(self.cell) * lanes_of(FLOATS[self.dtype])
+
+    @property
+    def rest_step(self) -> int:
+        """H, padded to whole panels."""
+        return padded(self.H, self._panel_units)
+
+    @property
+    def out_step(self) -> int:
+        """P, padded to whole panels."""
+        width = VECTORS * lanes_of(FLOATS[self.dtype])
+        return padded(self.P, width) if self.projected else self.rest_step
+
+    @property
+    def out_size(self) -> int:
+        """P."""
+        return self.P
+
+    @property
+    def layout(self) -> tuple[int, int, int, int]:
+        """Where its parts begin in its values, behind h, and their end.
+
+        The other states (., B, rest_step); h before a projection, or the value that late
+        gates multiply (B, rest_step); the sums of a cell with late gates (B, panels, S, U).
+        """
+        one, late = self.B * self.rest_step, bool(self.cell.late)
+        rest = 2 * self.B * self.out_step
+        inner = rest + (len(self.cell.states) - 1) * one
+        sums = inner + (one if self.projected or late else 0)
+        return rest, inner, sums, sums + (len(self.cell.sums) * one if late else 0)
+
+    @property
+    def size(self) -> int:
+        """Values of memory that it takes."""
+        return self.layout[-1]
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of a step."""
+        gates = len(self.cell.gates) * self.H * (self.I + self.P)
+        return self.B * (gates + (self.H * self.P if self.projected else 0))
+
+    def step(self, slot: int, at: int, team: bool) -> Any:
+        """The function that runs one step; see above."""
+        cell, B, I, H, P = self.cell, self.B, self.I, self.H, self.P
+        kind, projected = FLOATS[self.dtype], self.projected
+        W, U, HW, PW = lanes_of(kind), self._panel_units, self.rest_step, self.out_step
+        G, S, N = len(cell.gates), len(cell.sums), len(cell.states)
+        A, L = len(cell.apart), len(cell.late)
+        E = G - L
+        units, panels, near = U // W, HW // U, self.work // B <= NEAR
+        rest_at, inner_at, sums_at, _ = (at + part for part in self.layout)
+        of, numbers = values(element(self.weights, kind)), values(kind)
+        IE, PE, HE = (elements(self.weights, K) for K in (I, P, H))
+        forward = inlined(cell.forward)
+        inner_value = inlined(cell.inner) if cell.inner else forward
+        load_sums, load_early = load(S), load(max(1, E))
+        load_states = load_from_two(1, N - 1)
+        load_one, store_one, store_rest = load(1), store(1), store(N - 1)
+
+        def gates(rows: int, many: int) -> Any:
+            """Apply the gates to sums [row][panel][S][U] and keep the new states."""
+
+            @inlined
+            def applied(memory, turn, q, n, sums, at_first, row_step):  # type: ignore[no-untyped-def]
+                for r in range(rows):
+                    for j in range(many * units):
+                        u = n * U + j * W
+                        if u >= H:
+                            break
+                        at = at_first + r * row_step + j // units * (S * U) + j % units * W
+                        # Of a projected h no value belongs to the unit, and its cell reads none.
+                        own = h_at(turn, q + r) + (0 if projected else u)
+                        rest = rest_at + (q + r) * HW + u
+                        states = load_states(memory, own, 0, memory, rest, B * HW)
+                        new, _ = forward(load_sums(sums, at, U), states)
+                        store_rest(memory, rest, B * HW, new[1:])
+                        if projected:
+                            store_one(memory, inner_at + (q + r) * HW + u, 0, new[:1])
+                        else:
+                            store_one(memory, h_at(1 - turn, q + r) + u, 0, new[:1])
+
+            return applied
+
+        @inlined
+        def h_at(turn, row):  # type: ignore[no-untyped-def]
+            return at + (turn * B + row) * PW
+
+        def add_products(rows: int, many: int) -> Any:
+            """Sums [row][panel][S][U], but for the h-parts of late gates."""
+            x_product = block(rows, many, G * units, I, self.weights)
+            h_product = block(rows, many, E * units, P, self.weights)
+
+            @inlined
+            def added(program, memory, x, x_step, turn, q, n, sums, at, row_step):  # type: ignore[no-untyped-def]
+                bias = numbers(word(program, slot + 1))
+                x_product(
+                    sums, at, row_step, S * U, bias, n * G * U, 0, G * U,
+                    x, q * x_step, x_step, of(word(program, slot)), n * IE * G * U, IE * G * U,
+                    numbers(word(program, slot + 6)), n * G * U,
+                )  # fmt: skip
+                if A > 0:
+                    h_bias = numbers(word(program, slot + 3))
+                    for r in range(rows):
+                        for p in range(many):
+                            for j in range(A * units):
+                                part = load_one(h_bias, (n + p) * A * U + j * W, 0)
+                                target = at + r * row_step + p * S * U + G * U + j * W
+                                store_one(sums, target, 0, part)
+                h_product(
+                    sums, at + A * U, row_step, S * U, sums, at + A * U, row_step, S * U,
+                    memory, h_at(turn, q), PW,
+                    of(word(program, slot + 2)), n * PE * E * U, PE * E * U,
+                    numbers(word(program, slot + 7)), n * E * U,
+                )  # fmt: skip
+
+            return added
+
+        def whole_step(rows: int, many: int) -> Any:
+            add, apply = add_products(rows, many), gates(rows, many)
+            sums_of = on_stack(kind, rows * many * S * U)
+
+            @inlined
+            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+                sums = sums_of()
+                add(program, memory, x, x_step, turn, q, n, sums, 0, many * S * U)
+                apply(memory, turn, q, n, sums, 0, many * S * U)
+
+            return run
+
+        def early_step(rows: int, many: int) -> Any:
+            """The early gates' sums, and the value that the late gates multiply."""
+            add = add_products(rows, many)
+
+            @inlined
+            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+                first = sums_at + (q * panels + n) * S * U
+                add(program, memory, x, x_step, turn, q, n, memory, first, panels * S * U)
+                for r in range(rows):
+                    for j in range(many * units):
+                        u = n * U + j * W
+                        early = first + (r * panels + j // units) * S * U + j % units * W
+                        rest = rest_at + (q + r) * HW + u
+                        states = load_states(memory, h_at(turn, q + r) + u, 0, memory, rest, B * HW)
+                        value = inner_value(load_early(memory, early, U), states)
+                        store_one(memory, inner_at + (q + r) * HW + u, 0, (value,))
+
+            return run
+
+        def late_step(rows: int, many: int) -> Any:
+            product = block(rows, many, max(1, L) * units, H, self.weights)
+            apply = gates(rows, many)
+
+            @inlined
+            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+                first = sums_at + (q * panels + n) * S * U
+                late, step = first + E * U, panels * S * U
+                product(
+                    memory, late, step, S * U, memory, late, step, S * U,
+                    memory, inner_at + q * HW, HW,
+                    of(word(program, slot + 4)), n * HE * L * U, HE * L * U,
+                    numbers(word(program, slot + 8)), n * L * U,
+                )  # fmt: skip
+                apply(memory, turn, q, n, memory, first, step)
+
+            return run
+
+        def projection(rows: int, many: int) -> Any:
+            product = block(rows, many, VECTORS, H, self.weights, from_zero=True)
+            width = VECTORS * W
+
+            @inlined
+            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+                first = h_at(1 - turn, q) + n * width
+                product(
+                    memory, first, PW, width, memory, first, PW, width,
+                    memory, inner_at + q * HW, HW,
+                    of(word(program, slot + 5)), n * HE * width, HE * width,
+                    numbers(word(program, slot + 9)), n * width,
+                )  # fmt: skip
+
+            return run
+
+        if L > 0:
+            passes = [(tiled(B, G * units, near, early_step), panels)]
+            passes += [(tiled(B, L * units, near, late_step), panels)]
+        else:
+            passes = [(tiled(B, G * units, near, whole_step), panels)]
+        if projected:
+            passes += [(tiled(B, VECTORS, near, projection), PW // (VECTORS * W))]
+        return one_after_another([shared(run, many, team) for run, many in passes])

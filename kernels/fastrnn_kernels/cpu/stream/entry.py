@@ -1,0 +1,235 @@
+"""Ways into a stream's compiled function: from Python, from compiled code, from C.
+
+A stream's block is that of a job whose calls are the members of a team, and its arguments
+the words named below. From Python, `caller` makes a function that reads NumPy's arrays where
+they stand: it makes no object and allocates nothing, and takes a tenth of a microsecond.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from fastrnn_kernels.cache.disk import c_address, kernel, native_address
+from fastrnn_kernels.cpu.isa import atomic
+from fastrnn_kernels.cpu.isa.address import address_of, call_c, call_native, short_word, word, words
+from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.stream.program import STEP as PROGRAM_STEP
+from fastrnn_kernels.cpu.stream.program import TEAM as PROGRAM_TEAM
+from fastrnn_kernels.cpu.threads import board, pool
+from fastrnn_kernels.cpu.threads.job import ARGUMENTS, COUNT, ENTRY, SIGNATURE, TEAM, WORDS, Block
+
+# Words of a stream's block: what its function takes, and how many steps; the thread that uses it,
+# 0 for none (one that an interrupt took out of its use has left it so, and may go on); its
+# rows, values of the rows of inputs and outputs, and bytes of one; whether Python keeps its
+# lock, whether helpers share a step, and the board by which they are called.
+PROGRAM, MEMORY, X, Y, STEPS, BUSY, ROWS, INPUTS, OUTPUTS, ITEM, KEEPS_LOCK, SHARED, BOARD = range(
+    ARGUMENTS, ARGUMENTS + 13
+)
+#: Of this process: NumPy's class of arrays, its float type, and functions of Python's and C's.
+_ARRAY_TYPE, _FLOAT_TYPE, _THREAD, _SAVE_THREAD, _RESTORE_THREAD, _TRUE, _FALSE, _NONE, _CPU = (
+    range(BOARD + 1, BOARD + 10)
+)
+
+# Where NumPy's and Python's objects have what, in bytes (PyArrayObject_fields).
+_HEAD = object.__basicsize__
+_TYPE_AT = _HEAD - 8
+_DATA, _NDIM, _SHAPE, _DESCR, _FLAGS = (_HEAD + k for k in (0, 8, 16, 40, 48))
+#: Contiguous and aligned; and writeable.
+_READABLE, _WRITEABLE = 0x0101, 0x0501
+_COUNTS_REFERENCES = sys.version_info < (3, 12)  # of True, False and None
+
+#: What C gets: done, or that an address is NULL.
+DONE, NULL_POINTER = 0, 1
+
+
+@inlined
+def _step_of(block, x, y):  # type: ignore[no-untyped-def]
+    """One step on the calling thread."""
+    program = word(block, PROGRAM)
+    call_native(word(program, PROGRAM_STEP), (program, word(block, MEMORY), x, y))
+
+
+@inlined
+def run_steps(block, x, y, steps):  # type: ignore[no-untyped-def]
+    """Run steps of the stream whose block lies at an address, on the calling thread."""
+    item = word(block, ITEM) * word(block, ROWS)
+    for t in range(steps):
+        _step_of(block, x + t * item * word(block, INPUTS), y + t * item * word(block, OUTPUTS))
+
+
+@kernel("stream-member")
+def _member(block, number, members):  # type: ignore[no-untyped-def]
+    """A job's call: one member's share of the steps that the block asks for."""
+    block = address_of(block)
+    program, memory = word(block, PROGRAM), word(block, MEMORY)
+    x, y, steps = word(block, X), word(block, Y), word(block, STEPS)
+    if members == 1:
+        run_steps(block, x, y, steps)
+    else:
+        team = word(program, PROGRAM_TEAM)
+        call_native(team, (program, memory, x, y, steps, number, members, block))
+
+
+@inlined
+def _fits(array, block, width, wanted):  # type: ignore[no-untyped-def]
+    """Whether an object is an array that the function takes: (B, width), or (width,) of one row."""
+    if word(array + _TYPE_AT, 0) != word(block, _ARRAY_TYPE):
+        return False
+    if word(array + _DESCR, 0) != word(block, _FLOAT_TYPE):
+        return False
+    if short_word(array + _FLAGS, 0) & wanted != wanted:
+        return False
+    shape, rows = word(array + _SHAPE, 0), word(block, ROWS)
+    ndim = short_word(array + _NDIM, 0)
+    if ndim == 1:
+        return rows == 1 and word(shape, 0) == word(block, width)
+    return ndim == 2 and word(shape, 0) == rows and word(shape, 1) == word(block, width)
+
+
+@inlined
+def _take(block, thread):  # type: ignore[no-untyped-def]
+    """Mark a stream as in use by a thread; whether it may be."""
+    return atomic.replace(block, BUSY, 0, thread) or atomic.load(block, BUSY) == thread
+
+
+_this_thread = call_c(types.int64, ())
+_this_cpu = call_c(types.int32, ())
+_save_thread = call_c(types.int64, ())
+_restore_thread = call_c(types.void, (types.int64,))
+
+
+@inlined
+def _object(block, at):  # type: ignore[no-untyped-def]
+    found = word(block, at)
+    if _COUNTS_REFERENCES:
+        atomic.add(words(found), 0, 1)
+    return found
+
+
+@inlined
+def _held(block):  # type: ignore[no-untyped-def]
+    """Helpers for a step, held on another CPU than this thread's; 0 where it takes Python."""
+    current = word(block, _CPU)
+    if current and _this_cpu(current, ()) != word(word(block, BOARD), board.CPU):
+        return 0
+    return board.hold(word(block, BOARD), word(block, COUNT))
+
+
+@kernel("stream-call", for_c=True)
+def _call(self, args, many):  # type: ignore[no-untyped-def]
+    """(x, y) -> True when the step is done, None if Python has to wake its team, else False."""
+    block = word(self + _DATA, 0)
+    if many != 2:
+        return _object(block, _FALSE)
+    x, y = word(args, 0), word(args, 1)
+    if not (
+        _fits(x, block, INPUTS, _READABLE)
+        and _fits(y, block, OUTPUTS, _WRITEABLE)
+        and short_word(x + _NDIM, 0) == short_word(y + _NDIM, 0)
+        and _take(words(block), _this_thread(word(block, _THREAD), ()))
+    ):
+        return _object(block, _FALSE)
+    source, target = word(x + _DATA, 0), word(y + _DATA, 0)
+    if word(block, SHARED):
+        helpers = _held(block)
+        if helpers == 0:
+            atomic.store(words(block), BUSY, 0)
+            return _object(block, _NONE)
+        atomic.store(words(block), X, source)
+        atomic.store(words(block), Y, target)
+        atomic.store(words(block), STEPS, 1)
+        thread = _save_thread(word(block, _SAVE_THREAD), ())
+        board.run_held(word(block, BOARD), block, helpers)
+        _restore_thread(word(block, _RESTORE_THREAD), (thread,))
+    elif word(block, KEEPS_LOCK):
+        _step_of(block, source, target)
+    else:
+        thread = _save_thread(word(block, _SAVE_THREAD), ())
+        _step_of(block, source, target)
+        _restore_thread(word(block, _RESTORE_THREAD), (thread,))
+    atomic.store(words(block), BUSY, 0)
+    return _object(block, _TRUE)
+
+
+@kernel("stream-step", for_c=True)
+def _step(block, x, y):  # type: ignore[no-untyped-def]
+    """C's way in: `int step(void *state, const float *x, float *y)`."""
+    if block == 0 or x == 0 or y == 0:
+        return types.int32(NULL_POINTER)
+    _step_of(block, x, y)
+    return types.int32(DONE)
+
+
+@kernel("stream-take")
+def take(block, thread):  # type: ignore[no-untyped-def]
+    """Mark a stream as in use by a thread, named as Python does; whether it may be."""
+    return _take(block, thread)
+
+
+@kernel("stream-leave")
+def leave(block, thread):  # type: ignore[no-untyped-def]
+    """Mark a stream as free, if a thread has it; who takes it sees what was written before."""
+    return atomic.replace(block, BUSY, thread, 0)
+
+
+class _MethodDef(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+_FASTCALL = 0x80
+_new_function = ctypes.PYFUNCTYPE(
+    ctypes.py_object, ctypes.POINTER(_MethodDef), ctypes.py_object, ctypes.c_void_p
+)(("PyCFunction_NewEx", ctypes.pythonapi))
+_THREE = (types.int64,) * 3
+_method: list[_MethodDef] = []  # made once, and never let go: functions refer to it
+
+
+def _compile() -> _MethodDef:
+    if not _method:
+        address = c_address(_call, _THREE)
+        _method.append(_MethodDef(b"step", address, _FASTCALL, b"One step of a stream."))
+    return _method[0]
+
+
+def new_block(rows: int, inputs: int, outputs: int, dtype: np.dtype[Any]) -> Block:
+    """The block of a stream, all but the addresses of its program and memory."""
+    _compile()
+    block = np.zeros(WORDS, np.int64)
+    block[ENTRY] = native_address(_member, SIGNATURE)
+    block[COUNT], block[TEAM] = 1, 1
+    block[ROWS], block[INPUTS], block[OUTPUTS] = rows, inputs, outputs
+    block[ITEM] = dtype.itemsize
+    block[_ARRAY_TYPE] = id(np.ndarray)
+    block[_FLOAT_TYPE] = id(np.dtype(dtype.name))  # NumPy's own: an unpickled one is another
+    for at, constant in ((_TRUE, True), (_FALSE, False), (_NONE, None)):
+        block[at] = id(constant)
+    for at, name in (
+        (_THREAD, "PyThread_get_thread_ident"),
+        (_SAVE_THREAD, "PyEval_SaveThread"),
+        (_RESTORE_THREAD, "PyEval_RestoreThread"),
+    ):
+        block[at] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+    block[_CPU], block[BOARD] = pool.CPU_FUNCTION, pool.board_address()
+    return block
+
+
+def caller(block: Block) -> Callable[[Any, Any], bool | None]:
+    """A function (x, y) of arrays that takes one step; see `_call`."""
+    function: Callable[[Any, Any], bool | None] = _new_function(
+        ctypes.byref(_compile()), block, None
+    )
+    return function
+
+
+def step_address() -> int:
+    """The address of the C function that takes a step."""
+    return c_address(_step, _THREE)

@@ -1,0 +1,102 @@
+"""The stage of a linear layer: one product and an activation (`stage.py`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastrnn_kernels.cells import functions
+from fastrnn_kernels.cpu.isa.address import values, word
+from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.llvm import lanes_of
+from fastrnn_kernels.cpu.isa.vector import load, store
+from fastrnn_kernels.cpu.product.fixed_block import block
+from fastrnn_kernels.cpu.product.panels import VECTORS, padded
+from fastrnn_kernels.cpu.product.storage import element, elements
+from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, shared, tiled
+
+
+def _identity(x: Any) -> Any:
+    return x
+
+
+#: Activations of a linear stage.
+ACTIVATIONS: dict[str | None, Callable[..., Any]] = {
+    None: _identity,
+    "tanh": lambda x: functions.tanh(x),
+    "sigmoid": lambda x: functions.sigmoid(x),
+    "relu": lambda x: functions.relu(x),
+}
+
+
+@dataclass(frozen=True)
+class LinearStage:
+    """y = φ(W x + b) for B rows, I inputs and H outputs, φ by its name or None."""
+
+    activation: str | None
+    dtype: str
+    weights: str
+    B: int
+    I: int
+    H: int
+
+    #: Addresses of weights: panels, bias, scales.
+    SLOTS = 3
+
+    @property
+    def key(self) -> str:
+        """What its compiled function is kept under."""
+        sizes = f"{self.B}x{self.I}-{self.H}"
+        return f"linear-{self.activation}-{self.dtype}-{self.weights}-{sizes}"
+
+    @property
+    def out_step(self) -> int:
+        """H, padded to whole panels."""
+        return padded(self.H, VECTORS * lanes_of(FLOATS[self.dtype]))
+
+    @property
+    def out_size(self) -> int:
+        """H."""
+        return self.H
+
+    @property
+    def size(self) -> int:
+        """Values of memory that it takes."""
+        return 2 * self.B * self.out_step
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of a step."""
+        return self.B * self.I * self.H
+
+    def step(self, slot: int, at: int, team: bool) -> Any:
+        """The function that runs one step; see above."""
+        B, I, H, HW = self.B, self.I, self.H, self.out_step
+        kind = FLOATS[self.dtype]
+        of, numbers = values(element(self.weights, kind)), values(kind)
+        W, IE = lanes_of(kind), elements(self.weights, I)
+        width = VECTORS * W
+        load_one, store_one = load(1), store(1)
+        activation = inlined(ACTIVATIONS[self.activation])
+
+        def tile(rows: int, many: int) -> Any:
+            product = block(rows, many, VECTORS, I, self.weights)
+
+            @inlined
+            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+                first = at + ((1 - turn) * B + q) * HW + n * width
+                product(
+                    memory, first, HW, width, numbers(word(program, slot + 1)), n * width, 0, width,
+                    x, q * x_step, x_step, of(word(program, slot)), n * IE * width, IE * width,
+                    numbers(word(program, slot + 2)), n * width,
+                )  # fmt: skip
+                for r in range(rows):
+                    for u in range(0, many * width, W):
+                        if n * width + u >= H:
+                            break
+                        place = first + r * HW + u
+                        (value,) = load_one(memory, place, 0)
+                        store_one(memory, place, 0, (activation(value),))
+
+            return run
+
+        return shared(tiled(B, VECTORS, self.work // B <= NEAR, tile), HW // width, team)

@@ -1,0 +1,1 @@
+"""Jobs, the threads that run them, and how those meet."""

@@ -1,0 +1,27 @@
+"""The barrier of a team, whose members compute one step together, inside compiled code.
+
+It spins, as the others are a fraction of a microsecond away, and sleeps in short naps once
+they are not: a member may have lost its CPU.
+"""
+
+from numba import njit
+
+from fastrnn_kernels.cpu.isa import atomic
+from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.threads.job import ARRIVALS
+
+
+@njit(error_model="numpy", no_cfunc_wrapper=True)
+def _meet(block, wanted):  # type: ignore[no-untyped-def]
+    atomic.add(block, ARRIVALS, 1)
+    looks = 0
+    while atomic.load(block, ARRIVALS) < wanted:
+        looks = atomic.wait(looks)
+
+
+@inlined
+def meet(block, members, phase):  # type: ignore[no-untyped-def]
+    """Wait until all members have come for the next phase; its number."""
+    if members > 1:
+        _meet(block, (phase + 1) * members)
+    return phase + 1

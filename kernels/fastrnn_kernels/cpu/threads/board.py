@@ -1,0 +1,237 @@
+"""The board: words by which callers hand jobs to helpers, inside compiled code.
+
+One caller at a time has the board; a second one runs its jobs itself. From Python, `begin`
+puts jobs on it and `finish` comes back when they are done. A caller in compiled code holds
+helpers that listen, and only these (`hold`, `run_held`): waking one takes Python.
+"""
+
+import ctypes
+import time
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+
+from fastrnn_kernels.cache.disk import kernel
+from fastrnn_kernels.cpu.isa import atomic
+from fastrnn_kernels.cpu.isa.address import set_word, word, words
+from fastrnn_kernels.cpu.threads.job import (
+    ARRIVALS,
+    CALLS,
+    COUNT,
+    MEMBERS,
+    TEAM,
+    WORDS,
+    Block,
+    call,
+)
+
+#: How long a helper looks for a call before it falls asleep: calls in a loop find it awake.
+LINGER_SECONDS = 2e-4
+#: Helpers at most: how many mailboxes there are.
+MOST_HELPERS = 254
+
+# Words of the board, those that change on lines of their own: the next call's number, calls that
+# are done; jobs, calls in all, who has the board, the CPU that helpers keep off, how many find
+# another, threads that a call may use, looks for a call before a helper falls asleep. Helper k's
+# mailbox is the word at (k + FIRST) * LINE.
+NEXT, FINISHED, BLOCKS, TOTAL, OWNER, CPU, ROOM, THREADS, LOOKS = 0, 8, 16, 17, 18, 19, 20, 21, 22
+LINE, FIRST = 16, 2
+#: Who has the board: nobody, a caller in compiled code, nobody ever again; each call from Python
+#: has a number of its own, from FIRST_CALL on.
+FREE, COMPILED, CLOSED, FIRST_CALL = 0, 1, 2, 3
+#: What a helper does: a caller turns the first two to CALLED, a helper that to WORKING. Who is
+#: HELD will be called in a moment, and does not fall asleep.
+ASLEEP, LISTENING, CALLED, WORKING, HELD = 0, 1, 2, 3, 4
+#: What `begin` gives where another caller has the board.
+TAKEN = -1
+
+
+def new_board() -> Block:
+    """A board, which stays for good: a helper may look at it as Python ends."""
+    memory = (ctypes.c_int64 * (LINE * (MOST_HELPERS + FIRST)))()
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
+    board = np.ctypeslib.as_array(memory)
+    board[CPU] = -1
+    return board
+
+
+@njit(error_model="numpy", no_cfunc_wrapper=True)
+def _make_calls(board):  # type: ignore[no-untyped-def]
+    """Make calls of the board's jobs, whoever is free the next, until all are begun."""
+    total = board[TOTAL]
+    while True:
+        number = atomic.add(board, NEXT, 1)
+        if number >= total:
+            return
+        block = board[BLOCKS]
+        while number >= word(block, CALLS):
+            number -= word(block, CALLS)
+            block += 8 * WORDS
+        call(block, number, word(block, MEMBERS))
+        atomic.add(board, FINISHED, 1)
+
+
+@njit(error_model="numpy", no_cfunc_wrapper=True)
+def _come_back(board, helpers, idle):  # type: ignore[no-untyped-def]
+    """Take part, and come back when all calls are made and all helpers away from the board.
+
+    Who has not come yet need not come any more: it is `idle` then.
+    """
+    _make_calls(board)
+    looks = 0
+    while atomic.load(board, FINISHED) < board[TOTAL]:
+        looks = atomic.wait(looks)
+    for k in range(helpers):
+        mailbox = (k + FIRST) * LINE
+        if not atomic.replace(board, mailbox, CALLED, idle):
+            while atomic.load(board, mailbox) == WORKING:
+                looks = atomic.wait(looks)
+    atomic.store(board, OWNER, FREE)
+
+
+@kernel("board-alone")
+def alone(blocks):  # type: ignore[no-untyped-def]
+    """Make all calls of jobs; a team is one thread."""
+    for at in range(0, blocks.size, WORDS):
+        for number in range(1 if blocks[at + TEAM] else blocks[at + COUNT]):
+            call(blocks.ctypes.data + 8 * at, number, 1)
+
+
+@kernel("board-begin")
+def begin(board, own, blocks, helpers):  # type: ignore[no-untyped-def]
+    """Put the jobs of call number `own` on the board and call helpers.
+
+    How many of these sleep and have to be woken, or TAKEN.
+
+    Teams come first and have no more members than there are threads, so that each member
+    finds a thread that is free while the others wait for it.
+    """
+    if not atomic.replace(board, OWNER, FREE, own):
+        return TAKEN
+    teams = 0
+    for at in range(0, blocks.size, WORDS):
+        teams += blocks[at + TEAM]
+    total = 0
+    for at in range(0, blocks.size, WORDS):
+        many = blocks[at + COUNT]
+        if blocks[at + TEAM]:
+            many = min(many, max(1, (helpers + 1) // teams))
+        blocks[at + CALLS] = many
+        blocks[at + MEMBERS] = many if blocks[at + TEAM] else 1
+        blocks[at + ARRIVALS] = 0
+        total += many
+    board[BLOCKS], board[TOTAL] = blocks.ctypes.data, total
+    board[FINISHED] = 0
+    atomic.store(board, NEXT, 0)
+    asleep = 0
+    for k in range(helpers):
+        mailbox = (k + FIRST) * LINE
+        while not atomic.replace(board, mailbox, LISTENING, CALLED):
+            if atomic.replace(board, mailbox, ASLEEP, CALLED):
+                asleep += 1
+                break
+    return asleep
+
+
+@kernel("board-finish")
+def finish(board, own, helpers):  # type: ignore[no-untyped-def]
+    """Take part in what `begin` put there, if it did, and come back when that is done."""
+    if atomic.load(board, OWNER) == own:
+        _come_back(board, helpers, ASLEEP)
+
+
+@njit(error_model="numpy", no_cfunc_wrapper=True)
+def hold(board, most):  # type: ignore[no-untyped-def]
+    """Take the board, at an address, and helpers for a team of `most`; 0 if some do not listen."""
+    board = words(board)
+    helpers = min(min(most, board[THREADS]) - 1, min(board[ROOM], MOST_HELPERS))
+    if helpers < 1 or not atomic.replace(board, OWNER, FREE, COMPILED):
+        return 0
+    held = 0
+    while held < helpers and atomic.replace(board, (held + FIRST) * LINE, LISTENING, HELD):
+        held += 1
+    if held == helpers:
+        return held
+    for k in range(held):
+        atomic.store(board, (k + FIRST) * LINE, LISTENING)
+    atomic.store(board, OWNER, FREE)
+    return 0
+
+
+@njit(error_model="numpy", no_cfunc_wrapper=True)
+def run_held(board, block, helpers):  # type: ignore[no-untyped-def]
+    """Run the team's job whose block lies at an address, with the helpers that are held."""
+    set_word(block, CALLS, helpers + 1)
+    set_word(block, MEMBERS, helpers + 1)
+    set_word(block, ARRIVALS, 0)
+    board = words(board)
+    board[BLOCKS], board[TOTAL] = block, helpers + 1
+    board[FINISHED] = 0
+    atomic.store(board, NEXT, 0)
+    for k in range(helpers):
+        atomic.store(board, (k + FIRST) * LINE, CALLED)
+    _come_back(board, helpers, LISTENING)
+
+
+@kernel("board-serve")
+def serve(board, mailbox):  # type: ignore[no-untyped-def]
+    """Answer the calls that come, until none has come for a while."""
+    looks = 0
+    while True:
+        state = atomic.load(board, mailbox)
+        if state == CALLED:
+            if atomic.replace(board, mailbox, CALLED, WORKING):
+                _make_calls(board)
+                atomic.store(board, mailbox, LISTENING)
+                looks = 0
+        elif state == ASLEEP:
+            return
+        else:
+            atomic.pause()
+            looks += 1
+            if looks > board[LOOKS] and atomic.replace(board, mailbox, LISTENING, ASLEEP):
+                return
+
+
+@kernel("board-look")
+def look(board, mailbox, looks):  # type: ignore[no-untyped-def]
+    """Look for a call so many times, as `serve` does."""
+    found = 0
+    for _ in range(looks):
+        found += atomic.load(board, mailbox) == CALLED
+        atomic.pause()
+    return found
+
+
+def set_looks(board: Block) -> None:
+    """Measure how many looks LINGER_SECONDS are: the instruction that waits differs by CPU."""
+    many, mailbox = 1000, FIRST * LINE
+    best = min(_seconds(look, board, mailbox, many) for _ in range(3))
+    board[LOOKS] = max(many, int(many * LINGER_SECONDS / best))
+
+
+def _seconds(function: Any, *arguments: Any) -> float:
+    start = time.perf_counter()
+    function(*arguments)
+    return max(time.perf_counter() - start, 1e-9)
+
+
+@kernel("board-shut")
+def shut(board):  # type: ignore[no-untyped-def]
+    """Let nobody have the board any more, if nobody has it now; whether it is so."""
+    return atomic.replace(board, OWNER, FREE, CLOSED) or atomic.load(board, OWNER) == CLOSED
+
+
+def prepare() -> None:
+    """Compile what threads run, or load it; a helper must not find it missing when called."""
+    array = types.Array(types.int64, 1, "C")
+    for function, kinds in (
+        (alone, (array,)),
+        (begin, (array, types.int64, array, types.int64)),
+        (finish, (array, types.int64, types.int64)),
+        (look, (array, types.int64, types.int64)),
+        (serve, (array, types.int64)),
+        (shut, (array,)),
+    ):
+        function.compile(kinds)

@@ -1,0 +1,172 @@
+"""Jobs: calls of compiled functions, packed so that any thread can make them without Python.
+
+A job is a function, its arguments, and how many times it is to be called: once for each
+number below `count`, by whoever is free, or, as a team, by several threads at the same
+time. It lies in a block of 64-bit words, behind a header:
+
+    ENTRY     address of the function, which takes its arguments from the block
+    COUNT     calls; of a team, the most members worth having
+    TEAM      whether it is one
+    CALLS     to be made, and MEMBERS of the team: chosen when it runs
+    ARRIVALS  of its members at their barrier, on a cache line of its own
+    ARGUMENTS and from here on
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from fastrnn_kernels.cache.disk import kernel, native_address
+from fastrnn_kernels.cpu.isa.llvm import data_of
+
+ENTRY, COUNT, TEAM, CALLS, MEMBERS, ARRIVALS, ARGUMENTS = 0, 1, 2, 3, 4, 16, 32
+#: Words of a block: room for sixty arrays.
+WORDS = 512
+
+Block = NDArray[np.int64]
+_INDEX = ir.IntType(64)
+#: Of the functions that calls are made of: a block, a number, members.
+SIGNATURE = (types.CPointer(types.int64), types.int64, types.int64)
+
+
+@dataclass(slots=True, eq=False)  # frozen ones take longer to make
+class Job:
+    """A packed job, and the arrays that its block points into."""
+
+    block: Block
+    arguments: tuple[Any, ...]
+
+    @property
+    def largest(self) -> int:
+        """The most threads that can take part."""
+        return int(self.block[COUNT])
+
+
+def _borrowed(context: Any, builder: Any, kind: types.Type, value: Any) -> Any:
+    """An argument without its reference, which ends with the call that packs it."""
+    if not isinstance(kind, types.Array):
+        return value
+    array = context.make_array(kind)(context, builder, value=value)
+    array.meminfo = ir.Constant(array.meminfo.type, None)
+    array.parent = ir.Constant(array.parent.type, None)
+    return array._getvalue()
+
+
+def _struct(context: Any, kinds: tuple[types.Type, ...]) -> tuple[list[Any], Any]:
+    """How arguments lie in a block: their models, and LLVM's type of them all."""
+    models = [context.data_model_manager[kind] for kind in kinds]
+    return models, ir.LiteralStructType([model.get_data_type() for model in models])
+
+
+def _tag(kinds: tuple[types.Type, ...]) -> int:
+    """A number that stands for the types of a job's arguments."""
+    return int(hashlib.sha256(repr(kinds).encode()).hexdigest()[:15], 16)
+
+
+@intrinsic
+def _pack(typingctx, block, arguments):  # type: ignore[no-untyped-def]
+    """Store the arguments in the block; the tag of their types."""
+    kinds = tuple(arguments)
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        models, struct = _struct(context, kinds)
+        if context.get_abi_sizeof(struct) > 8 * (WORDS - ARGUMENTS):
+            raise ValueError(f"{len(kinds)} arguments do not fit the block of a job")
+        words = data_of(context, builder, signature.args[0], args[0])
+        stored = builder.bitcast(builder.gep(words, [_INDEX(ARGUMENTS)]), struct.as_pointer())
+        for k, (kind, model) in enumerate(zip(kinds, models, strict=True)):
+            value = builder.extract_value(args[1], k)
+            value = model.as_data(builder, _borrowed(context, builder, kind, value))
+            builder.store(value, cgutils.gep_inbounds(builder, stored, 0, k))
+        return _INDEX(_tag(kinds))
+
+    return types.int64(block, arguments), codegen
+
+
+@kernel("job-fill")
+def _fill(block, count, team, *arguments):  # type: ignore[no-untyped-def]
+    block[COUNT] = count
+    block[TEAM] = team
+    return _pack(block, arguments)
+
+
+def _unpacker(kinds: tuple[types.Type, ...]) -> Any:
+    """A function `(block)` that gives the arguments of these types that lie in the block."""
+
+    @intrinsic
+    def unpack(typingctx, block):  # type: ignore[no-untyped-def]
+        result = types.Tuple(kinds)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            models, struct = _struct(context, kinds)
+            at = builder.gep(args[0], [_INDEX(ARGUMENTS)])
+            stored = builder.bitcast(at, struct.as_pointer())
+            values = [
+                model.load_from_data_pointer(builder, cgutils.gep_inbounds(builder, stored, 0, k))
+                for k, model in enumerate(models)
+            ]
+            return context.make_tuple(builder, signature.return_type, values)
+
+        return result(block), codegen
+
+    return unpack
+
+
+def job(name: str) -> Callable[[Callable[[Any], Any]], Callable[..., Job]]:
+    """Make a job, `(count, team, *arguments) -> Job`, of `make(arguments)`.
+
+    `make` gives the function `(block, number, members)` that calls are made of: it takes its
+    arguments by `arguments(block)`; its number is below `count` or among the members, and
+    `members` is 1 for what is no team. It must not raise. It is compiled once per machine,
+    for each combination of the arguments' types.
+    """
+
+    def decorate(make: Callable[[Any], Any]) -> Callable[..., Job]:
+        entries: dict[int, int] = {}
+        kept: list[Any] = []  # compiled code lives as long as what compiled it
+
+        def entry(arguments: tuple[Any, ...]) -> int:
+            kinds = tuple(numba.typeof(value) for value in arguments)
+            run = kernel(f"{name}-{_tag(kinds):x}")(make(_unpacker(kinds)))
+            kept.append(run)
+            entries[_tag(kinds)] = native_address(run, SIGNATURE)
+            return entries[_tag(kinds)]
+
+        def prepare(count: int, team: bool, *arguments: Any) -> Job:
+            block = np.empty(WORDS, np.int64)
+            tag = _fill(block, count, team, *arguments)
+            block[ENTRY] = entries.get(tag) or entry(arguments)
+            return Job(block, arguments)
+
+        prepare.compiled = kept  # type: ignore[attr-defined]
+        return prepare
+
+    return decorate
+
+
+@intrinsic
+def call(typingctx, block, number, members):  # type: ignore[no-untyped-def]
+    """Make one call of the job whose block lies at an address."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        block, number, members = args
+        words = builder.inttoptr(block, _INDEX.as_pointer())
+        entry = builder.load(builder.gep(words, [_INDEX(ENTRY)]))
+        convention = context.call_conv
+        kind = convention.get_function_type(types.void, SIGNATURE)
+        function = builder.inttoptr(entry, kind.as_pointer())
+        # Jobs raise nothing, so the status says nothing.
+        values = [words, number, members]
+        convention.call_function(builder, function, types.void, SIGNATURE, values)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen

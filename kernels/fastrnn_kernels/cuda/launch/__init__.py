@@ -1,0 +1,1 @@
+"""Kernels on their way to the GPU: compiled, launched, recorded."""

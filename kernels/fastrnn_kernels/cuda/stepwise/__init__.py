@@ -1,0 +1,1 @@
+"""The path of a launch to a step, which takes any shape."""

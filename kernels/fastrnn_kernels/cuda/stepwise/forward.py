@@ -1,0 +1,212 @@
+"""One step forward as kernels of a thread to a unit, between products that a library computes.
+
+For any cell, size and batch; what the other paths compute in one launch, these do in a few.
+T time steps, B batch, H hidden size, P width of h (H, or the projection's), G gates, S sums,
+K saved values, N states; of the gates A stand apart and L are late (`cell.py`), E = G - L.
+Arrays are flat:
+
+    x_sums (T, B, G, H)   W x, gates in the order of `Cell.x_gates`; bias (G, H) goes with it
+    h_sums (B, E, H)      R h, early gates in the order of `Cell.h_gates`; h_bias (A, H)
+    late_sums (B, L, H)   the late gates' R times what `inner` gave
+    h, start_h, final_h (B, P); rest, start_rest, final_rest (N - 1, B, H); full_h (B, H)
+    y (T, B, Y), written from column y_at on where a row runs
+    saved (T, B, K, H), old_h (T, B, P), old_rest (N - 1, T, B, H): the tape
+
+At step s a row of some length is at its time s, or length - 1 - s in reverse.
+
+The arrays of a call come by a table (`table.py`), in the places that are named here: of values
+(`vs`), integers (`ns`) and masks (`ms`); and T and the step that a recording begins with, in
+`words`. The others belong to a plan, and stay.
+"""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import cuda, from_dtype
+
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cuda.isa.values import device, load, store
+from fastrnn_kernels.cuda.launch.kernel import Kernel
+
+#: Words of a table.
+WORDS = 16
+#: Places in the table of either pass.
+STEPS, FIRST, LENGTHS, RESET, SAVED, OLD_H, OLD_REST = range(7)
+#: Places in the forward pass's.
+X_SUMS, Y_OUT, START_H, START_REST, FINAL_H, FINAL_REST, INNER, FULL_H = range(7, 15)
+
+
+@device
+def time_of(length, s, reverse):  # type: ignore[no-untyped-def]
+    """The time of a row's step."""
+    return length - 1 - s if reverse else s
+
+
+@device
+def begins_anew(reset, b, B, length, s, reverse, resetting):  # type: ignore[no-untyped-def]
+    """Whether a boundary lies right before a row's step: the reverse comes from behind it."""
+    if not resetting or s == 0:
+        return False
+    t = time_of(length, s, reverse)
+    return reset[(t + 1 if reverse else t) * B + b] != 0
+
+
+@cache
+def fill_kernel() -> Kernel:
+    """Writes a table."""
+    stored = store(WORDS)
+
+    def fill(words, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p):  # type: ignore[no-untyped-def]
+        if cuda.grid(1) == 0:
+            stored(words, 0, 1, (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p))
+
+    return Kernel(fill, np.dtype(np.int64), "n" + "i" * WORDS)
+
+
+@cache
+def advance_kernel() -> Kernel:
+    """Moves the step that a recording begins with."""
+
+    def advance(words, steps):  # type: ignore[no-untyped-def]
+        if cuda.grid(1) == 0:
+            words[FIRST] += steps
+
+    return Kernel(advance, np.dtype(np.int64), "ni")
+
+
+@cache
+def begin_kernel(dtype: np.dtype[Any]) -> Kernel:
+    """Goes to the states at the start."""
+
+    def begin(vs, h, rest, many_h, many_rest):  # type: ignore[no-untyped-def]
+        i = cuda.grid(1)
+        if i < many_h:
+            h[i] = vs[START_H][i]
+        if i < many_rest:
+            rest[i] = vs[START_REST][i]
+
+    return Kernel(begin, dtype, "Vvvii")
+
+
+class ForwardKernels(NamedTuple):
+    """Of a step the value that late gates multiply, the gates, h if projected."""
+
+    inner: Kernel
+    gates: Kernel
+    keep: Kernel
+
+
+@cache
+def forward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> ForwardKernels:
+    """The kernels of a step forward; those that a cell has no need of are never compiled."""
+    G, S, K, N = len(cell.gates), len(cell.sums), len(cell.saved), len(cell.states)
+    A, L = len(cell.apart), len(cell.late)
+    E = G - L
+    kind = from_dtype(dtype)
+    forward = device(cell.forward)
+    inner_value = device(cell.inner) if cell.inner else forward
+    load_sums, load_early, load_rest = load(S), load(E), load(N - 1)
+    store_saved, store_rest = store(K), store(N - 1)
+
+    @device
+    def add_early(acc, x_sums, h_sums, bias, row, b, u, H):  # type: ignore[no-untyped-def]
+        for j in range(A):
+            acc[j] = x_sums[(row * G + j) * H + u] + bias[j * H + u]
+        for j in range(A, E):
+            part = x_sums[(row * G + j) * H + u] + bias[j * H + u]
+            acc[j] = part + h_sums[(b * E + j - A) * H + u]
+
+    @device
+    def states_of(h, rest, b, u, B, H):  # type: ignore[no-untyped-def]
+        # Of a projected h no value belongs to the unit, and its cell reads none.
+        own = h[0] if projected else h[b * H + u]
+        return (own,) + load_rest(rest, b * H + u, B * H)
+
+    def inner(  # type: ignore[no-untyped-def]
+        vs, ns, words, h_sums, bias, h, rest, inner_now, step, B, H, reverse, taping
+    ):
+        i = cuda.grid(1)
+        if i < B * H:
+            b = i // H
+            u = i - b * H
+            s, length = words[FIRST] + step, ns[LENGTHS][b]
+            if s < length:
+                row = time_of(length, s, reverse) * B + b
+                acc = cuda.local.array(S, kind)
+                add_early(acc, vs[X_SUMS], h_sums, bias, row, b, u, H)
+                value = inner_value(load_early(acc, 0, 1), states_of(h, rest, b, u, B, H))
+                inner_now[i] = value
+                if taping:
+                    vs[INNER][row * H + u] = value
+
+    def gates(  # type: ignore[no-untyped-def]
+        vs, ns, ms, words, h_sums, late_sums, bias, h_bias, h, rest, full_h,
+        step, B, H, Y, y_at, reverse, resetting, taping,
+    ):  # fmt: skip
+        i = cuda.grid(1)
+        if i < B * H:
+            b = i // H
+            u = i - b * H
+            s, length = words[FIRST] + step, ns[LENGTHS][b]
+            if s < length:
+                x_sums = vs[X_SUMS]
+                row = time_of(length, s, reverse) * B + b
+                acc = cuda.local.array(S, kind)
+                add_early(acc, x_sums, h_sums, bias, row, b, u, H)
+                for j in range(E, G):
+                    part = x_sums[(row * G + j) * H + u] + bias[j * H + u]
+                    acc[j] = part + late_sums[(b * L + j - E) * H + u]
+                for j in range(G, S):
+                    acc[j] = h_sums[(b * E + j - A) * H + u] + h_bias[(j - G) * H + u]
+                states = states_of(h, rest, b, u, B, H)
+                new, kept = forward(load_sums(acc, 0, 1), states)
+                if taping:
+                    store_saved(vs[SAVED], row * K * H + u, H, kept)
+                    store_rest(vs[OLD_REST], row * H + u, words[STEPS] * B * H, states[1:])
+                    if not projected:
+                        vs[OLD_H][row * H + u] = states[0]
+                last = s == length - 1
+                anew = not last and begins_anew(ms[RESET], b, B, length, s + 1, reverse, resetting)
+                if projected:
+                    full_h[i] = new[0]
+                    if taping:
+                        vs[FULL_H][row * H + u] = new[0]
+                else:
+                    vs[Y_OUT][row * Y + y_at + u] = new[0]
+                    h[i] = vs[START_H][i] if anew else new[0]
+                    if last:
+                        vs[FINAL_H][i] = new[0]
+                if anew:
+                    store_rest(rest, i, B * H, load_rest(vs[START_REST], i, B * H))
+                else:
+                    store_rest(rest, i, B * H, new[1:])
+                if last:
+                    store_rest(vs[FINAL_REST], i, B * H, new[1:])
+
+    def keep(  # type: ignore[no-untyped-def]
+        vs, ns, ms, words, new_h, h, step, B, P, Y, y_at, reverse, resetting, taping
+    ):
+        i = cuda.grid(1)
+        if i < B * P:
+            b = i // P
+            p = i - b * P
+            s, length = words[FIRST] + step, ns[LENGTHS][b]
+            if s < length:
+                row = time_of(length, s, reverse) * B + b
+                if taping:
+                    vs[OLD_H][row * P + p] = h[i]
+                value = new_h[i]
+                vs[Y_OUT][row * Y + y_at + p] = value
+                if s == length - 1:
+                    vs[FINAL_H][i] = value
+                elif begins_anew(ms[RESET], b, B, length, s + 1, reverse, resetting):
+                    h[i] = vs[START_H][i]
+                else:
+                    h[i] = value
+
+    return ForwardKernels(
+        Kernel(inner, dtype, "VNnvvvvviiibb"),
+        Kernel(gates, dtype, "VNMnvvvvvvviiiiibbb"),
+        Kernel(keep, dtype, "VNMnvviiiiibbb"),
+    )

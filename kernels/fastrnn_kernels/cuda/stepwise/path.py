@@ -1,0 +1,223 @@
+"""The path for any shape: to each step a product with R and a kernel of a thread to a unit.
+
+A block of steps is recorded once for a shape, with the products' arrays that belong to its plan;
+the arrays of a call come by a table. Each replay ends by moving on the step that it began with,
+so a pass is as many replays as it has blocks; steps past the end find no row that runs.
+"""
+
+import threading
+from typing import Any, NamedTuple
+
+from fastrnn_kernels.cuda.data import passes
+from fastrnn_kernels.cuda.data.weights import Weights
+from fastrnn_kernels.cuda.launch.arrays import Array, xp
+from fastrnn_kernels.cuda.launch.blas import product
+from fastrnn_kernels.cuda.launch.graph import Graph
+from fastrnn_kernels.cuda.launch.launch import caller_key, launch
+from fastrnn_kernels.cuda.stepwise import backward as back
+from fastrnn_kernels.cuda.stepwise import forward as ahead
+from fastrnn_kernels.cuda.stepwise.table import Table
+
+#: Steps of a block at most.
+BLOCK_STEPS = 64
+
+
+def divided(T: int) -> tuple[int, int]:
+    """Blocks of T steps, and steps to a block."""
+    blocks = -(-T // BLOCK_STEPS)
+    return blocks, -(-T // max(1, blocks))
+
+
+class Shape(NamedTuple):
+    """What a recording follows from, beside the weights and the caller's stream."""
+
+    B: int
+    steps: int  # to a block
+    Y: int
+    y_at: int
+    reverse: bool
+    resetting: bool
+    taping: bool = True
+
+
+class _Plan:
+    """What passes in both directions of time share."""
+
+    def __init__(self, weights: Weights, shape: Shape) -> None:
+        cell = weights.cell
+        self.weights, self.shape = weights, shape
+        self.L, self.N = len(cell.late), len(cell.states)
+        self.E = len(cell.gates) - self.L
+        self.table = Table()
+        self.lock = threading.Lock()  # a call's table is not to be changed by another thread
+        H, dtype = weights.hidden_size, weights.dtype
+        name = f"{type(self).__name__} of {cell.name}, H={H}, {dtype}, {shape}"
+        self.graph = Graph(self._block, name)
+        words = self.table.words
+        self._tables = words, words, words, words
+
+    def _block(self) -> None:
+        steps = self.shape.steps
+        for step in range(steps):
+            self.step(step)
+        launch(ahead.advance_kernel(), 1, self.table.words, self._forward_in_time * steps)
+
+    _forward_in_time = 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return sum(one.nbytes for one in vars(self).values() if hasattr(one, "nbytes"))
+
+    def _product(self, a: Array, b: Array, out: Array, transposed: bool = False) -> None:
+        product(a, b, out, transposed, self.weights.products)
+
+    def step(self, step: int) -> None:
+        """The launches and products of one step of a block."""
+        raise NotImplementedError
+
+
+class ForwardPlan(_Plan):
+    """A block of steps forward, its arrays and its recording."""
+
+    def __init__(self, weights: Weights, shape: Shape) -> None:
+        super().__init__(weights, shape)
+        dtype, B, H, P = weights.dtype, shape.B, weights.hidden_size, weights.state_size
+        self._kernels = ahead.forward_kernels(weights.cell, dtype, weights.w_hr is not None)
+        self.h, self.rest = xp.empty((B, P), dtype), xp.empty((self.N - 1, B, H), dtype)
+        self._h_sums = xp.empty((B, self.E * H), dtype)
+        self._late_sums = xp.empty((B, self.L * H), dtype)
+        # Rows that have ended keep theirs, which are multiplied and then not read.
+        self._full_h, self._inner = xp.zeros((2, B, H), dtype)
+        self._new_h = xp.empty((B, P), dtype)
+
+    def begin(self) -> None:
+        """Go to the states at the start of the arrays in the table."""
+        many = self.h.size, self.rest.size
+        kernel = ahead.begin_kernel(self.weights.dtype)
+        launch(kernel, max(many), self.table.words, self.h, self.rest, *many)
+
+    def step(self, step: int) -> None:
+        """The launches and products of one step of a block."""
+        shape, weights, kernels = self.shape, self.weights, self._kernels
+        matrices, B, H, P = weights.matrices, shape.B, weights.hidden_size, weights.state_size
+        vs, ns, ms, words = self._tables
+        self._product(self.h, matrices.h, self._h_sums, transposed=True)
+        if self.L:
+            launch(
+                kernels.inner, B * H, vs, ns, words, self._h_sums, matrices.bias, self.h,
+                self.rest, self._inner, step, B, H, shape.reverse, shape.taping,
+            )  # fmt: skip
+            self._product(self._inner, matrices.late, self._late_sums, transposed=True)
+        place = (shape.Y, shape.y_at, shape.reverse, shape.resetting, shape.taping)
+        launch(
+            kernels.gates, B * H, vs, ns, ms, words, self._h_sums, self._late_sums,
+            matrices.bias, matrices.h_bias, self.h, self.rest, self._full_h, step, B, H, *place,
+        )  # fmt: skip
+        if weights.w_hr is not None:
+            self._product(self._full_h, matrices.projection, self._new_h, transposed=True)
+            launch(kernels.keep, B * P, vs, ns, ms, words, self._new_h, self.h, step, B, P, *place)
+
+
+class BackwardPlan(_Plan):
+    """A block of steps back, its arrays and its recording."""
+
+    _forward_in_time = -1
+
+    def __init__(self, weights: Weights, shape: Shape) -> None:
+        super().__init__(weights, shape)
+        dtype, B, H, P = weights.dtype, shape.B, weights.hidden_size, weights.state_size
+        self._kernels = back.backward_kernels(weights.cell, dtype, weights.w_hr is not None)
+        self.dh, self.d_product, self._dh_now = xp.zeros((3, B, P), dtype)
+        self.d_rest = xp.empty((self.N - 1, B, H), dtype)
+        self._d_now = xp.zeros((B, self.E * H), dtype)
+        self._d_late_now = xp.zeros((B, self.L * H), dtype)
+        self._d_full, self._d_inner = xp.empty((2, B, H), dtype)
+
+    def begin(self) -> None:
+        """Zeros in the gradients of the states."""
+        many = self.dh.size, self.d_rest.size
+        kernel = back.begin_kernel(self.weights.dtype)
+        launch(kernel, max(many), self.dh, self.d_product, self.d_rest, *many)
+
+    def step(self, step: int) -> None:
+        """The launches and products of one step of a block."""
+        shape, weights, kernels = self.shape, self.weights, self._kernels
+        matrices, B, H, P = weights.matrices, shape.B, weights.hidden_size, weights.state_size
+        tables = self._tables
+        place = (shape.Y, shape.y_at, shape.reverse, shape.resetting)
+        if weights.w_hr is not None:
+            launch(
+                kernels.hidden, B * P, *tables, self.d_product, self.dh, self._dh_now, step, B, P,
+                *place,
+            )  # fmt: skip
+            self._product(self._dh_now, matrices.projection, self._d_full)
+        if self.L:
+            launch(
+                kernels.late, B * H, *tables, self.d_product, self.dh, self._d_late_now, step, B,
+                H, *place,
+            )  # fmt: skip
+            self._product(self._d_late_now, matrices.late, self._d_inner)
+        launch(
+            kernels.gates, B * H, *tables, self.d_product, self.dh, self.d_rest, self._d_full,
+            self._d_inner, self._d_now, step, B, H, *place,
+        )  # fmt: skip
+        self._product(self._d_now, matrices.h, self.d_product)
+
+
+def _plan(kind: Any, weights: Weights, shape: Shape) -> Any:
+    key = kind, shape, caller_key()
+    return weights.plans.get(key, lambda: kind(weights, shape))
+
+
+def forward(given: passes.Forward) -> None:
+    """Run a forward pass."""
+    rows, tape = given.rows, given.tape
+    blocks, steps = divided(rows.T)
+    shape = Shape(
+        rows.B, steps, given.y.shape[2], given.y_at, given.reverse, given.reset is not None,
+        tape is not None,
+    )  # fmt: skip
+    plan = _plan(ForwardPlan, given.weights, shape)
+    x_sums, lengths = passes.x_sums(given), passes.lengths_of(rows)
+    values = {
+        ahead.STEPS: rows.T, ahead.FIRST: 0, ahead.LENGTHS: lengths, ahead.RESET: given.reset,
+        ahead.X_SUMS: x_sums, ahead.Y_OUT: given.y, ahead.START_H: given.start_h,
+        ahead.START_REST: given.start_rest, ahead.FINAL_H: given.final_h,
+        ahead.FINAL_REST: given.final_rest,
+    }  # fmt: skip
+    if tape is not None:
+        values |= {
+            ahead.SAVED: tape.saved, ahead.OLD_H: tape.old_h, ahead.OLD_REST: tape.old_rest,
+            ahead.INNER: tape.inner, ahead.FULL_H: tape.full_h,
+        }  # fmt: skip
+    with plan.lock:
+        plan.table.fill(values)
+        plan.begin()
+        for _ in range(blocks):
+            plan.graph.run()
+
+
+def backward(given: passes.Backward) -> None:
+    """Run a backward pass."""
+    tape = given.tape
+    rows = tape.rows
+    blocks, steps = divided(rows.T)
+    shape = Shape(
+        rows.B, steps, given.dy.shape[2], given.y_at, tape.reverse, tape.reset is not None
+    )
+    plan = _plan(BackwardPlan, tape.weights, shape)
+    values = {
+        ahead.STEPS: rows.T, ahead.FIRST: blocks * steps - 1,
+        ahead.LENGTHS: passes.lengths_of(rows), ahead.RESET: tape.reset,
+        ahead.SAVED: tape.saved, ahead.OLD_H: tape.old_h, ahead.OLD_REST: tape.old_rest,
+        back.DY: given.dy, back.D_FINAL_H: given.d_final_h, back.D_FINAL_REST: given.d_final_rest,
+        back.D_START_H: given.d_start_h, back.D_START_REST: given.d_start_rest,
+        back.D_SUMS: given.d_sums, back.DH_TAPE: given.dh_tape,
+    }  # fmt: skip
+    with plan.lock:
+        plan.table.fill(values)
+        plan.begin()
+        for _ in range(blocks):
+            plan.graph.run()
+        passes.finish_backward(given, plan.dh, plan.d_product, plan.d_rest)

@@ -1,0 +1,151 @@
+"""`fastrnn convert` as a user has it, and the examples of docs/formats.md."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+import torch
+from click.testing import CliRunner
+
+import fastrnn
+from cases import make
+from fastrnn import weights
+from fastrnn.cli.main import main
+
+TEXT = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["convert", *map(str, arguments)])
+
+
+def test_it_tells_the_difference(tmp_path):
+    make("LSTM", 3, 5, 2).save(tmp_path / "a.safetensors")
+    result = run(tmp_path / "a.safetensors", tmp_path / "b.keras")
+    assert result.exit_code == 0, result.output
+    told = re.fullmatch(r".*b\.keras \([\d,]+ bytes\); largest difference (\S+)\n", result.output)
+    assert 0 <= float(told[1]) <= 1e-5
+    result = run(tmp_path / "b.keras", tmp_path / "c.onnx")
+    assert "largest difference 0.0e+00" in result.output
+
+
+def test_formats_by_option(tmp_path):
+    make("GRU", 3, 5).save(tmp_path / "a.safetensors")
+    result = run(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--to", "haste")
+    assert result.exit_code == 0, result.output
+    result = run(tmp_path / "b.safetensors", tmp_path / "c.model", "--to", "torch")
+    assert result.exit_code == 0, result.output
+    result = run(tmp_path / "c.model", tmp_path / "d.onnx", "--from", "torch")
+    assert result.exit_code == 0, result.output
+    result = run(tmp_path / "d.onnx", tmp_path / "e.safetensors", "--to", "torch")
+    assert result.exit_code == 0, result.output
+    with safetensors.safe_open(tmp_path / "e.safetensors", "np") as file:
+        assert file.metadata() is None
+        assert sorted(file.keys()) == ["bias_hh_l0", "bias_ih_l0", "weight_hh_l0", "weight_ih_l0"]
+
+
+def test_one_module_of_a_checkpoint(tmp_path):
+    both = torch.nn.ModuleDict({"a": torch.nn.LSTM(3, 5), "b": torch.nn.GRU(4, 2)})
+    torch.save(both.state_dict(), tmp_path / "a.pt")
+    result = run(tmp_path / "a.pt", tmp_path / "b.safetensors", "--prefix", "b")
+    assert result.exit_code == 0, result.output
+    assert isinstance(fastrnn.load(tmp_path / "b.safetensors"), fastrnn.GRU)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "code", "message"),
+    [
+        ("b.docx", (), 1, "path ends in '.docx', wanted one of"),
+        ("b.npz", (), 1, "Haste's layout is for one level"),
+        ("b.pt", ("--to", "word"), 2, "'word' is none of fastrnn, torch"),
+        ("b.pt", ("--from", "word"), 2, "'word' is none of fastrnn, torch"),
+        ("b.pt", ("--from", "onnx"), 1, "is no ONNX model"),
+        ("none/b.pt", (), 1, "b.pt'"),
+    ],
+)
+def test_what_cannot_be(target, options, code, message, tmp_path):
+    make("LSTM", 3, 5, 2).save(tmp_path / "a.safetensors")
+    result = run(tmp_path / "a.safetensors", tmp_path / target, *options)
+    assert result.exit_code == code
+    assert message in result.output
+    assert not (tmp_path / target).exists()
+
+
+def test_errors_name_the_target_and_not_what_is_gone(tmp_path):
+    """A .weights.h5 of two classes is written, and cannot be read back."""
+    made = fastrnn.Sequential(make("LSTM", 3, 5), make("GRU", 5, 5))
+    made.save(tmp_path / "a.safetensors")
+    target = tmp_path / "b.weights.h5"
+    result = run(tmp_path / "a.safetensors", target)
+    assert result.exit_code == 1
+    assert f"file {str(target)!r}: it has recurrent layers of several" in result.output
+
+
+def test_a_name_in_capitals(tmp_path):
+    make("GRU", 3, 5).save(tmp_path / "a.safetensors")
+    for to in ("torch", "haste"):
+        result = run(tmp_path / "a.safetensors", tmp_path / "B.SAFETENSORS", "--to", to)
+        assert result.exit_code == 0, result.output
+        assert isinstance(fastrnn.load(tmp_path / "B.SAFETENSORS"), fastrnn.GRU)
+
+
+def test_one_module_of_safetensors(tmp_path):
+    both = torch.nn.ModuleDict({"a": torch.nn.LSTM(3, 5), "b": torch.nn.GRU(4, 2)})
+    arrays = {name: value.numpy() for name, value in both.state_dict().items()}
+    safetensors.numpy.save_file(arrays, tmp_path / "a.safetensors")
+    result = run(tmp_path / "a.safetensors", tmp_path / "b.onnx", "--prefix", "b")
+    assert result.exit_code == 0, result.output
+    assert isinstance(fastrnn.load(tmp_path / "b.onnx"), fastrnn.GRU)
+
+
+def test_bfloat16_is_written_as_float32(tmp_path):
+    layer = make("LSTM", 3, 5, dtype="bfloat16")
+    layer.save(tmp_path / "a.safetensors")
+    result = run(tmp_path / "a.safetensors", tmp_path / "b.onnx")
+    assert result.exit_code == 0, result.output
+    assert fastrnn.load(tmp_path / "b.onnx").products == "float32"
+
+
+def test_a_cell_is_no_model_to_convert(tmp_path):
+    fastrnn.LSTMCell(3, 4, seed=0).save(tmp_path / "a.safetensors")
+    result = run(tmp_path / "a.safetensors", tmp_path / "b.onnx")
+    assert result.exit_code == 1
+    assert "holds a LSTMCell, wanted a layer or a Sequential" in result.output
+
+
+def test_other_numbers_are_told(monkeypatch, tmp_path):
+    """A file that gives something else when it is read is no success."""
+    make("LSTM", 3, 5).save(tmp_path / "a.safetensors")
+    write = weights.save
+
+    def wrong(model, target, to=None):
+        other = type(model)(**model.config())
+        other.update({name: 1.01 * value for name, value in model.parameters.items()})
+        write(other, target, to=to)
+
+    monkeypatch.setattr(weights, "save", wrong)
+    result = run(tmp_path / "a.safetensors", tmp_path / "b.onnx")
+    assert result.exit_code == 1
+    assert re.search(r"b\.onnx' was read back with results \S+ off", result.output)
+
+
+def test_the_examples_of_the_docs_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert len(examples) == 2
+    names = {}
+    exec(compile(examples[0], "formats.md", "exec"), names)
+    assert [type(m).__name__ for m in names["model"].modules] == ["LSTM", "LSTM"]
+    (command,) = re.findall(r"^fastrnn convert (layer.*)$", TEXT, re.MULTILINE)
+    assert run(*command.split()).exit_code == 0
+    exec(compile(examples[1], "formats.md", "exec"), names)
+    wanted, h_n = names["layer"](names["x"], names["h_0"])
+    np.testing.assert_allclose(names["y"], wanted, atol=1e-6)
+    np.testing.assert_allclose(names["h_n"], h_n, atol=1e-6)
+    assert {name: type(x) for name, x in names["layers"].items()} == {
+        "l0": fastrnn.GRU,
+        "l1": fastrnn.GRU,
+    }

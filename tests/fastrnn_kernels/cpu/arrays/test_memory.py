@@ -1,0 +1,110 @@
+"""Memory comes back when its last view is gone, not before, and what waits is bounded."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from fastrnn_kernels.cpu.arrays import memory
+
+FLOAT = np.dtype(np.float32)
+LARGE = (memory.LEAST // 4 + 5,)
+
+
+@pytest.fixture(autouse=True)
+def own_store(monkeypatch):
+    """A store without what other tests left in it."""
+    monkeypatch.setattr(memory, "_store", memory._Store())
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def test_large_arrays_begin_on_a_cache_line():
+    for size in (1, 5, 1000, memory.LEAST, 3 * memory.LEAST):
+        array = memory.empty((size, 2), FLOAT)
+        assert array.shape == (size, 2)
+        assert array.flags.carray
+        assert array.nbytes < memory.LEAST or address(array) % memory.CACHE_LINE == 0
+        array[:] = 1
+
+
+def test_zeros_are_zeros_in_used_memory_too():
+    first = memory.empty(LARGE, FLOAT)
+    first[:] = 3
+    at = address(first)
+    del first
+    again = memory.zeros(LARGE, FLOAT)
+    assert address(again) == at
+    assert not again.any()
+
+
+def test_memory_comes_back_when_the_last_view_is_gone():
+    array = memory.empty(LARGE, FLOAT)
+    at, view = address(array), array[7:].reshape(1, -1)
+    del array
+    other = memory.empty(LARGE, FLOAT)
+    assert address(other) != at, "taken from under a view"
+    assert memory.waiting_bytes() == 0
+    del view
+    assert memory.waiting_bytes() > 0
+    assert address(memory.empty(LARGE, FLOAT)) == at
+
+
+def test_like_sizes_share_memory_and_little_is_wasted():
+    array = memory.empty((100_000,), FLOAT)
+    at = address(array)
+    del array
+    assert address(memory.empty((99_000,), FLOAT)) == at
+    for size in (1, 63, 64, 65, 1_000_000, (1 << 40) + 1):
+        assert size <= memory._size_class(size) <= size * 9 / 8 + 1
+
+
+def test_what_waits_is_bounded(monkeypatch):
+    monkeypatch.setattr(memory, "LIMIT", 10 * memory.LEAST)
+    arrays = [memory.empty((k * LARGE[0],), FLOAT) for k in (1, 2, 3, 4, 5, 30)]
+    while arrays:
+        arrays.pop(0)
+        assert memory.waiting_bytes() <= memory.LIMIT
+    assert memory.waiting_bytes() > 0
+
+
+def test_threads_never_get_the_same_memory():
+    wrong = []
+
+    def use(mark):
+        for _ in range(300):
+            array = memory.empty(LARGE, FLOAT)
+            array[:] = mark
+            if not (array == mark).all():
+                wrong.append(mark)
+
+    workers = [threading.Thread(target=use, args=(k,)) for k in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_impossible_sizes_raise_and_nothing_breaks():
+    with pytest.raises(MemoryError):
+        memory.empty((1 << 60,), FLOAT)
+    memory.empty(LARGE, FLOAT)[:] = 1
+
+
+def test_release_gives_all_back():
+    array = memory.empty(LARGE, FLOAT)
+    assert memory.release() == 0, "given back while in use"
+    del array
+    waiting = memory.waiting_bytes()
+    assert memory.release() == waiting > 0
+    assert memory.waiting_bytes() == 0
+
+
+def test_an_array_may_end_while_the_store_is_busy():
+    array = memory.empty(LARGE, FLOAT)
+    with memory._store._lock:  # as when a collection of garbage runs inside of take
+        del array
+    assert memory.release() > 0
