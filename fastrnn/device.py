@@ -11,16 +11,22 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import llvmlite.binding as llvm
 import numba
 
 from fastrnn import check
 from fastrnn_kernels.cpu import device as cpu
-from fastrnn_kernels.cpu.device import Weights
 from fastrnn_kernels.cpu.isa import host
+from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.weights import Weights
+
+if TYPE_CHECKING:
+    from fastrnn_kernels.cuda import device as _cuda_kernels
+    from fastrnn_kernels.device import TunedDevice
+
+    _contract: TunedDevice = _cuda_kernels
 
 #: Multiply-adds of a call up to which a core is done (at some 50e9 a second) before a GPU has
 #: been given the arrays and gives them back.
@@ -112,7 +118,7 @@ def devices() -> list[Device]:
     return [_cpu(), _cuda()]
 
 
-def kernels_for(device: str) -> ModuleType:
+def kernels_for(device: str) -> Kernels:
     """The module whose kernels run on a device; for "auto" that where its layers are at home.
 
     Raises RuntimeError, with the reason, for "cuda" where it cannot be used.
@@ -127,9 +133,11 @@ def kernels_for(device: str) -> ModuleType:
     return kernels_of(device)
 
 
-def kernels_of(device: str) -> ModuleType:
-    """The module of a device that is known to be of use."""
-    return import_module("fastrnn_kernels.cuda.device") if device == "cuda" else cpu
+def kernels_of(device: str) -> Kernels:
+    """The kernels of a device that is known to be of use."""
+    if device == "cuda":
+        return cast(Kernels, import_module("fastrnn_kernels.cuda.device"))
+    return cpu
 
 
 def few_rows(weights: Sequence[Weights]) -> int:
@@ -143,7 +151,7 @@ def few_rows(weights: Sequence[Weights]) -> int:
     return LEAST_WORK // max(1, sum(one.w_ih.size + one.w_hh.size for one in weights))
 
 
-def gpu_kernels() -> ModuleType | None:
+def gpu_kernels() -> Kernels | None:
     """The GPU's kernels for what chooses by itself; None where they cannot be used.
 
     Where there is a GPU all the same, a warning tells why, once.
@@ -152,7 +160,7 @@ def gpu_kernels() -> ModuleType | None:
 
 
 @cache
-def _gpu_kernels(process: int) -> ModuleType | None:
+def _gpu_kernels(process: int) -> Kernels | None:
     cuda = _cuda()
     if cuda.available:
         return kernels_of("cuda")
@@ -175,7 +183,7 @@ def _cpu() -> Device:
         details={
             "model": _cpu_model(),
             "architecture": f"{platform.machine()} ({llvm.get_host_cpu_name()})",
-            "vector registers": f"{host.REGISTERS} of {8 * host.VECTOR_BYTES} bits",
+            "vector registers": f"{host.HOST.registers} of {8 * host.HOST.vector_bytes} bits",
             "features": ", ".join(vector) or "none that fastrnn uses",
             "threads": f"{get_num_threads()} of {cpu.available_cpus()} CPUs",
             "threading layer": "fastrnn's own pool of Python threads; kernels release the GIL",

@@ -1,33 +1,40 @@
 """Models as C: an object file, a header, and libraries, without Python at run time."""
 
+import copy
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
+
+import fastrnn
 from fastrnn import check
 from fastrnn.models.streamable import Streamable
 from fastrnn.streams.source import storage
 from fastrnn_kernels.cache.files import write_whole
+from fastrnn_kernels.cpu.isa import host
+from fastrnn_kernels.cpu.isa.instruction_set import (
+    AVX2,
+    AVX512,
+    NEON,
+    SIMD128,
+    SSE2,
+    InstructionSet,
+)
+from fastrnn_kernels.cpu.stream.objects import Target, emit
 
-#: Features of the levels of the x86 psABI.
-_X86 = ["sse2"]
-_X86_V2 = [*_X86, "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt"]
-_X86_V3 = [*_X86_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"]
-_X86_V4 = [*_X86_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]
 _ARM = platform.machine().lower() in ("aarch64", "arm64")
-#: What code is made for: LLVM's name of the processor, and the features that its vectors want.
-_CPUS: dict[str, tuple[str, list[str]]] = {
-    **({"generic": ("generic", ["neon"])} if _ARM else {}),
-    **({} if _ARM else {"generic": ("x86-64", _X86), "x86-64-v2": ("x86-64-v2", _X86_V2)}),
-    **({} if _ARM else {"x86-64-v3": ("x86-64-v3", _X86_V3), "x86-64-v4": ("x86-64-v4", _X86_V4)}),
-    "wasm32": ("generic", []),
+#: What code is made for: LLVM's name of the processor, and its vector unit.
+_CPUS: dict[str, tuple[str, InstructionSet]] = {
+    **({"generic": ("generic", NEON)} if _ARM else {}),
+    **({} if _ARM else {"generic": ("x86-64", SSE2), "x86-64-v2": ("x86-64-v2", SSE2)}),
+    **({} if _ARM else {"x86-64-v3": ("x86-64-v3", AVX2), "x86-64-v4": ("x86-64-v4", AVX512)}),
+    "wasm32": ("generic", SIMD128),
 }
 #: The same, and the machine that exports.
 CPUS = ("host", *_CPUS)
@@ -117,38 +124,27 @@ def export(
     model._stages(1, stored)  # raises what there is to say
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        source = Path(scratch) / "model.safetensors"
-        model.save(source)
-        # In a process of its own, whose vectors are as wide as the target's.
-        task = [str(source), scratch, name, cpu, stored]
-        command = [sys.executable, "-m", "fastrnn.export", *task]
-        done = subprocess.run(
-            command, env=_environment(cpu), capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"the code could not be emitted: {done.stderr.strip()[-2000:]}")
-        files = [folder / f"{name}.o", folder / f"{name}.h"]
-        for file in files:
-            write_whole(file, (Path(scratch) / file.name).read_bytes())
+    made = copy.deepcopy(model)  # so that nothing stays with the model of what is packed here
+    try:
+        with host.compiling_for(host.HOST if cpu == "host" else _CPUS[cpu][1]):
+            stages = made._stages(1, stored)
+            code, state = emit(stages, name, _target(cpu))
+    except Exception as error:  # whatever LLVM raises
+        raise RuntimeError(f"the code could not be emitted: {error}") from error
+    header = _HEADER.format(
+        model=repr(model).replace("*/", "* /"), version=fastrnn.__version__, cpu=cpu, name=name,
+        guard=name.upper(), inputs=stages[0][0].I, outputs=stages[-1][0].out_size, state=state,
+        number="double" if model.dtype == "float64" else "float",
+    )  # fmt: skip
+    files = [folder / f"{name}.o", folder / f"{name}.h"]
+    write_whole(files[0], code)
+    write_whole(files[1], header.encode())
     return files + ([] if cpu == "wasm32" else _libraries(folder, name))
 
 
-def _environment(cpu: str) -> dict[str, str]:
-    """That of a process whose host is the target, as far as vectors go."""
-    environment = dict(os.environ)
-    if cpu != "host":
-        environment["NUMBA_CPU_NAME"] = "generic"
-        environment["NUMBA_CPU_FEATURES"] = ",".join(f"+{name}" for name in _CPUS[cpu][1])
-    return environment
-
-
-def _target(cpu: str) -> Any:
-    import llvmlite.binding as llvm
-
-    from fastrnn_kernels.cpu.isa import host
-    from fastrnn_kernels.cpu.stream.objects import Target
-
+def _target(cpu: str) -> Target:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
     if cpu == "host":
         features = ",".join(f"+{name}" for name in sorted(host.FEATURES))
         return Target(llvm.get_process_triple(), host.NAME, features)
@@ -175,29 +171,3 @@ def _libraries(folder: Path, name: str) -> list[Path]:
         if subprocess.run([program, *arguments], cwd=folder, capture_output=True).returncode == 0:
             found.append(file)
     return found
-
-
-def _emit(arguments: Sequence[str]) -> None:
-    """Write the object file and the header; what the process of its own does."""
-    import llvmlite.binding as llvm
-
-    import fastrnn
-    from fastrnn_kernels.cpu.stream.objects import emit
-
-    source, scratch, name, cpu, stored = arguments
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    model = fastrnn.load(source)
-    stages = model._stages(1, stored)
-    code, state = emit(stages, name, _target(cpu))
-    header = _HEADER.format(
-        model=repr(model).replace("*/", "* /"), version=fastrnn.__version__, cpu=cpu, name=name,
-        guard=name.upper(), inputs=stages[0][0].I, outputs=stages[-1][0].out_size, state=state,
-        number="double" if model.dtype == "float64" else "float",
-    )  # fmt: skip
-    (Path(scratch) / f"{name}.h").write_text(header)
-    (Path(scratch) / f"{name}.o").write_bytes(code)
-
-
-if __name__ == "__main__":
-    _emit(sys.argv[1:])

@@ -66,6 +66,6 @@ def versions() -> dict[str, str]:
 
 def features() -> tuple[list[str], int]:
     """The vector features that Numba compiles for, and the bytes of a vector register."""
-    from fastrnn_kernels.cpu.isa.host import FEATURES, VECTOR_BYTES
+    from fastrnn_kernels.cpu.isa.host import FEATURES, HOST
 
-    return sorted(FEATURES), VECTOR_BYTES
+    return sorted(FEATURES), HOST.vector_bytes

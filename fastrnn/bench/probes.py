@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from fastrnn.bench.machine import cache_bytes
-from fastrnn_kernels.cpu.isa.host import REGISTERS, VECTOR_BYTES
+from fastrnn_kernels.cpu.isa.host import HOST
 from fastrnn_kernels.cpu.product.block import block
 from fastrnn_kernels.cpu.product.pairs import VALUES
 
@@ -25,7 +25,7 @@ from fastrnn_kernels.cpu.product.pairs import VALUES
 SECONDS, RUNS = 0.03, 10
 #: Accumulators, one operand for each row and one for the column fill the registers exactly
 #: or leave some free; a block of 6 x 2, which spills two of sixteen, reaches half the speed.
-ROWS, VECTORS = (6, 4) if REGISTERS >= 32 else (3, 4)
+ROWS, VECTORS = (6, 4) if HOST.registers >= 32 else (3, 4)
 #: Products to a sum: the panel of one block then fits the first cache.
 DEPTH = 128
 #: However large the last cache is, more than this is not allocated to get past it.
@@ -86,7 +86,7 @@ def _together(threads: int, work: Callable[[int, int], Any], amount: float) -> f
 def multiply_add(threads: int, dtype: str) -> float:
     """FLOP/s of fused multiply-adds from registers and the first cache."""
     arrays = "float32" if dtype == "bfloat16" else dtype
-    width = VECTORS * VECTOR_BYTES // np.dtype(arrays).itemsize
+    width = VECTORS * HOST.lanes(np.dtype(arrays).itemsize)
     a = np.full((ROWS, DEPTH), 0.5, arrays)
     panel = np.zeros((DEPTH, width), arrays)
     rows = np.arange(ROWS, dtype=np.int64) * DEPTH

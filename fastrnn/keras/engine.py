@@ -12,7 +12,7 @@ from fastrnn.device import kernels_for
 from fastrnn.keras.steps import Steps
 from fastrnn.keras.weights import KerasWeights, Layout, Packed
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cpu.device import Tape as Pass
+from fastrnn_kernels.tape import Tape as Pass
 
 States = tuple[Array, ...]  # (B, H) each, h first
 
@@ -42,7 +42,7 @@ class Tape:
     """A forward pass, as `backward` needs it."""
 
     call: Call
-    taken: Pass
+    taken: Pass[Any]
     steps: Steps
     biased: bool
 
@@ -118,7 +118,8 @@ def forward(
         shown = steps.outputs(y, before, call.zeros)
     else:
         shown = steps.last(final_h, before, call.zeros)
-    tape = Tape(call, run.tape, steps, weights[2] is not None) if taping else None
+    kept = run.tape
+    tape = None if kept is None else Tape(call, kept, steps, weights[2] is not None)
     return shown, (final_h, *final_rest), tape
 
 

@@ -16,7 +16,7 @@ from fastrnn.arrays import Array
 from fastrnn.device import at_release
 from fastrnn.keras.engine import Call, States, Tape, backward, forward
 from fastrnn.keras.weights import KerasWeights
-from fastrnn_kernels.cpu.sequence.tape import ARRAYS
+from fastrnn_kernels.tape import ARRAYS
 
 #: Bytes of tapes that may wait.
 LIMIT = 1 << 29

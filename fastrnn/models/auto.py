@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from functools import cache
 from statistics import median
 from time import perf_counter
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numba
@@ -24,7 +23,8 @@ from fastrnn.models.module import Module
 from fastrnn_kernels.cache.disk import user_folder
 from fastrnn_kernels.cache.memo import Memo, versions
 from fastrnn_kernels.cpu import device as cpu
-from fastrnn_kernels.cpu.device import Weights
+from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.weights import Weights
 
 #: Time steps that are measured at most: what comes after them takes in proportion.
 MOST_STEPS = 128
@@ -74,7 +74,7 @@ def memo() -> Memo:
 
 def kernels(
     owner: Module, weights: Sequence[Weights], T: int, B: int, taping: bool, on_gpu: bool
-) -> ModuleType:
+) -> Kernels:
     """The kernels for a call of a layer or cell."""
     found = device.gpu_kernels()
     if on_gpu:

@@ -16,8 +16,10 @@ from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
 from fastrnn_kernels.cells.lstm import LSTM
 from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
-from fastrnn_kernels.cpu import device as cpu
-from fastrnn_kernels.cpu.device import Stage, Weights, cell_stage
+from fastrnn_kernels.cpu.device import Stage, stage_of
+from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.rows import Rows
+from fastrnn_kernels.weights import Weights
 
 
 class RecurrentCell(Recurrent, Streamable[State]):
@@ -39,7 +41,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
             self._shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
 
     def _make_weights(
-        self, kernels: Any, values: Mapping[str, Array], products: str
+        self, kernels: Kernels, values: Mapping[str, Array], products: str
     ) -> tuple[Weights, ...]:
         biases = values.get("bias_ih"), values.get("bias_hh")
         weights = values["weight_ih"], values["weight_hh"]
@@ -108,7 +110,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
         )
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
-        return [cell_stage(self._version.weights[0], batch_size, weights)]
+        return [stage_of(self._layers()[0], batch_size, weights)]
 
     def _layers(self) -> list[Any]:
         return list(self._version.weights)
@@ -145,14 +147,13 @@ class RecurrentCell(Recurrent, Streamable[State]):
         host = check.on_host(x)
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
         kernels, (weights,) = self._placed(1, B, taping, on_gpu)
-        if kernels is not cpu:
-            what = (weights,), 1, 1, B, taping, 0
-            kernels.check_forward(*what, lambda: f"{self._owner}, B={B}")
+        what = (weights,), 1, 1, B, taping, 0
+        kernels.check_forward(*what, lambda: f"{self._owner}, B={B}")
         # The tape must not change when the caller fills the same array with the next input.
         x = kernels.take(x.reshape(1, B, self.input_size), "input", copy=taping)
         h, rest = self._states(kernels, "state", given, B)
         y = kernels.xp.empty((1, B, self.hidden_size), self.dtype)
-        rows = kernels.Rows.whole(1, B)
+        rows = Rows.whole(1, B)
         new = kernels.xp.empty_like(h), kernels.xp.empty_like(rest)
         run = kernels.start_forward(weights, x, h, rest, *new, rows, y, 0, taping=taping)
         kernels.run([run.job], run.work)
@@ -168,7 +169,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
         return check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
 
     def _states(
-        self, kernels: Any, name: str, given: list[Array] | None, B: int
+        self, kernels: Kernels, name: str, given: list[Array] | None, B: int
     ) -> tuple[Array, Array]:
         """Checked states as h (B, H) and the others (states but h, B, H), zeros if none are."""
         H, many = self.hidden_size, len(self._cell.states)
@@ -181,7 +182,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
             rest[k] = state
         return h, rest
 
-    def _joined(self, kernels: Any, h: Array, rest: Array, batched: bool, host: bool) -> State:
+    def _joined(self, kernels: Kernels, h: Array, rest: Array, batched: bool, host: bool) -> State:
         h, rest = kernels.give(h, host), kernels.give(rest, host)
         states = (h, *rest) if batched else (h[0], *rest[:, 0])
         return states[0] if len(states) == 1 else states  # type: ignore[return-value]

@@ -14,9 +14,11 @@ from fastrnn.models.stack import Call, Stack, draw_masks, run_backward, run_forw
 from fastrnn.models.streamable import Streamable
 from fastrnn.models.tape import Gradients, Tape
 from fastrnn.streams.source import LayerState
-from fastrnn_kernels.cpu import device as cpu
-from fastrnn_kernels.cpu.device import Stage, Weights, cell_stage
-from fastrnn_kernels.cpu.device import Tape as Pass
+from fastrnn_kernels.cpu.device import Stage, stage_of
+from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.rows import Rows
+from fastrnn_kernels.tape import Tape as Pass
+from fastrnn_kernels.weights import Weights
 
 
 class Layer(Recurrent, Streamable[State]):
@@ -92,7 +94,7 @@ class Layer(Recurrent, Streamable[State]):
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
 
     def _make_weights(
-        self, kernels: Any, values: Mapping[str, Array], products: str
+        self, kernels: Kernels, values: Mapping[str, Array], products: str
     ) -> tuple[Weights, ...]:
         return tuple(
             kernels.Weights(
@@ -178,7 +180,6 @@ class Layer(Recurrent, Streamable[State]):
         y, final, passes = run_forward(self._stack, call, masks, taping=True)
         given = call.as_given(y)
         gates = [self._given_gates(one, call) for one in passes] if return_gates else None
-        where = "cpu" if call.kernels is cpu else "cuda"
         tape = Tape(
             self,
             given.shape,
@@ -187,7 +188,7 @@ class Layer(Recurrent, Streamable[State]):
             passes,
             masks,
             call.host,
-            where,
+            call.kernels.NAME,
             gates,
         )
         return given, call.joined(final), tape
@@ -212,12 +213,11 @@ class Layer(Recurrent, Streamable[State]):
         dy = check.shaped("dy", dy, self.dtype, tape.shape, "that of y", self._owner)
         rows = tape.passes[0].rows
         given = self._checked_states("dstate", dstate, rows.B, tape.batched)
-        if kernels is not cpu:
-            kernels.check_backward(
-                tape.passes,
-                self.directions,
-                lambda: f"backward of {self._owner}, T={rows.T}, B={rows.B}",
-            )
+        kernels.check_backward(
+            tape.passes,
+            self.directions,
+            lambda: f"backward of {self._owner}, T={rows.T}, B={rows.B}",
+        )
         d_final = self._states(kernels, "dstate", given, rows.B)
         dy = time_first(dy, tape.batched, tape.batch_first)
         call = Call(kernels, (), dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
@@ -246,7 +246,7 @@ class Layer(Recurrent, Streamable[State]):
         return D * int(max(each))
 
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
-        return [cell_stage(one, batch_size, weights) for one in self._layers()]
+        return [stage_of(one, batch_size, weights) for one in self._layers()]
 
     def _layers(self) -> list[Any]:
         if self.bidirectional:
@@ -303,16 +303,15 @@ class Layer(Recurrent, Streamable[State]):
         host = check.on_host(x)
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
         kernels, weights = self._placed(T, B, taping, on_gpu)
-        if kernels is not cpu:
-            copied = x.nbytes if host or taping else 0
-            sizes = self.directions, T, B, taping, copied
-            kernels.check_forward(weights, *sizes, lambda: f"{self._owner}, T={T}, B={B}")
+        copied = x.nbytes if host or taping else 0
+        sizes = self.directions, T, B, taping, copied
+        kernels.check_forward(weights, *sizes, lambda: f"{self._owner}, T={T}, B={B}")
         # The tape must not change when the caller fills the same array with the next input.
         x = kernels.take(time_first(x, batched, self.batch_first), "input", copy=taping)
         if mask is not None:
             mask = time_first(mask, batched, self.batch_first)
             mask = kernels.take(mask, "reset", copy=True)
-        rows = kernels.Rows.whole(T, B) if steps is None else kernels.Rows(T, B, steps)
+        rows = Rows.whole(T, B) if steps is None else Rows(T, B, steps)
         states = self._states(kernels, "state", given, B)
         return Call(kernels, weights, x, states, rows, mask, batched, self.batch_first, host)
 
@@ -328,7 +327,7 @@ class Layer(Recurrent, Streamable[State]):
         return check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
 
     def _states(
-        self, kernels: Any, name: str, given: list[Array] | None, B: int
+        self, kernels: Kernels, name: str, given: list[Array] | None, B: int
     ) -> tuple[Array, ...]:
         """Checked states as (num_layers * D, B, width) each, zeros if there are none."""
         shapes = self._state_shapes(B)
@@ -342,7 +341,7 @@ class Layer(Recurrent, Streamable[State]):
         many, others = self.num_layers * self.directions, len(self._cell.states) - 1
         return [(many, B, width) for width in (self.state_size, *[self.hidden_size] * others)]
 
-    def _given_gates(self, one: Pass, call: Call) -> dict[str, Array]:
+    def _given_gates(self, one: Pass[Any], call: Call) -> dict[str, Array]:
         """The values of the gates of one pass, by name, as the user's input is laid out."""
         give = call.kernels.give
         return {

@@ -10,7 +10,7 @@ from fastrnn_kernels.cells.gru import GRU as GRU_CELL
 from fastrnn_kernels.cells.gru import GRU_RESET_BEFORE
 from fastrnn_kernels.cells.lstm import LSTM as LSTM_CELL
 from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
-from fastrnn_kernels.cpu.device import Tape as Pass
+from fastrnn_kernels.tape import Tape as Pass
 
 
 class RNN(Layer[Array]):
@@ -132,7 +132,7 @@ class LSTM(Layer[tuple[Array, Array]]):
         """The arguments that make another layer of the same kind and size."""
         return {**super().config(), "proj_size": self.proj_size}
 
-    def _gates(self, one: Pass, xp: Any) -> dict[str, Array]:
+    def _gates(self, one: Pass[Any], xp: Any) -> dict[str, Array]:
         gates = super()._gates(one, xp)
         c_old = xp.zeros_like(gates["i"])
         H, running = self.hidden_size, one.rows.running

@@ -12,8 +12,8 @@ from fastrnn.models.module import Module
 from fastrnn.models.streamable import Streamable
 from fastrnn.models.tape import Gradients
 from fastrnn.streams.source import LayerState
-from fastrnn_kernels.cpu import device as cpu
 from fastrnn_kernels.cpu.device import LinearStage, Stage, pack_linear
+from fastrnn_kernels.cpu.isa.host import current
 
 
 def _sigmoid(a: Array) -> Array:
@@ -126,7 +126,7 @@ class Linear(Module, Streamable[tuple[()]]):
         x = self._here(given, copy=True)
         y = self._apply(x, weight, bias)
         return self._back(y, host), LinearTape(
-            self, x, y.copy(), weight, self._kernels is not cpu, host
+            self, x, y.copy(), weight, not self._kernels.ON_HOST, host
         )
 
     def backward(self, tape: LinearTape, dy: Any) -> Gradients[tuple[()]]:
@@ -141,7 +141,7 @@ class Linear(Module, Streamable[tuple[()]]):
             )
         if tape.owner is not self:
             raise ValueError(f"tape comes from another layer, {tape.owner!r}")
-        if tape.on_gpu != (self._kernels is not cpu):
+        if tape.on_gpu == self._kernels.ON_HOST:
             raise ValueError(f"tape was made before this layer moved to {self.device!r}")
         da = check.shaped("dy", dy, self.dtype, tape.y.shape, "that of y", self._owner)
         self._check_place("dy", da)
@@ -163,26 +163,26 @@ class Linear(Module, Streamable[tuple[()]]):
         return given
 
     def _check_place(self, name: str, array: Array) -> None:
-        if self._kernels is cpu and not isinstance(array, np.ndarray):
+        if self._kernels.ON_HOST and not isinstance(array, np.ndarray):
             raise TypeError(f"{name} lies on a GPU, and {self._owner} runs on the CPU: copy it")
 
     def _here(self, array: Array, copy: bool = False) -> Array:
         """An array on the layer's device."""
-        if self._kernels is not cpu:
+        if not self._kernels.ON_HOST:
             moved: Array = self._kernels.take(array, copy=copy)
             return moved
         return np.array(array, order="C") if copy else array
 
     def _back(self, array: Array, host: bool) -> Array:
         """A result where the caller's arrays are."""
-        given: Array = array if self._kernels is cpu else self._kernels.give(array, host)
+        given: Array = array if self._kernels.ON_HOST else self._kernels.give(array, host)
         return given
 
     def _arrays(self) -> tuple[Array, Array | None]:
         """Weight and bias on the layer's device."""
         version = self._version
         weight, bias = version.values["weight"], version.values.get("bias")
-        if self._kernels is cpu:
+        if self._kernels.ON_HOST:
             return weight, bias
         if "gpu" not in version.packed:  # threads that come first both copy, and get the same
             moved = self._here(weight), None if bias is None else self._here(bias)
@@ -202,11 +202,12 @@ class Linear(Module, Streamable[tuple[()]]):
     def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
         version = self._version
         weight, bias = version.values["weight"], version.values.get("bias")
-        if weights not in version.packed:  # threads that come first both pack, and get the same
-            version.packed[weights] = pack_linear(weight, bias, weights)
+        key = current(), weights
+        if key not in version.packed:  # threads that come first both pack, and get the same
+            version.packed[key] = pack_linear(weight, bias, weights)
         I, O = self.in_features, self.out_features
         stage = LinearStage(self.activation, str(self.dtype), weights, batch_size, I, O)
-        return [(stage, version.packed[weights])]
+        return [(stage, version.packed[key])]
 
     def _layers(self) -> list[Any]:
         from fastrnn_kernels.cuda.stream import LinearWeights

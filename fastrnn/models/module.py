@@ -8,7 +8,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,8 +18,8 @@ from fastrnn.arrays import Array, Shape
 from fastrnn.device import CPU_PRODUCTS, GPU_PRODUCTS, few_rows, kernels_for
 from fastrnn.files.description import KEY, describe
 from fastrnn.files.safetensors import write
-from fastrnn_kernels.cpu import device as cpu
-from fastrnn_kernels.cpu.device import Weights
+from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +30,10 @@ class Version:
     """
 
     device: str  # as the user named it
-    kernels: ModuleType  # of that device, or of the CPU for "auto"
+    kernels: Kernels  # of that device, or of the CPU for "auto"
     values: Mapping[str, Array]
     weights: tuple[Weights, ...] = ()
-    packed: dict[str, Any] = field(default_factory=dict)  # for streams, if not recurrent
+    packed: dict[Any, Any] = field(default_factory=dict)  # for streams, if not recurrent
     #: T * B up to which arrays of the host are surely for these kernels with these weights
     few: float = math.inf
     #: by kernels and their type of products, where those are other than above
@@ -159,12 +159,12 @@ class Module(Named):
         self.device = device
         self._renew_lock()
 
-    def _checked_kernels(self, device: str) -> ModuleType:
+    def _checked_kernels(self, device: str) -> Kernels:
         """The kernels of a device, which have to know the type of the products."""
         kernels = kernels_for(device)
-        if kernels is not cpu and self.products not in GPU_PRODUCTS:
+        if not kernels.ON_HOST and self.products not in GPU_PRODUCTS:
             raise ValueError(f"dtype {self.products!r} is for the CPU so far, not for {device!r}")
-        if kernels is cpu and self.products not in CPU_PRODUCTS:
+        if kernels.ON_HOST and self.products not in CPU_PRODUCTS:
             raise ValueError(
                 f"dtype is {self.products!r}, which is the GPU's alone: wanted "
                 f"{', '.join(map(repr, CPU_PRODUCTS))} on device {device!r}"
@@ -177,7 +177,7 @@ class Module(Named):
 
     def _refuse_tape(self) -> None:
         """Raise where a tape is asked for that no backward pass could use."""
-        if self.products == "bfloat16" and self._kernels is cpu:
+        if self.products in self._kernels.INFERENCE:
             raise ValueError(
                 f"{self._owner} has dtype 'bfloat16', which on the CPU is for inference: call it, "
                 "or train in 'float32' and load the parameters here"
@@ -235,7 +235,7 @@ class Module(Named):
         """Put parameters, which no one will change, and the device as it is now into use."""
         weights = self._make_weights(self._kernels, values, self.products)
         few = math.inf
-        if self._kernels is not cpu:
+        if not self._kernels.ON_HOST:
             few = -1
         elif self.device == "auto":
             few = few_rows(weights)
@@ -251,7 +251,7 @@ class Module(Named):
         """Check the arguments and fix the parameters' shapes; draw nothing."""
 
     def _make_weights(
-        self, kernels: Any, values: Mapping[str, Array], products: str
+        self, kernels: Kernels, values: Mapping[str, Array], products: str
     ) -> tuple[Weights, ...]:
         """The kernels' weights, layer-major, then direction; none if not recurrent."""
         return ()

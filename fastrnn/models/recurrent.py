@@ -8,9 +8,9 @@ from fastrnn.device import gpu_products
 from fastrnn.models import auto
 from fastrnn.models.module import Module, Version
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cpu import device as cpu
-from fastrnn_kernels.cpu.device import Tape as Pass
-from fastrnn_kernels.cpu.device import Weights
+from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.tape import Tape as Pass
+from fastrnn_kernels.weights import Weights
 
 
 class Recurrent(Module):
@@ -34,7 +34,7 @@ class Recurrent(Module):
 
     def _placed(
         self, T: int, B: int, taping: bool, on_gpu: bool
-    ) -> tuple[Any, tuple[Weights, ...]]:
+    ) -> tuple[Kernels, tuple[Weights, ...]]:
         """The kernels that run a call, and their weights.
 
         on_gpu: whether an array of the call lies on the GPU.
@@ -49,7 +49,7 @@ class Recurrent(Module):
 
     def _weights_for(self, version: Version, kernels: Any) -> tuple[Weights, ...]:
         """A version's weights for kernels, in the type of products that those use."""
-        products = self.products if kernels is cpu else gpu_products(self.products)
+        products = self.products if kernels.ON_HOST else gpu_products(self.products)
         if kernels is version.kernels and products == self.products:
             return version.weights
         # No lock: two threads that come first both make them, and get the same.
@@ -58,7 +58,7 @@ class Recurrent(Module):
             version.others[key] = self._make_weights(kernels, version.values, products)
         return version.others[key]
 
-    def _gates(self, one: Pass, xp: Any) -> dict[str, Array]:
+    def _gates(self, one: Pass[Any], xp: Any) -> dict[str, Array]:
         """The values (T, B, H) of the gates of one pass, by name."""
         T, B, K, padded = one.saved.shape
         running = one.rows.running

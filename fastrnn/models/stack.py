@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from fastrnn.arrays import Array, Shape
-from fastrnn_kernels.cpu import device as cpu
-from fastrnn_kernels.cpu.device import Gradients as PassGradients
-from fastrnn_kernels.cpu.device import Rows, Weights
-from fastrnn_kernels.cpu.device import Tape as Pass
+from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.gradients import Gradients as PassGradients
+from fastrnn_kernels.rows import Rows
+from fastrnn_kernels.tape import Tape as Pass
+from fastrnn_kernels.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Call:
     the stack in a forward pass.
     """
 
-    kernels: Any
+    kernels: Kernels
     weights: tuple[Weights, ...]
     x: Array
     states: tuple[Array, ...]
@@ -68,7 +69,7 @@ def time_first(array: Array, batched: bool, batch_first: bool) -> Array:
     return array.swapaxes(0, 1) if batch_first else array
 
 
-def _of_pass(kernels: Any, states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
+def _of_pass(kernels: Kernels, states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
     """h (B, P) and the other states (states but h, B, H) of one layer and direction.
 
     Of up to two states, as for all cells here, these are views.
@@ -101,7 +102,7 @@ def draw_masks(
 
 
 def _mask(
-    kernels: Any, shape: Shape, dtype: np.dtype[Any], dropout: float, rng: np.random.Generator
+    kernels: Kernels, shape: Shape, dtype: np.dtype[Any], dropout: float, rng: np.random.Generator
 ) -> Array:
     """A dropout mask, scaled so that the expectation stays: 0 or 1 / (1 - dropout)."""
     mask: Array
@@ -117,9 +118,10 @@ def _mask(
 
 def _told(stack: Stack, call: Call, error: MemoryError) -> MemoryError:
     """The error, on the GPU with what memory there is."""
-    if call.kernels is cpu:
+    room = call.kernels.room()
+    if room is None:
         return error
-    free, total = call.kernels.room()
+    free, total = room
     return MemoryError(
         f"{stack.owner}, T={call.rows.T}, B={call.rows.B}: {error}; {free:,} of the GPU's "
         f"{total:,} bytes are free"
@@ -128,7 +130,7 @@ def _told(stack: Stack, call: Call, error: MemoryError) -> MemoryError:
 
 def run_forward(
     stack: Stack, call: Call, masks: Sequence[Array | None] | None = None, *, taping: bool
-) -> tuple[Array, tuple[Array, ...], list[Pass]]:
+) -> tuple[Array, tuple[Array, ...], list[Pass[Any]]]:
     """All layers and directions: y (T, B, D * P), final states, and what backward needs.
 
     masks: in front of each layer, None for no dropout.
@@ -137,7 +139,7 @@ def run_forward(
         kernels, weights = call.kernels, call.weights
         T, B, D, P = call.rows.T, call.rows.B, stack.directions, stack.state_size
         final = tuple(kernels.xp.empty_like(state) for state in call.states)
-        passes: list[Pass] = []
+        passes: list[Pass[Any]] = []
         x = call.x
         for k in range(stack.num_layers):
             mask = None if masks is None else masks[k]
@@ -166,7 +168,7 @@ def run_forward(
                 for d, end in enumerate(ends):
                     _keep(final, k * D + d, *end)
             if taping:
-                passes += [run.tape for run in runs]
+                passes += [run.tape for run in runs if run.tape is not None]
             x = y
         return x, final, passes
     except MemoryError as error:
@@ -174,7 +176,7 @@ def run_forward(
 
 
 def run_backward(
-    stack: Stack, passes: Sequence[Pass], masks: Sequence[Array | None] | None, call: Call
+    stack: Stack, passes: Sequence[Pass[Any]], masks: Sequence[Array | None] | None, call: Call
 ) -> tuple[Array, tuple[Array, ...], list[PassGradients]]:
     """All layers and directions backwards: dx, d_start, and each pass's gradients."""
     try:

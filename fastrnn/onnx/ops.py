@@ -9,6 +9,8 @@ from fastrnn.arrays import Array
 from fastrnn.device import kernels_for
 from fastrnn.onnx.attributes import Node, check_names, parse, place
 from fastrnn.onnx.weights import Packed, check_weights, shaped
+from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.rows import Rows
 
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -86,7 +88,7 @@ def run(
     if p is not None:
         shaped(where, "P", p, (D, 3 * H))
     weights = packed.weights(node, p is not None, dtype, (w, r, b))
-    rows = kernels.Rows.whole(T, B) if lengths is None else _ragged(kernels, node, lengths, T, B)
+    rows = Rows.whole(T, B) if lengths is None else _ragged(kernels, node, lengths, T, B)
     states = [_state(node, "initial_h", h, B, H, dtype)]
     if node.kind == "LSTM":
         states.append(_state(node, "initial_c", c, B, H, dtype))
@@ -114,7 +116,7 @@ def run(
     return tuple(np.ascontiguousarray(array, x.dtype) for array in found)
 
 
-def _ragged(kernels: Any, node: Node, lengths: Array, T: int, B: int) -> Any:
+def _ragged(kernels: Kernels, node: Node, lengths: Array, T: int, B: int) -> Any:
     shaped(node.where, "sequence_lens", lengths, (B,))
     wrong = lengths[(lengths < 0) | (lengths > T)]
     if lengths.dtype.kind not in "iu" or wrong.size:
@@ -122,7 +124,7 @@ def _ragged(kernels: Any, node: Node, lengths: Array, T: int, B: int) -> Any:
         raise ValueError(
             f"{node.where}: input 'sequence_lens' holds {came}, wanted integers from 0 to T = {T}"
         )
-    return kernels.Rows(T, B, lengths.astype(np.int64))
+    return Rows(T, B, lengths.astype(np.int64))
 
 
 def _state(node: Node, name: str, given: Array | None, B: int, H: int, dtype: Any) -> Array:

@@ -1,39 +1,13 @@
 """Why a call runs where it does: the device, and the path of each pass."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from fastrnn import check
 from fastrnn.device import kernels_of
 from fastrnn.models import auto
 from fastrnn.models.recurrent import Recurrent
-from fastrnn_kernels.cpu import device as cpu
-from fastrnn_kernels.cpu.device import Rows, Weights
-from fastrnn_kernels.cpu.sequence import plan
-
-
-@dataclass(frozen=True)
-class Path:
-    """A way that a pass could take.
-
-    seconds: of a time step, in what estimates, or measurements, have of it; None if excluded.
-    excluded: what rules it out, or empty.
-    """
-
-    name: str
-    seconds: float | None
-    measured: bool
-    excluded: str = ""
-
-    def __str__(self) -> str:
-        if self.excluded:
-            return f"not {self.name}: {self.excluded}"
-        if self.seconds is None:
-            return self.name
-        how = "measured" if self.measured else "estimated"
-        return f"{self.name}: {self.seconds * 1e6:.2f} µs a step, {how}"
+from fastrnn_kernels.device import Path
 
 
 @dataclass(frozen=True)
@@ -87,49 +61,9 @@ def explain(layer: Recurrent, x: Any, *, training: bool = False) -> Explanation:
     kernels = kernels_of(found.device)
     weights = layer._weights_for(version, kernels)
     D = getattr(layer, "directions", 1)
-    tell = _on_cpu if kernels is cpu else _on_gpu
     passes = tuple(
-        one
+        PassExplanation(k // D, backward, *kernels.route(weights[k], T, B, D, backward))
         for backward in ((False, True) if training else (False,))
-        for one in tell(weights, D, T, B, backward)
+        for k in range(0, len(weights), D)
     )
     return Explanation(found.device, found.reason, passes)
-
-
-def _on_cpu(
-    weights: Sequence[Weights], D: int, T: int, B: int, backward: bool
-) -> Iterator[PassExplanation]:
-    divide = plan.backward_plan if backward else plan.forward_plan
-    for k in range(0, len(weights), D):
-        found = divide(weights[k], Rows.whole(T, B), D)
-        if found.team:
-            path, reason = "team", f"{found.count} threads, each with units of its own"
-        else:
-            path, reason = "rows", f"a thread to each piece of the batch, {found.count} in all"
-        yield PassExplanation(k // D, backward, path, reason)
-
-
-def _on_gpu(
-    weights: Sequence[Any], D: int, T: int, B: int, backward: bool
-) -> Iterator[PassExplanation]:
-    choice = import_module("fastrnn_kernels.cuda.choice")
-    for k in range(0, len(weights), D):
-        found = choice.choose(weights[k], B, backward)
-        paths = tuple(
-            Path(
-                one.path,
-                None if one.excluded else one.measured if found.measured else one.estimated,
-                found.measured,
-                one.excluded,
-            )
-            for one in found.candidates
-        )
-        division = found.chosen.division
-        reason = "any shape"
-        if division is not None:
-            clusters = f" in clusters of {division.cluster}" if division.cluster > 1 else ""
-            reason = (
-                f"R on chip, {division.blocks} blocks{clusters} of {division.threads} threads and "
-                f"{division.shared_bytes:,} bytes of shared memory"
-            )
-        yield PassExplanation(k // D, backward, found.chosen.path, reason, paths)

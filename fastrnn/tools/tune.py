@@ -6,10 +6,9 @@ of the devices for it and this CPU.
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from statistics import median
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numba
 
@@ -17,6 +16,7 @@ from fastrnn import check
 from fastrnn.device import CPU_PRODUCTS, GPU_PRODUCTS, kernels_for, tf32
 from fastrnn.models import auto
 from fastrnn.models.layers import GRU, LSTM, RNN
+from fastrnn_kernels.device import TunedDevice, possible
 
 #: A layer for each cell, of I = H.
 CELLS: dict[str, Callable[[int, str, str], RNN | LSTM | GRU]] = {
@@ -73,15 +73,14 @@ def tune(chosen: Sequence[Point]) -> Iterator[Found]:
 
     Raises RuntimeError, with the reason, where there is no GPU to use.
     """
-    kernels = kernels_for("cuda")
-    choice = import_module("fastrnn_kernels.cuda.choice")
+    kernels = cast(TunedDevice, kernels_for("cuda"))
     for point in chosen:
         with tf32(point.dtype == "tf32"):
-            found = _found(kernels, choice, point)
+            found = _found(kernels, point)
         yield found
 
 
-def _found(kernels: Any, choice: Any, point: Point) -> Found:
+def _found(kernels: TunedDevice, point: Point) -> Found:
     """Measure a point on all paths and both devices."""
     kept = True
     paths: dict[str, dict[str, float]] = {}
@@ -90,11 +89,9 @@ def _found(kernels: Any, choice: Any, point: Point) -> Found:
     layer = CELLS[point.cell](point.H, dtype, "cuda")
     (weights,) = layer._weights_for(layer._version, kernels)
     for backward in (False, True):
-        one = choice.pass_of(weights, point.B, backward)
-        times = _paths(kernels, choice, layer, point.B, backward)
-        kept &= choice.memo().put({one.name(path): s for path, s in times.items()})
+        times = _paths(kernels, layer, point.B, backward)
+        kept &= kernels.keep(weights, point.B, backward, times)
         paths["backward" if backward else "forward"] = times
-    choice.forget()
     if not numba.config.DISABLE_JIT and dtype in CPU_PRODUCTS:
         for taping in (False, True) if dtype != "bfloat16" else (False,):
             name = auto.name(layer._version.weights, STEPS, point.B, taping)
@@ -107,18 +104,15 @@ def _found(kernels: Any, choice: Any, point: Point) -> Found:
     return Found(point, paths, devices, kept)
 
 
-def _paths(kernels: Any, choice: Any, layer: Any, B: int, backward: bool) -> dict[str, float]:
+def _paths(kernels: TunedDevice, layer: Any, B: int, backward: bool) -> dict[str, float]:
     """Seconds a step of a pass, on every path that its shape fits."""
     (weights,) = layer._weights_for(layer._version, kernels)
     x = kernels.xp.zeros((STEPS, B, layer.input_size), layer.dtype)
-    times = {}
-    for candidate in choice.choose(weights, B, backward).candidates:
-        if not candidate.excluded:
-            times[candidate.path] = seconds(kernels, choice, layer, x, candidate.path, backward)
-    return times
+    paths = kernels.route(weights, STEPS, B, 1, backward).paths
+    return {path: seconds(kernels, layer, x, path, backward) for path in possible(paths)}
 
 
-def seconds(kernels: Any, choice: Any, layer: Any, x: Any, path: str, backward: bool) -> float:
+def seconds(kernels: TunedDevice, layer: Any, x: Any, path: str, backward: bool) -> float:
     """Median seconds a step of a pass over x on a path, compiled and recorded before."""
 
     def timed(call: Callable[[], Any]) -> float:
@@ -138,7 +132,7 @@ def seconds(kernels: Any, choice: Any, layer: Any, x: Any, path: str, backward: 
         def call() -> Any:
             return layer(x)
 
-    with choice.only(path):
+    with kernels.only(path):
         for _ in range(2):
             call()
         return median(timed(call) for _ in range(CALLS)) / len(x)

@@ -12,9 +12,9 @@ from fastrnn.arrays import Array
 from fastrnn.models.stack import Call, Stack, run_backward, run_forward
 from fastrnn.torch.devices import Device
 from fastrnn.torch.packed import Packed
-from fastrnn_kernels.cpu.device import Rows, Weights
-from fastrnn_kernels.cpu.sequence.tape import ARRAYS
-from fastrnn_kernels.rows import Indices
+from fastrnn_kernels.rows import Indices, Rows
+from fastrnn_kernels.tape import ARRAYS
+from fastrnn_kernels.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 
 from fastrnn.arrays import Array
 from fastrnn.device import kernels_for
+from fastrnn_kernels.device import Device as Kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,7 @@ class Device:
     on_current_stream: in its context, kernels run on torch's current stream.
     """
 
-    kernels: Any
+    kernels: Kernels
     array: Callable[[Any], Array]
     tensor: Callable[[Array], Any]
     on_current_stream: Callable[[], AbstractContextManager[Any]]

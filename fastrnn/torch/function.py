@@ -10,7 +10,7 @@ import torch
 
 from fastrnn.torch.call import ModuleCall
 from fastrnn.torch.fallbacks import tell
-from fastrnn_kernels.cpu.device import Rows
+from fastrnn_kernels.rows import Rows
 
 
 def run(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:

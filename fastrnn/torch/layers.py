@@ -13,7 +13,7 @@ from fastrnn.torch.fallbacks import falls_back
 from fastrnn.torch.function import run
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of
-from fastrnn_kernels.cpu.device import Rows
+from fastrnn_kernels.rows import Rows
 
 
 class Layer(Module):

@@ -9,7 +9,7 @@ from fastrnn.arrays import Array
 from fastrnn.torch.devices import Device
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.arrays.compare import Copies
-from fastrnn_kernels.cpu.device import Weights
+from fastrnn_kernels.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,10 @@
 """What a backward pass gives, on every device."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from fastrnn_kernels.cells.cell import Cell
 
 Array = Any  # of the device's own kind
 
@@ -18,3 +21,15 @@ class Gradients:
     b_ih: Array
     b_hh: Array
     w_hr: Array | None
+
+
+def in_gate_order(xp: Any, cell: Cell, rows: Array, gates: Sequence[str]) -> Array:
+    """Rows (G H, ...) of gates in some order -> in the cell's own, C-contiguous.
+
+    xp: the device's module of arrays.
+    """
+    if tuple(gates) == cell.gates:
+        return xp.ascontiguousarray(rows)
+    H = len(rows) // len(gates)
+    positions = [gates.index(gate) for gate in cell.gates]
+    return xp.concatenate([rows[p * H : (p + 1) * H] for p in positions])

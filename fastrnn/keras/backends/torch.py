@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fastrnn.keras.engine import Call, Tape, backward, forward
-from fastrnn_kernels.cpu.sequence.tape import ARRAYS
+from fastrnn_kernels.tape import ARRAYS
 
 
 def on_cpu(x: Any) -> bool:

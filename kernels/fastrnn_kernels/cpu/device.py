@@ -1,4 +1,7 @@
-"""The CPU's kernels: register blocks, packing, the sequence forward and backward, threads."""
+"""What runs layers on the CPU, under the names of every device (`fastrnn_kernels/device.py`)."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as xp
 
@@ -6,11 +9,10 @@ from fastrnn_kernels.cpu.arrays.memory import empty, waiting_bytes
 from fastrnn_kernels.cpu.arrays.memory import release as release_memory
 from fastrnn_kernels.cpu.arrays.take import give, take
 from fastrnn_kernels.cpu.product.weights import Weights
-from fastrnn_kernels.cpu.sequence.plan import scratch_bytes
+from fastrnn_kernels.cpu.sequence.plan import route, scratch_bytes
 from fastrnn_kernels.cpu.sequence.start import Backward, Forward, start_backward, start_forward
-from fastrnn_kernels.cpu.sequence.tape import Tape
 from fastrnn_kernels.cpu.stream.linear_stage import LinearStage
-from fastrnn_kernels.cpu.stream.program import Program, Stage, cell_stage, pack_linear
+from fastrnn_kernels.cpu.stream.program import Program, Stage, pack_linear, stage_of
 from fastrnn_kernels.cpu.threads.board import prepare as prepare_threads
 from fastrnn_kernels.cpu.threads.pool import (
     available_cpus,
@@ -21,12 +23,38 @@ from fastrnn_kernels.cpu.threads.pool import (
 )
 from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
+from fastrnn_kernels.tape import Tape
 
 #: The device, as fastrnn calls it.
 NAME = "cpu"
+ON_HOST = True
+#: Types of products that keep no tape.
+INFERENCE: tuple[str, ...] = ("bfloat16",)
+
+
+def wait() -> None:
+    """Nothing is left to be done when a call comes back."""
+
+
+def room() -> tuple[int, int] | None:
+    """Memory is the system's to give: nobody is asked before."""
+    return None
+
+
+def check_forward(
+    weights: Any, D: int, T: int, B: int, taping: bool, copied: int, what: Callable[[], str]
+) -> None:
+    """NumPy raises MemoryError where there is none."""
+
+
+def check_backward(passes: Any, D: int, what: Callable[[], str]) -> None:
+    """NumPy raises MemoryError where there is none."""
+
 
 __all__ = [
+    "INFERENCE",
     "NAME",
+    "ON_HOST",
     "Backward",
     "Forward",
     "Gradients",
@@ -38,19 +66,24 @@ __all__ = [
     "Weights",
     "available_cpus",
     "board_address",
-    "cell_stage",
+    "check_backward",
+    "check_forward",
     "empty",
     "get_num_threads",
     "give",
     "pack_linear",
     "prepare_threads",
     "release_memory",
+    "room",
+    "route",
     "run",
     "scratch_bytes",
     "set_num_threads",
+    "stage_of",
     "start_backward",
     "start_forward",
     "take",
+    "wait",
     "waiting_bytes",
     "xp",
 ]

@@ -4,7 +4,7 @@ A cost model of few constants orders the paths; where `fastrnn tune` has measure
 class of shapes can take, on this kind of GPU, its times do.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -24,6 +24,7 @@ from fastrnn_kernels.cuda.launch.launch import refuse_capture
 from fastrnn_kernels.cuda.resident import path as resident
 from fastrnn_kernels.cuda.resident.division import Division, Gpu, all_blocks, one_block
 from fastrnn_kernels.cuda.stepwise import path as stepwise
+from fastrnn_kernels.device import Path, Route
 
 PATHS = ("block", "grid", "stepwise")
 #: Seconds of a launch in a graph that is replayed. Assumed, not yet measured.
@@ -148,6 +149,36 @@ def choose(weights: Weights, B: int, backward: bool) -> Choice:
             known.clear()
         found = known[key] = _choose(pass_of(weights, B, backward), here)
     return found
+
+
+def route(weights: Weights, T: int, B: int, share: int, backward: bool) -> Route:
+    """The path of a pass, why, and the others, as `explain` tells them."""
+    found = choose(weights, B, backward)
+    paths = tuple(
+        Path(
+            one.path,
+            None if one.excluded else one.measured if found.measured else one.estimated,
+            found.measured,
+            one.excluded,
+        )
+        for one in found.candidates
+    )
+    division, reason = found.chosen.division, "any shape"
+    if division is not None:
+        clusters = f" in clusters of {division.cluster}" if division.cluster > 1 else ""
+        reason = (
+            f"R on chip, {division.blocks} blocks{clusters} of {division.threads} threads and "
+            f"{division.shared_bytes:,} bytes of shared memory"
+        )
+    return Route(found.chosen.path, reason, paths)
+
+
+def keep(weights: Weights, B: int, backward: bool, seconds: Mapping[str, float]) -> bool:
+    """Keep measured seconds a step, by path, and choose by them; whether a file has them too."""
+    one = pass_of(weights, B, backward)
+    kept = memo().put({one.name(path): taken for path, taken in seconds.items()})
+    forget()
+    return kept
 
 
 def division_of(weights: Weights, B: int, backward: bool) -> Division | None:

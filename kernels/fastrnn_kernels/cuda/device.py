@@ -1,7 +1,7 @@
-"""What runs layers on the GPU, under the names that the CPU's kernels have; needs CuPy."""
+"""What runs layers on the GPU, under the names of every device; needs CuPy."""
 
+from fastrnn_kernels.cuda.choice import keep, only, route
 from fastrnn_kernels.cuda.data.memory import check_backward, check_forward, room
-from fastrnn_kernels.cuda.data.tape import Tape
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.launch.arrays import empty, give, take, wait, xp
 from fastrnn_kernels.cuda.sequence import (
@@ -14,12 +14,18 @@ from fastrnn_kernels.cuda.sequence import (
 )
 from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
+from fastrnn_kernels.tape import Tape
 
 #: The device, as fastrnn calls it.
 NAME = "cuda"
+ON_HOST = False
+#: Types of products that keep no tape.
+INFERENCE: tuple[str, ...] = ()
 
 __all__ = [
+    "INFERENCE",
     "NAME",
+    "ON_HOST",
     "Backward",
     "Forward",
     "Gradients",
@@ -30,7 +36,10 @@ __all__ = [
     "check_forward",
     "empty",
     "give",
+    "keep",
+    "only",
     "room",
+    "route",
     "run",
     "scratch_bytes",
     "start_backward",

@@ -1,13 +1,14 @@
 """The gradients that are products over all time steps, computed after the loop over them."""
 
-from fastrnn_kernels.cuda.data.tape import Tape
+from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.launch.arrays import Array, xp
 from fastrnn_kernels.cuda.launch.blas import multiplied
-from fastrnn_kernels.gradients import Gradients
+from fastrnn_kernels.gradients import Gradients, in_gate_order
+from fastrnn_kernels.tape import Tape
 
 
 def gradients(
-    tape: Tape, d_sums: Array, dh_tape: Array, d_start_h: Array, d_start_rest: Array
+    tape: Tape[Weights], d_sums: Array, dh_tape: Array, d_start_h: Array, d_start_rest: Array
 ) -> Gradients:
     """The gradients that are products over all steps: sums in one order, run for run."""
     weights, cell = tape.weights, tape.weights.cell
@@ -39,17 +40,13 @@ def gradients(
     weights.note()
     d_bias = sums.sum(axis=0)
 
-    def in_gate_order(by_sum: Array, gates: tuple[str, ...]) -> Array:
-        position = [gates.index(gate) for gate in cell.gates]
-        return xp.concatenate([by_sum[p * H : (p + 1) * H] for p in position])
-
     return Gradients(
         x=dx.reshape(tape.x.shape),
         start_h=d_start_h,
         start_rest=d_start_rest,
-        w_ih=in_gate_order(d_x_rows, cell.x_gates),
-        w_hh=in_gate_order(d_h_rows, cell.h_gates),
-        b_ih=in_gate_order(d_bias[: G * H], cell.x_gates),
-        b_hh=in_gate_order(d_bias[A * H :], cell.h_gates),
+        w_ih=in_gate_order(xp, cell, d_x_rows, cell.x_gates),
+        w_hh=in_gate_order(xp, cell, d_h_rows, cell.h_gates),
+        b_ih=in_gate_order(xp, cell, d_bias[: G * H], cell.x_gates),
+        b_hh=in_gate_order(xp, cell, d_bias[A * H :], cell.h_gates),
         w_hr=d_projection,
     )

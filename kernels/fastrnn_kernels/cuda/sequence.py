@@ -11,12 +11,13 @@ from typing import Any
 
 from fastrnn_kernels.cuda import choice
 from fastrnn_kernels.cuda.data import passes
-from fastrnn_kernels.cuda.data.tape import Tape, new_tape
+from fastrnn_kernels.cuda.data.tape import new_tape
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.gradients import gradients
 from fastrnn_kernels.cuda.launch.arrays import Array, take, xp
 from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
+from fastrnn_kernels.tape import Tape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +37,7 @@ class Forward:
 
     job: Job
     work: float  # multiply-adds
-    tape: Tape | None
+    tape: Tape[Weights] | None
 
 
 @dataclass(slots=True, eq=False)
@@ -88,7 +89,13 @@ def start_forward(
 
 
 def start_backward(
-    tape: Tape, dy: Array, y_at: int, d_final_h: Array, d_final_rest: Array, *, share: int = 1
+    tape: Tape[Weights],
+    dy: Array,
+    y_at: int,
+    d_final_h: Array,
+    d_final_rest: Array,
+    *,
+    share: int = 1,
 ) -> Backward:
     """Prepare a backward pass: dy (T, B, Y) C-contiguous, read from column y_at on."""
     weights, rows = tape.weights, tape.rows

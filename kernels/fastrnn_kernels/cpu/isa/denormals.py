@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn_kernels.cpu.isa.host import FEATURES
+from fastrnn_kernels.cpu.isa.host import current
 
 #: Of the x86's control word: results to zero, operands to zero. Of the ARM's: both.
 _X86, _ARM = 0x8040, 1 << 24
@@ -29,7 +29,7 @@ def flush(typingctx):  # type: ignore[no-untyped-def]
     """Take denormals for zeros from now on; what `restore` needs."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        if "sse2" in FEATURES:
+        if current().mode == "x86":
             with builder.goto_entry_block():
                 place = builder.alloca(_NUMBER, size=2)
             old, new = place, builder.gep(place, [_NUMBER(1)])
@@ -41,7 +41,7 @@ def flush(typingctx):  # type: ignore[no-untyped-def]
             builder.store(builder.or_(value, _NUMBER(_X86)), new)
             builder.call(load, [builder.bitcast(new, raw)])
             return builder.zext(value, _LONG)
-        if "neon" in FEATURES:
+        if current().mode == "arm":
             get = _function(builder, "llvm.aarch64.get.fpcr", _LONG)
             value = builder.call(get, [])
             put = _function(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), _LONG)
@@ -57,14 +57,14 @@ def restore(typingctx, old):  # type: ignore[no-untyped-def]
     """Take denormals again as before `flush`."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        if "sse2" in FEATURES:
+        if current().mode == "x86":
             with builder.goto_entry_block():
                 place = builder.alloca(_NUMBER)
             builder.store(builder.trunc(args[0], _NUMBER), place)
             raw = ir.IntType(8).as_pointer()
             load = _function(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), raw)
             builder.call(load, [builder.bitcast(place, raw)])
-        elif "neon" in FEATURES:
+        elif current().mode == "arm":
             put = _function(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), _LONG)
             builder.call(put, args)
         return context.get_dummy_value()

@@ -8,7 +8,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from fastrnn_kernels.cpu.isa.host import HAS_FMA, VECTOR_BYTES
+from fastrnn_kernels.cpu.isa.host import current
 
 #: Products of a chain to a turn of its loop. With 8, loads of one instruction lie so far apart
 #: that the hardware no longer fetches ahead: half the bandwidth (seen, Zen 5).
@@ -19,8 +19,8 @@ _ITEM_BYTES = {types.float32: 4, types.float64: 8}
 
 
 def lanes_of(dtype: types.Type) -> int:
-    """How many values of a type one vector register of the host holds."""
-    return VECTOR_BYTES // _ITEM_BYTES[dtype]
+    """How many values of a type one vector register holds."""
+    return current().lanes(_ITEM_BYTES[dtype])
 
 
 def data_of(context: Any, builder: Any, array_type: types.Type, array: Any) -> Any:
@@ -38,11 +38,11 @@ def suffix_of(kind: Any) -> str:
 
 
 def fused_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """Multiply and add, rounded once where the host can.
+    """Multiply and add, rounded once where the instruction set can.
 
     Where it cannot, the library's emulation would cost a hundred times the two roundings.
     """
-    if not HAS_FMA:
+    if not current().fused:
         return builder.fadd(builder.fmul(a, b), c)
     kind = a.type
     function = cgutils.get_or_insert_function(

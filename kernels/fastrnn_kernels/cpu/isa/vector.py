@@ -13,22 +13,20 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-from fastrnn_kernels.cpu.isa.host import FEATURES, VECTOR_BYTES
+from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.isa.llvm import data_of, fused_multiply_add, lanes_of, splat, suffix_of
 
 _INDEX = ir.IntType(64)
-#: Whether one instruction scales by powers of two.
-HAS_SCALEF = VECTOR_BYTES == 64 and "avx512f" in FEATURES
 _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
 class Vector(types.Type):  # type: ignore[misc]
-    """A register of `count` values of one float type."""
+    """A register of `count` values of one float type, of the instruction set at hand."""
 
     def __init__(self, dtype: types.Float) -> None:
         self.dtype, self.count = dtype, lanes_of(dtype)
-        super().__init__(name=f"vector({dtype} x {self.count})")
+        super().__init__(name=f"{current().name}({dtype} x {self.count})")
 
 
 @register_model(Vector)
@@ -157,7 +155,7 @@ copysign = _elementwise(lambda builder, a, b: _math(builder, "copysign", a, b), 
 
 def _times_power(builder: Any, value: Any, n: Any, shifted: Any, shift: Any) -> Any:
     kind = value.type
-    if isinstance(kind, ir.VectorType) and HAS_SCALEF:
+    if isinstance(kind, ir.VectorType) and current().scales:
         # One instruction; what it rounds, it rounds once, as the two products do.
         bits, name = (16, "ps") if suffix_of(kind.element) == "f32" else (8, "pd")
         name = f"llvm.x86.avx512.mask.scalef.{name}.512"
@@ -286,33 +284,41 @@ def load_from_two(first: int, second: int) -> Any:
     )
 
 
-@intrinsic
-def load_part(typingctx, array, at, many):  # type: ignore[no-untyped-def]
-    """The first `many` values at a place, zeros in the other lanes; no more is read."""
-    vector = Vector(array.dtype)
+@for_each
+def load_part() -> Callable[..., Any]:
+    """A function `(array, at, many)`: the first `many` values at a place, zeros in other lanes.
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        data = data_of(context, builder, signature.args[0], args[0])
-        kind, item = context.get_value_type(vector), signature.args[0].dtype.bitwidth // 8
-        pointer = _pointer(builder, data, args[1], kind)
-        name = f"llvm.masked.load.{suffix_of(kind)}.p0"
-        zeros = ir.Constant(kind, [0.0] * kind.count)
-        result = cgutils.alloca_once(builder, kind)
-        whole = builder.icmp_signed(">=", args[2], _INDEX(kind.count))
-        with builder.if_else(whole, likely=True) as (all_lanes, some_lanes):
-            with all_lanes:
-                builder.store(builder.load(pointer, align=item), result)
-            with some_lanes:
-                values = [
-                    pointer,
-                    ir.IntType(32)(item),
-                    first_lanes(builder, kind.count, args[2]),
-                    zeros,
-                ]
-                builder.store(_call(builder, name, kind, values), result)
-        return builder.load(result)
+    No more is read.
+    """
 
-    return vector(array, types.int64, types.int64), codegen
+    @intrinsic
+    def loaded(typingctx, array, at, many):  # type: ignore[no-untyped-def]
+        vector = Vector(array.dtype)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            data = data_of(context, builder, signature.args[0], args[0])
+            kind, item = context.get_value_type(vector), signature.args[0].dtype.bitwidth // 8
+            pointer = _pointer(builder, data, args[1], kind)
+            name = f"llvm.masked.load.{suffix_of(kind)}.p0"
+            zeros = ir.Constant(kind, [0.0] * kind.count)
+            result = cgutils.alloca_once(builder, kind)
+            whole = builder.icmp_signed(">=", args[2], _INDEX(kind.count))
+            with builder.if_else(whole, likely=True) as (all_lanes, some_lanes):
+                with all_lanes:
+                    builder.store(builder.load(pointer, align=item), result)
+                with some_lanes:
+                    values = [
+                        pointer,
+                        ir.IntType(32)(item),
+                        first_lanes(builder, kind.count, args[2]),
+                        zeros,
+                    ]
+                    builder.store(_call(builder, name, kind, values), result)
+            return builder.load(result)
+
+        return vector(array, types.int64, types.int64), codegen
+
+    return loaded  # type: ignore[no-any-return]
 
 
 def store_part(count: int) -> Callable[..., Any]:

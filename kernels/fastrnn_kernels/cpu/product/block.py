@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn_kernels.cpu.isa.host import FETCH_AHEAD, HAS_BFLOAT16, REGISTERS, VECTOR_BYTES
+from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.llvm import (
     _INDEX,
     _ITEM_BYTES,
@@ -52,12 +52,12 @@ class _Bfloat16(ir.Type):  # type: ignore[misc]
 
 def _pairs_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """c + a₁ b₁ + a₀ b₀ for vectors of pairs of bfloat16."""
-    if HAS_BFLOAT16:
+    if current().pairs:
         pairs = ir.VectorType(_Bfloat16(), 2 * c.type.count)
         function = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(c.type, (c.type, pairs, pairs)),
-            f"llvm.x86.avx512bf16.dpbf16ps.{8 * VECTOR_BYTES}",
+            f"llvm.x86.avx512bf16.dpbf16ps.{8 * current().vector_bytes}",
         )
         return builder.call(function, (c, builder.bitcast(a, pairs), builder.bitcast(b, pairs)))
     # A bfloat16 is the upper half of a float32.
@@ -123,6 +123,8 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
             factors = ir.VectorType(ir.IntType(32), width) if pairs else vector
             chain = CHUNK // 2 if pairs else CHUNK
             multiply_add = _pairs_multiply_add if pairs else fused_multiply_add
+            isa = current()
+            ahead = isa.fetch_ahead // isa.vector_bytes  # vectors, as pointers count
 
             def vector_at(base: Any, at: Any, kind: Any = vector) -> Any:
                 return builder.bitcast(builder.gep(base, [at]), kind.as_pointer())
@@ -162,8 +164,8 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
                 new = dict(sums)
                 for v in range(vectors):
                     pointer = vector_at(panel, builder.add(p_at, _INDEX(v * width)), factors)
-                    if FETCH_AHEAD and rows <= FETCHING_ROWS:
-                        _fetch(builder, builder.gep(pointer, [_INDEX(FETCH_AHEAD // VECTOR_BYTES)]))
+                    if ahead and rows <= FETCHING_ROWS:
+                        _fetch(builder, builder.gep(pointer, [_INDEX(ahead)]))
                     column = builder.load(pointer, align=item)
                     for r in numbers:
                         new[r, v] = multiply_add(builder, splats[r], column, sums[r, v])
@@ -199,8 +201,8 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
                 builder.cbranch(builder.icmp_signed("<", end, count), chunk_loop, done)
                 builder.position_at_end(done)
 
-            halved = pairs and not HAS_BFLOAT16
-            together = max(1, (REGISTERS - 4) // (vectors + 2)) if halved else rows
+            halved = pairs and not isa.pairs
+            together = max(1, (isa.registers - 4) // (vectors + 2)) if halved else rows
             # Pairs that have to be taken apart need registers for both halves of each row.
             for first in range(0, rows, together):
                 sum_up(range(first, min(rows, first + together)))

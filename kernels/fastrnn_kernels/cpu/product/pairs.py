@@ -69,12 +69,12 @@ def keeper(values: int) -> Any:
 
 def row_keeper(values: int) -> Any:
     """A function `(rows, at, source, source_at, many, lanes)` that stores a whole row."""
-    keep = keeper(values)
+    keep, part = keeper(values), load_part()
 
     @inlined
     def keep_row(rows, at, source, source_at, many, lanes):  # type: ignore[no-untyped-def]
         for u in range(0, many, lanes):
-            keep(rows, at + u, many - u, load_part(source, source_at + u, many - u))
+            keep(rows, at + u, many - u, part(source, source_at + u, many - u))
 
     return keep_row
 

@@ -8,28 +8,21 @@ while they are in the nearest cache. Other panels hold VECTORS vectors of column
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 from fastrnn_kernels.cache.disk import named
-from fastrnn_kernels.cpu.isa.host import REGISTERS
+from fastrnn_kernels.cpu.isa.host import current, for_each, suffix
 from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.isa.llvm import pointer
 from fastrnn_kernels.cpu.product.block import block
 
 #: Numbers for products: Numba compiles a function anew for each constant it is given.
 ZERO: Any = np.int64(0)
 ONE: Any = np.int64(1)
-#: Rows of the largest tile that any kernel uses.
-MAX_ROWS = 6
-
-
-def rows_for(vectors: int) -> int:
-    """Rows whose accumulators fit the registers beside one panel vector and the rows' values."""
-    return max(1, min(MAX_ROWS, (REGISTERS - 1) // (vectors + 1)))
 
 
 @inlined
@@ -67,11 +60,11 @@ def next_rows(left: int, largest: int) -> int:
     return (left + 1) // 2
 
 
-@cache
+@for_each
 def multiply(vectors: int) -> Callable[..., Any]:
     """A function `(rows, *arguments of a block)` that runs the block of so many rows."""
     one, two, three, four, five, six = (block(rows, vectors) for rows in range(1, MAX_ROWS + 1))
-    largest = rows_for(vectors)
+    largest = current().rows(vectors)
 
     def choose(  # type: ignore[no-untyped-def]
         rows, out, out_at, out_step, init, init_at, init_step,
@@ -96,7 +89,8 @@ def multiply(vectors: int) -> Callable[..., Any]:
             one(out, out_at, out_step, init, init_at, init_step,
                 a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
 
-    chosen = njit(error_model="numpy", no_cfunc_wrapper=True)(named(choose, f"{vectors} vectors"))
+    choose = named(choose, f"{vectors} vectors{suffix()}")
+    chosen = njit(error_model="numpy", no_cfunc_wrapper=True)(choose)
 
     @inlined
     def product(  # type: ignore[no-untyped-def]

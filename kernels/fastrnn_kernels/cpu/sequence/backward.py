@@ -6,10 +6,11 @@ and come afterwards (`products.py`), from d_sums.
 """
 
 from collections.abc import Callable
-from functools import cache
+from typing import Any
 
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
+from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.isa.llvm import first_on_line, flat, lanes
 from fastrnn_kernels.cpu.isa.vector import load, load_from_two, load_part, store, store_part
@@ -21,24 +22,26 @@ from fastrnn_kernels.cpu.product.tile import (
     copy,
     multiply,
     next_rows,
-    rows_for,
     time_of,
 )
 from fastrnn_kernels.cpu.sequence.plan import backward_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import Job, job
 
-_load, _store = load(1), store(1)
+
+def part_adder() -> Any:
+    """A function that adds the first `many` values of `source` to a vector of `target`."""
+    load_one, store_one, part = load(1), store(1), load_part()
+
+    @inlined
+    def add_part(target, at, source, source_at, many):  # type: ignore[no-untyped-def]
+        (old,) = load_one(target, at, 0)
+        store_one(target, at, 0, (old + part(source, source_at, many),))
+
+    return add_part
 
 
-@inlined
-def add_part(target, at, source, source_at, many):  # type: ignore[no-untyped-def]
-    """Add the first `many` values of `source` to a vector of `target`."""
-    (old,) = _load(target, at, 0)
-    _store(target, at, 0, (old + load_part(source, source_at, many),))
-
-
-@cache
+@for_each
 def backward_job(cell: Cell) -> Callable[..., Job]:
     """The backward pass of a cell, as a job.
 
@@ -53,14 +56,14 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
     G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
     A, L, N = len(cell.apart), len(cell.late), len(cell.states)
     E = G - L
-    product, largest = multiply(VECTORS), rows_for(VECTORS)
+    product, largest = multiply(VECTORS), current().rows(VECTORS)
     backward = inlined(cell.backward)
     late_backward = inlined(cell.late_backward) if cell.late_backward else backward
     load_states, load_saved, load_one = load_from_two(1, N - 1), load(K), load(1)
     store_one, store_rest = store(1), store(N - 1)
     store_sums, store_late = store_part(S - L), store_part(max(1, L))
 
-    parts = inlined(backward_layout)
+    parts, add_part = inlined(backward_layout), part_adder()
 
     @job(f"{cell.key}-backward")
     def make(arguments):  # type: ignore[no-untyped-def]

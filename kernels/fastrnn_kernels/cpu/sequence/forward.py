@@ -8,10 +8,10 @@ their own; members wait for each other once a step, when h is whole.
 """
 
 from collections.abc import Callable
-from functools import cache
 
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
+from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.isa.llvm import first_on_line, flat, lanes
 from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store, store_part
@@ -24,7 +24,6 @@ from fastrnn_kernels.cpu.product.tile import (
     copy,
     multiply,
     next_rows,
-    rows_for,
     time_of,
 )
 from fastrnn_kernels.cpu.sequence.plan import own_layout, shared_layout
@@ -32,7 +31,7 @@ from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import Job, job
 
 
-@cache
+@for_each
 def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     """The forward pass of a cell, with `values` to an element of the products' rows, as a job.
 
@@ -61,8 +60,8 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     units = vectors_per_gate(cell)
     x_product, h_product = multiply(G * units), multiply(E * units)
     late_product, plain_product = multiply(max(1, L) * units), multiply(VECTORS)
-    largest = rows_for(G * units)
-    plain_rows = rows_for(VECTORS)
+    largest = current().rows(G * units)
+    plain_rows = current().rows(VECTORS)
     forward = inlined(cell.forward)
     inner_value = inlined(cell.inner) if cell.inner else forward
     load_sums, load_early, load_states = (

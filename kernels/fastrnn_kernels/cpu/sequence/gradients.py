@@ -4,20 +4,20 @@ import numpy as np
 
 from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import Array
+from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.product.panels import VECTORS
-from fastrnn_kernels.cpu.product.tile import MAX_ROWS
-from fastrnn_kernels.cpu.product.weights import lanes_of
+from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.sequence import time_products
-from fastrnn_kernels.cpu.sequence.tape import Tape
 from fastrnn_kernels.cpu.threads import pool
 from fastrnn_kernels.cpu.threads.job import Job
 from fastrnn_kernels.cpu.threads.pool import parts_of
-from fastrnn_kernels.gradients import Gradients
+from fastrnn_kernels.gradients import Gradients, in_gate_order
 from fastrnn_kernels.rows import Indices
+from fastrnn_kernels.tape import Tape
 
 
 def gradients(
-    tape: Tape, d_sums: Array, dh_tape: Array, d_start_h: Array, d_start_rest: Array
+    tape: Tape[Weights], d_sums: Array, dh_tape: Array, d_start_h: Array, d_start_rest: Array
 ) -> Gradients:
     """The gradients that are products over all steps."""
     weights, rows = tape.weights, tape.rows
@@ -48,21 +48,15 @@ def gradients(
         jobs.append(job)
     pool.run(jobs, float(running.size) * G * H * (2 * I + P))
 
-    def in_gate_order(by_sum: Array, gates: tuple[str, ...]) -> Array:
-        if gates == cell.gates:
-            return np.ascontiguousarray(by_sum)
-        position = [gates.index(gate) for gate in cell.gates]
-        return np.concatenate([by_sum[p * H : (p + 1) * H] for p in position])
-
     h_rows = np.concatenate([d_h_rows, d_late_rows]) if L else d_h_rows
     return Gradients(
         x=dx,
         start_h=d_start_h,
         start_rest=d_start_rest,
-        w_ih=in_gate_order(d_x_rows, cell.x_gates),
-        w_hh=in_gate_order(h_rows, cell.h_gates),
-        b_ih=in_gate_order(d_bias[: G * H], cell.x_gates),
-        b_hh=in_gate_order(d_bias[A * H :].copy(), cell.h_gates),
+        w_ih=in_gate_order(np, cell, d_x_rows, cell.x_gates),
+        w_hh=in_gate_order(np, cell, h_rows, cell.h_gates),
+        b_ih=in_gate_order(np, cell, d_bias[: G * H], cell.x_gates),
+        b_hh=in_gate_order(np, cell, d_bias[A * H :].copy(), cell.h_gates),
         w_hr=None if d_projection is None else np.ascontiguousarray(d_projection),
     )
 

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE, Array
+from fastrnn_kernels.cpu.isa.host import current
+from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.product.pairs import VALUES
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
-from fastrnn_kernels.cpu.product.tile import MAX_ROWS
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.threads import pool
+from fastrnn_kernels.device import Route
 from fastrnn_kernels.rows import Indices, Rows
 
 #: Bytes of the sums of a block of time steps: they leave most of a second-level cache to R.
@@ -117,6 +119,15 @@ def scratch_bytes(weights: Weights, T: int, B: int, share: int) -> int:
     return forward_plan(weights, Rows.whole(T, B), share).bytes
 
 
+def route(weights: Weights, T: int, B: int, share: int, backward: bool) -> Route:
+    """The path that a pass over whole sequences takes, where `share` run together."""
+    divide = backward_plan if backward else forward_plan
+    found = divide(weights, Rows.whole(T, B), share)
+    if found.team:
+        return Route("team", f"{found.count} threads, each with units of its own")
+    return Route("rows", f"a thread to each piece of the batch, {found.count} in all")
+
+
 def backward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
     """The plan of a backward pass, where `share` passes run together."""
     return _kept(weights, rows, ("backward", share), lambda: _backward_plan(weights, rows, share))
@@ -130,7 +141,7 @@ def _kept(weights: Weights, rows: Rows, key: tuple[Any, ...], make: Callable[[],
     if rows.ragged:
         return make()
     many = pool.get_num_threads()
-    key = (*key, rows.T, rows.B, many)
+    key = (*key, rows.T, rows.B, many, current())
     plan: Plan | None = weights.plans.get(key)
     if plan is None:
         plan = make()

@@ -20,10 +20,10 @@ from fastrnn_kernels.cpu.sequence.backward import backward_job
 from fastrnn_kernels.cpu.sequence.forward import forward_job
 from fastrnn_kernels.cpu.sequence.gradients import gradients
 from fastrnn_kernels.cpu.sequence.plan import backward_plan, forward_plan
-from fastrnn_kernels.cpu.sequence.tape import Tape
 from fastrnn_kernels.cpu.threads.job import Job
 from fastrnn_kernels.gradients import Gradients
 from fastrnn_kernels.rows import Rows
+from fastrnn_kernels.tape import Tape
 
 _NOTHING = {
     dtype: tuple(np.empty((0,) * ndim, dtype) for ndim in (3, 4))
@@ -38,12 +38,12 @@ class Forward:
 
     job: Job
     work: float  # multiply-adds
-    tape: Tape | None
+    tape: Tape[Weights] | None
 
 
 def _new_tape(
     weights: Weights, rows: Rows, x: Array, reverse: bool, reset: NDArray[np.bool_] | None
-) -> Tape:
+) -> Tape[Weights]:
     cell, dtype, lanes = weights.cell, weights.dtype, lanes_of(weights.dtype)
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
     HL, PL = padded(H, lanes), padded(P, lanes)
@@ -120,7 +120,13 @@ class Backward:
 
 
 def start_backward(
-    tape: Tape, dy: Array, y_at: int, d_final_h: Array, d_final_rest: Array, *, share: int = 1
+    tape: Tape[Weights],
+    dy: Array,
+    y_at: int,
+    d_final_h: Array,
+    d_final_rest: Array,
+    *,
+    share: int = 1,
 ) -> Backward:
     """Prepare a backward pass: dy (T, B, Y) C-contiguous, read from column y_at on."""
     weights, rows = tape.weights, tape.rows

@@ -7,23 +7,21 @@ take `each` of the results' rows.
 
 from typing import Any
 
+from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.isa.llvm import flat, lanes
 from fastrnn_kernels.cpu.product.block import CHUNK
 from fastrnn_kernels.cpu.product.panels import VECTORS
 from fastrnn_kernels.cpu.product.tile import (
-    MAX_ROWS,
     ONE,
     ZERO,
     copy,
     multiply,
     next_rows,
-    rows_for,
 )
 from fastrnn_kernels.cpu.threads.job import job
 
-_product = multiply(VECTORS)
-_LARGEST = rows_for(VECTORS)
 #: Rows taken at a time, and columns of d_sums: what is copied of them stays in the second
 #: cache, each copied row a cache line longer, so that they do not fall on the same sets.
 DEPTH, SPAN, PADDING = CHUNK, 512, 16
@@ -48,6 +46,8 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
     first; scratch of a call: a_rows (DEPTH, SPAN + PADDING) and b_panels (N, DEPTH, 4 vectors),
     and of indices tile_at (MAX_ROWS,).
     """
+
+    product, largest = multiply(VECTORS), current().rows(VECTORS)
 
     def run(block, number, members):  # type: ignore[no-untyped-def]
         (
@@ -79,11 +79,11 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
                 for n in range(panels):
                     m = ZERO
                     while m < span:
-                        tile = next_rows(span - m, _LARGEST)
+                        tile = next_rows(span - m, largest)
                         for r in range(tile):
                             tile_at[r] = m + r
                         at = ((left + m) * panels + n) * W4
-                        _product(
+                        product(
                             tile, out, at, panels * W4, out, at, panels * W4,
                             a_rows, tile_at, ZERO, step, b_panels, n * DEPTH * W4, W4, depth,
                         )  # fmt: skip
@@ -100,6 +100,8 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
     d_sums (., width); panels (N, depth, 4 vectors) of W; out (., columns); scratch of a call:
     tile (MAX_ROWS + 1, 4 vectors), and of indices a_at (INPUT_ROWS,)
     """
+
+    product, largest = multiply(VECTORS), current().rows(VECTORS)
 
     def run(block, number, members):  # type: ignore[no-untyped-def]
         (
@@ -123,15 +125,15 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
                 here = min(W4, columns - n * W4)
                 q = ZERO
                 while q < many:
-                    m = next_rows(many - q, _LARGEST)
+                    m = next_rows(many - q, largest)
                     row = rows[start + q]
                     if here == W4 and rows[start + q + m - 1] - row == m - 1:
-                        _product(
+                        product(
                             m, out, row * columns + n * W4, columns, tile, zeros, ZERO,
                             d_sums, a_at, q, ONE, panels, n * depth * W4, W4, depth,
                         )  # fmt: skip
                     else:
-                        _product(
+                        product(
                             m, tile, ZERO, W4, tile, zeros, ZERO,
                             d_sums, a_at, q, ONE, panels, n * depth * W4, W4, depth,
                         )  # fmt: skip

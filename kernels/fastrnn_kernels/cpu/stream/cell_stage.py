@@ -1,12 +1,13 @@
 """The stage of a layer of cells: products, gates and states of one step (`stage.py`)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.isa.address import on_stack, values, word
+from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.inlined import inlined
-from fastrnn_kernels.cpu.isa.llvm import lanes_of
+from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
 from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store
 from fastrnn_kernels.cpu.product.fixed_block import block
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
@@ -26,9 +27,14 @@ class CellStage:
     H: int
     P: int
     projected: bool
+    isa: InstructionSet = field(default_factory=current, repr=False)
 
     #: Addresses of weights: x, bias, h, h_bias, late, projection; scales of x, h, late, projection.
     SLOTS = 10
+
+    @property
+    def _lanes(self) -> int:
+        return self.isa.lanes(int(FLOATS[self.dtype].bitwidth) // 8)
 
     @property
     def key(self) -> str:
@@ -39,7 +45,7 @@ class CellStage:
 
     @property
     def _panel_units(self) -> int:
-        return vectors_per_gate(self.cell) * lanes_of(FLOATS[self.dtype])
+        return vectors_per_gate(self.cell) * self._lanes
 
     @property
     def rest_step(self) -> int:
@@ -49,7 +55,7 @@ class CellStage:
     @property
     def out_step(self) -> int:
         """P, padded to whole panels."""
-        width = VECTORS * lanes_of(FLOATS[self.dtype])
+        width = VECTORS * self._lanes
         return padded(self.P, width) if self.projected else self.rest_step
 
     @property
@@ -85,7 +91,7 @@ class CellStage:
         """The function that runs one step; see above."""
         cell, B, I, H, P = self.cell, self.B, self.I, self.H, self.P
         kind, projected = FLOATS[self.dtype], self.projected
-        W, U, HW, PW = lanes_of(kind), self._panel_units, self.rest_step, self.out_step
+        W, U, HW, PW = self._lanes, self._panel_units, self.rest_step, self.out_step
         G, S, N = len(cell.gates), len(cell.sums), len(cell.states)
         A, L = len(cell.apart), len(cell.late)
         E = G - L

@@ -1,13 +1,14 @@
 """The stage of a linear layer: one product and an activation (`stage.py`)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastrnn_kernels.cells import functions
 from fastrnn_kernels.cpu.isa.address import values, word
+from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.inlined import inlined
-from fastrnn_kernels.cpu.isa.llvm import lanes_of
+from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
 from fastrnn_kernels.cpu.isa.vector import load, store
 from fastrnn_kernels.cpu.product.fixed_block import block
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded
@@ -38,9 +39,14 @@ class LinearStage:
     B: int
     I: int
     H: int
+    isa: InstructionSet = field(default_factory=current, repr=False)
 
     #: Addresses of weights: panels, bias, scales.
     SLOTS = 3
+
+    @property
+    def _lanes(self) -> int:
+        return self.isa.lanes(int(FLOATS[self.dtype].bitwidth) // 8)
 
     @property
     def key(self) -> str:
@@ -51,7 +57,7 @@ class LinearStage:
     @property
     def out_step(self) -> int:
         """H, padded to whole panels."""
-        return padded(self.H, VECTORS * lanes_of(FLOATS[self.dtype]))
+        return padded(self.H, VECTORS * self._lanes)
 
     @property
     def out_size(self) -> int:
@@ -73,7 +79,7 @@ class LinearStage:
         B, I, H, HW = self.B, self.I, self.H, self.out_step
         kind = FLOATS[self.dtype]
         of, numbers = values(element(self.weights, kind)), values(kind)
-        W, IE = lanes_of(kind), elements(self.weights, I)
+        W, IE = self._lanes, elements(self.weights, I)
         width = VECTORS * W
         load_one, store_one = load(1), store(1)
         activation = inlined(ACTIVATIONS[self.activation])

@@ -135,8 +135,7 @@ def emit(
     """The object file of a stream of these stages, and the bytes of its state.
 
     Its functions are named `name`_state_size, _reset, _step and _block. The stages have to
-    be packed for vectors of the target's width, as they are in a process whose host is set
-    to it.
+    be made and packed for the target's instruction set, which is the one at hand (`isa/host.py`).
     """
     alone = [stage for stage, _ in stages]
     arrays = [array for _, weights in stages for array in weights]

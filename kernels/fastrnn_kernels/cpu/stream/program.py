@@ -23,6 +23,7 @@ from fastrnn_kernels.cache.disk import kernel, native_address
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE, Array, on_line
 from fastrnn_kernels.cpu.isa.address import moved, set_word, values, word
 from fastrnn_kernels.cpu.isa.denormals import flush, restore
+from fastrnn_kernels.cpu.isa.host import suffix
 from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.isa.llvm import lanes_of
 from fastrnn_kernels.cpu.isa.vector import load, store_part
@@ -131,7 +132,7 @@ def _team_function(stages: Sequence[Stage]) -> Any:
 
 def _address(stages: Sequence[Stage], team: bool) -> int:
     """Where the compiled function of these stages begins."""
-    key = "-".join(["team" if team else "step", *(stage.key for stage in stages)])
+    key = "-".join(["team" if team else "step", *(stage.key for stage in stages)]) + suffix()
     if key not in _compiled:
         name = f"stream-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
         function = kernel(name)((_team_function if team else step_function)(stages))
@@ -187,7 +188,7 @@ class Program:
         return sum(stage.work for stage in self.stages)
 
 
-def cell_stage(weights: Weights, B: int, stored_as: str) -> tuple[CellStage, tuple[Array, ...]]:
+def stage_of(weights: Weights, B: int, stored_as: str) -> tuple[CellStage, tuple[Array, ...]]:
     """The stage of one direction of a layer, and its weights."""
     stage = CellStage(
         weights.cell, str(weights.dtype), stored_as, B, weights.input_size, weights.hidden_size,

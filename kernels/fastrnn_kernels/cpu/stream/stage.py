@@ -19,8 +19,9 @@ from typing import Any
 from numba import types
 
 from fastrnn_kernels.cpu.isa.address import words
+from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.inlined import inlined
-from fastrnn_kernels.cpu.product.tile import alternate, rows_for
+from fastrnn_kernels.cpu.product.tile import alternate
 from fastrnn_kernels.cpu.threads.barrier import meet
 
 FLOATS = {"float32": types.float32, "float64": types.float64}
@@ -50,7 +51,7 @@ def tiled(B: int, vectors: int, near: bool, body: Callable[[int, int], Any]) -> 
                 narrow(program, memory, x, x_step, turn, 0, n)
 
         return row
-    tiles = -(-B // rows_for(vectors))
+    tiles = -(-B // current().rows(vectors))
     many = -(-B // tiles)
     rest = B % many
     whole = body(many, 1)

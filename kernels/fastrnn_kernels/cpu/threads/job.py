@@ -26,6 +26,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastrnn_kernels.cache.disk import kernel, native_address
+from fastrnn_kernels.cpu.isa.host import current, suffix
+from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
 from fastrnn_kernels.cpu.isa.llvm import data_of
 
 ENTRY, COUNT, TEAM, CALLS, MEMBERS, ARRIVALS, ARGUMENTS = 0, 1, 2, 3, 4, 16, 32
@@ -131,20 +133,20 @@ def job(name: str) -> Callable[[Callable[[Any], Any]], Callable[..., Job]]:
     """
 
     def decorate(make: Callable[[Any], Any]) -> Callable[..., Job]:
-        entries: dict[int, int] = {}
+        entries: dict[tuple[int, InstructionSet], int] = {}
         kept: list[Any] = []  # compiled code lives as long as what compiled it
 
         def entry(arguments: tuple[Any, ...]) -> int:
             kinds = tuple(numba.typeof(value) for value in arguments)
-            run = kernel(f"{name}-{_tag(kinds):x}")(make(_unpacker(kinds)))
+            run = kernel(f"{name}-{_tag(kinds):x}{suffix()}")(make(_unpacker(kinds)))
             kept.append(run)
-            entries[_tag(kinds)] = native_address(run, SIGNATURE)
-            return entries[_tag(kinds)]
+            found = entries[_tag(kinds), current()] = native_address(run, SIGNATURE)
+            return found
 
         def prepare(count: int, team: bool, *arguments: Any) -> Job:
             block = np.empty(WORDS, np.int64)
             tag = _fill(block, count, team, *arguments)
-            block[ENTRY] = entries.get(tag) or entry(arguments)
+            block[ENTRY] = entries.get((tag, current())) or entry(arguments)
             return Job(block, arguments)
 
         prepare.compiled = kept  # type: ignore[attr-defined]

@@ -5,9 +5,9 @@ from weakref import WeakKeyDictionary
 
 from numba import config
 
-from fastrnn_kernels.cuda.data.tape import Tape
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.launch.arrays import xp
+from fastrnn_kernels.tape import Tape
 
 #: Bytes under which the driver is not asked: that alone takes as long as a small call. A call
 #: that then finds no memory fails by CuPy's own MemoryError.
@@ -52,12 +52,12 @@ def check_forward(
         _check(needed + _missing_bytes(weights), what)
 
 
-def check_backward(passes: Sequence[Tape], D: int, what: Callable[[], str]) -> None:
+def check_backward(passes: Sequence[Tape[Weights]], D: int, what: Callable[[], str]) -> None:
     """Raise MemoryError, with the bytes needed and there, where a backward pass cannot fit."""
     _check(backward_bytes(passes, D), what)
 
 
-def backward_bytes(passes: Sequence[Tape], D: int) -> int:
+def backward_bytes(passes: Sequence[Tape[Weights]], D: int) -> int:
     """The least that a backward pass takes beside its tape and dy: gradients of sums and of x."""
     most = 0
     for k in range(0, len(passes), D):

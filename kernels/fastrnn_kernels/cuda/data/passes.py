@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fastrnn_kernels.cuda.data.tape import Tape
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.launch.arrays import Array, wait, xp
 from fastrnn_kernels.cuda.launch.blas import product
 from fastrnn_kernels.cuda.launch.launch import caller_key
 from fastrnn_kernels.rows import Rows
+from fastrnn_kernels.tape import Tape
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +26,14 @@ class Forward:
     y_at: int
     reverse: bool
     reset: Array | None
-    tape: Tape | None
+    tape: Tape[Weights] | None
 
 
 @dataclass(frozen=True, eq=False)
 class Backward:
     """A backward pass; d_start_h, d_start_rest, d_sums and dh_tape are written."""
 
-    tape: Tape
+    tape: Tape[Weights]
     dy: Array
     y_at: int
     d_final_h: Array

@@ -1,30 +1,14 @@
-"""What the forward pass of one direction of one layer keeps for the backward pass."""
+"""New tapes on the GPU."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.launch.arrays import Array, take, xp
 from fastrnn_kernels.rows import Rows
+from fastrnn_kernels.tape import Tape
 
 
-@dataclass(frozen=True, eq=False)
-class Tape:
-    """What the backward pass of one direction reads."""
-
-    weights: Weights
-    rows: Rows
-    x: Array  # (T, B, I)
-    reverse: bool
-    reset: Array | None  # (T, B)
-    saved: Array  # (T, B, K, H)
-    old_h: Array  # (T, B, P)
-    old_rest: Array  # (states but h, T, B, H)
-    inner: Array  # (T, B, H) or empty
-    full_h: Array  # (T, B, H) or empty
-
-
-def new_tape(weights: Weights, rows: Rows, x: Array, reverse: bool, reset: Any) -> Tape:
+def new_tape(weights: Weights, rows: Rows, x: Array, reverse: bool, reset: Any) -> Tape[Weights]:
     """A tape to be written; zeros where a row has ended, which products over all steps read."""
     cell, dtype = weights.cell, weights.dtype
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size

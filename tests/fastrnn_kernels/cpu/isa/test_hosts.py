@@ -1,100 +1,104 @@
-"""Other hosts than this one: the same kernels for narrower vectors, without fused multiply-add
-and without bfloat16, which LLVM compiles when told to leave features of this host unused.
+"""Whole passes for other instruction sets than this host's, in this process, where it has them.
 
-What runs on them are this suite's own tests of values.
+What fuses multiply and add has the host's results bit for bit, whatever the width of its vectors:
+sums are chains in one order, and the functions of cells round alike in every lane.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest
 
+import digests
 import fastrnn
+from cases import CELLS, as_state, make, problem, run
 from fastrnn_kernels.cpu.isa import host
+from fastrnn_kernels.cpu.isa.instruction_set import EVERY, SIMD128, SSE2
 
-PROGRAM = """
-import sys
-import numpy as np, fastrnn
-from fastrnn_kernels.cpu import host
-layer = fastrnn.GRU(5, 37, bidirectional=True, seed=0)
-x = np.random.default_rng(0).normal(size=(9, 7, 5)).astype(np.float32)
-y, _, tape = layer.forward(x, lengths=[9, 1, 0, 4, 9, 8, 2])
-gradients = layer.backward(tape, np.ones_like(y))
-np.savez(sys.argv[1], y=y, x=gradients.x, bytes=host.VECTOR_BYTES, **gradients.parameters)
-"""
-
-TESTS = Path(__file__).parents[3]
-#: Tests whose answer depends on how a host computes.
-OF_VALUES = [
-    "fastrnn/models/test_bfloat16.py",
-    "fastrnn/models/test_cells_values.py",
-    "fastrnn/models/test_layers_gradients.py",
-    "fastrnn/models/test_layers_values.py",
-    "fastrnn_kernels/cpu/product/test_pairs.py",
-    "fastrnn_kernels/cpu/isa/test_functions.py",
-    "fastrnn_kernels/cpu/product/test_block.py",
-    "fastrnn_kernels/cpu/isa/test_vector.py",
-]
-
-#: Sets of features by name, and the bytes of a vector with them.
-WIDTHS = {"portable": 16, "avx2": 32, "avx512 without bfloat16": 64}
-FEATURES = {
-    "portable": frozenset(),
-    "avx2": frozenset({"avx2", "fma"}),
-    "avx512 without bfloat16": frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}),
-}
+OTHERS = [isa for isa in EVERY if isa.name != host.HOST.name]
 
 
-def environment(name):
-    """What makes Numba compile for a host with these features alone."""
-    if "sse2" not in host.FEATURES:
-        pytest.skip("the feature sets are those of x86-64")
-    missing = FEATURES[name] - host.FEATURES
-    if missing:
-        pytest.skip(f"this host lacks {', '.join(sorted(missing))}")
-    wanted = FEATURES[name]
-    if name.startswith("avx512"):
-        wanted = host.FEATURES - {"avx512bf16"}
-    features = ",".join(f"+{feature}" for feature in sorted(wanted))
-    return {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features}
+@pytest.fixture(params=OTHERS, ids=lambda isa: isa.name)
+def other(request):
+    """An instruction set that is not the host's own."""
+    isa = request.param
+    if not host.runs_here(isa):
+        pytest.skip(f"this host lacks {', '.join(sorted(isa.needs - host.FEATURES))}")
+    return isa
 
 
-@pytest.mark.parametrize("name", WIDTHS)
-def test_tests_of_values_pass(name):
-    files = [str(TESTS / file) for file in OF_VALUES]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
-        env=environment(name),
-        cwd=TESTS.parent,
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    assert " passed" in done.stdout
-    assert "failed" not in done.stdout
+def both(isa, compute):
+    """What is computed by kernels for the host, and by those for another instruction set."""
+    wanted = compute()
+    with host.compiling_for(isa):
+        return wanted, compute()
 
 
-@pytest.mark.parametrize("name", WIDTHS)
-def test_all_hosts_agree(name, tmp_path):
-    file = tmp_path / "result.npz"
-    subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(file)],
-        env=environment(name),
-        check=True,
-        timeout=300,
-    )
-    layer = fastrnn.GRU(5, 37, bidirectional=True, seed=0)
-    x = np.random.default_rng(0).normal(size=(9, 7, 5)).astype(np.float32)
-    y, _, tape = layer.forward(x, lengths=[9, 1, 0, 4, 9, 8, 2])
-    gradients = layer.backward(tape, np.ones_like(y))
-    other = np.load(file)
-    assert other["bytes"] == WIDTHS[name]
-    # Rounding differs between hosts; the sums here have some hundred terms of order 1.
-    np.testing.assert_allclose(other["y"], y, atol=1e-6)
-    for key, value in {"x": gradients.x, **gradients.parameters}.items():
-        np.testing.assert_allclose(other[key], value, atol=2e-5, err_msg=key)
+@pytest.mark.parametrize(
+    ("cell", "dtype"),  # in a second type two sets of equations stand for all
+    [*((cell, "float32") for cell in CELLS), ("LSTM", "float64"), ("GRU", "float64")],
+)
+def test_odd_sizes_agree(other, cell, dtype):
+    """Units and inputs that fill no vector, ragged, in both directions; and one row of one step."""
+
+    def compute():
+        found = []
+        for T, B, I, H, lengths in ((5, 7, 3, 37, [5, 1, 0, 4, 5, 3, 2]), (1, 1, 1, 1, None)):
+            layer = make(cell, I, H, bidirectional=True, dtype=dtype)
+            p = problem(layer, T, B)
+            found += run(layer, p, lengths=lengths).arrays().values()
+        return found
+
+    wanted, found = both(other, compute)
+    for one, its in zip(wanted, found, strict=True):
+        if other.fused == host.HOST.fused:
+            np.testing.assert_array_equal(its, one)
+        else:  # rounding differs; sums here have some hundred terms of order 1
+            np.testing.assert_allclose(its, one, atol=2e-5 if dtype == "float32" else 1e-13)
+
+
+def test_bfloat16_agrees(other):
+    """Pairs that one instruction multiplies, or that are taken apart."""
+
+    def compute():
+        layer = make("GRU", 9, 37, dtype="bfloat16")
+        return layer(problem(layer, 5, 7).x)[0]
+
+    wanted, found = both(other, compute)
+    np.testing.assert_allclose(found, wanted, atol=0 if other.fused == host.HOST.fused else 1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, "bf16", "int8"])
+def test_streams_agree(other, weights):
+    def compute():
+        model = fastrnn.Sequential(make("GRU", 9, 21), fastrnn.Linear(21, 3, seed=0))
+        return model.stream(weights=weights).block(np.ones((4, 9), np.float32))
+
+    wanted, found = both(other, compute)
+    np.testing.assert_allclose(found, wanted, atol=0 if other.fused == host.HOST.fused else 1e-6)
+
+
+@pytest.mark.skipif("sse2" not in host.FEATURES, reason="the portable results are x86's")
+@pytest.mark.parametrize("isa", [SSE2, SIMD128], ids=lambda isa: isa.name)
+def test_portable_results_are_what_they_were(isa):
+    kept = json.loads(digests.FILE.read_text())["plain"]
+    with host.compiling_for(isa):
+        for name, value in digests.passes("LSTM", "float32"):
+            assert kept[f"LSTM float32 {name}"] == value, name
+
+
+def test_what_is_made_for_one_is_not_taken_for_another(other):
+    """A layer's packed weights, plans and kernels are kept apart."""
+    layer = make("LSTM", 5, 33)
+    p = problem(layer, 4, 3)
+    before, _ = layer(p.x, as_state(p.state))
+    ours = layer.stream()
+    with host.compiling_for(other):
+        layer(p.x, as_state(p.state))
+        stream = layer.stream()
+    after, _ = layer(p.x, as_state(p.state))
+    np.testing.assert_array_equal(after, before)
+    # A stream stays with what it was made for, where else it is used.
+    for x in p.x[:, 0]:
+        np.testing.assert_allclose(stream.step(x), ours.step(x), atol=1e-6)
+    np.testing.assert_allclose(stream.state[1], ours.state[1], atol=1e-6)

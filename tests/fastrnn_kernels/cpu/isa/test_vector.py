@@ -18,6 +18,8 @@ from fastrnn_kernels.cpu.isa.vector import (
 )
 from fastrnn_kernels.cpu.product.weights import lanes_of
 
+pytestmark = pytest.mark.usefixtures("instruction_set")
+
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -68,11 +70,11 @@ def test_choice_sign_and_filling(dtype):
 @DTYPES
 def test_parts_touch_only_their_lanes(dtype):
     width = lanes_of(np.dtype(dtype))
-    store_two, store_whole = store_part(2), store(1)
+    store_two, store_whole, load_some = store_part(2), store(1), load_part()
 
     @njit
     def run(x, out, loaded, many, width):
-        value = load_part(x, x.size - many, many)
+        value = load_some(x, x.size - many, many)
         store_whole(loaded, 0, 0, (value,))
         store_two(out, 1, width, many, (value, value + value))
 

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from numba import njit
 
+from fastrnn_kernels.cpu.isa.host import current
+from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.isa.llvm import lanes
 from fastrnn_kernels.cpu.product.block import block
-from fastrnn_kernels.cpu.product.tile import MAX_ROWS, multiply, next_rows, rows_for
+from fastrnn_kernels.cpu.product.tile import multiply, next_rows
 from fastrnn_kernels.cpu.product.weights import lanes_of
+
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 def operands(rows, vectors, count, dtype):
@@ -70,7 +74,7 @@ def test_a_row_has_the_same_bits_in_every_block(dtype):
     alone = np.zeros((MAX_ROWS, width), dtype)
     for r in range(MAX_ROWS):
         run(1, r, alone[r], a.ravel(), rows_at, panel.ravel(), count, width)
-    for rows in range(2, rows_for(vectors) + 1):
+    for rows in range(2, current().rows(vectors) + 1):
         together = np.zeros((rows, width), dtype)
         run(rows, 0, together.ravel(), a.ravel(), rows_at, panel.ravel(), count, width)
         np.testing.assert_array_equal(together, alone[:rows])

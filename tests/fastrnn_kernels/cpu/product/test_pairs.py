@@ -8,7 +8,11 @@ from fastrnn_kernels.cpu.product.block import CHUNK, block
 from fastrnn_kernels.cpu.product.pairs import keeper, paired, rounded, row_keeper
 from fastrnn_kernels.cpu.product.weights import lanes_of
 
-LANES = lanes_of(np.dtype(np.float32))
+pytestmark = pytest.mark.usefixtures("instruction_set")
+
+
+def float_lanes():
+    return lanes_of(np.dtype(np.float32))
 
 
 def widened(halves):
@@ -46,12 +50,12 @@ def test_the_kernels_round_as_packing_does_and_clear_what_is_past_the_end():
     def run(rows, source, many, lanes):
         keep_row(rows, 0, source, 0, many, lanes)
 
-    x = interesting()
-    rows = np.full((x.size + LANES) // 2 + LANES, -1, np.int32)
-    run(rows, x, x.size, LANES)
+    x, lanes = interesting(), float_lanes()
+    rows = np.full((x.size + lanes) // 2 + lanes, -1, np.int32)
+    run(rows, x, x.size, lanes)
     halves = rows.view(np.uint16)
     np.testing.assert_array_equal(halves[: x.size], rounded(x))
-    padded = -(-x.size // LANES) * LANES
+    padded = -(-x.size // lanes) * lanes
     assert (halves[x.size : padded] == 0).all()
     assert (halves[padded:] == 0xFFFF).all()
 
@@ -63,7 +67,7 @@ def test_plain_rows_are_kept_as_they_are():
     def run(rows, source, many, lanes):
         keep_row(rows, 0, source, 0, many, lanes)
 
-    x = np.arange(float(3 * LANES))
+    x = np.arange(3.0 * float_lanes())
     rows = np.zeros_like(x)
     run(rows, x, x.size, lanes_of(x.dtype))
     np.testing.assert_array_equal(rows, x)
@@ -74,7 +78,7 @@ def test_plain_rows_are_kept_as_they_are():
 @pytest.mark.parametrize(("rows", "vectors"), [(1, 4), (3, 1), (6, 4)])
 def test_block_of_pairs_is_a_product(rows, vectors, K):
     rng = np.random.default_rng(K)
-    width, pairs = vectors * LANES, (K + 1) // 2
+    width, pairs = vectors * float_lanes(), (K + 1) // 2
     a = rng.normal(size=(rows, K)).astype(np.float32)
     panel = rng.normal(size=(K, width)).astype(np.float32)
     init = rng.normal(size=(rows, width)).astype(np.float32)

@@ -1,0 +1,75 @@
+"""Instruction sets: what kernels have to know of a processor's vector unit, a row of data each.
+
+                 vector     registers  multiply-add  bfloat16 pairs
+    SSE2         16 bytes   16         two steps     taken apart
+    AVX2         32         16         fused         taken apart
+    AVX512       64         32         fused         taken apart
+    AVX512_BF16  64         32         fused         vdpbf16ps
+    NEON         16         32         fused         taken apart
+    SIMD128      16         16         two steps     taken apart      (WebAssembly)
+
+A new one is a row here, and in `host.py` the feature that tells it. What it does by instructions
+of its own stands where the others' are: the multiply-add of a block in `product/block.py`, powers
+of two in `vector.py`, a thread's mode in `denormals.py`.
+"""
+
+from dataclasses import dataclass
+
+#: Rows of the largest register block that any kernel uses.
+MAX_ROWS = 6
+
+
+@dataclass(frozen=True, eq=False)  # one is itself: a key that costs nothing
+class InstructionSet:
+    """The vector unit that kernels are compiled for.
+
+    name: of it in the names of kernels.
+    vector_bytes: of a register, which holds `lanes` values of a type.
+    registers: vector registers that a block may fill.
+    needs: LLVM's names of the features that a host must have to run it.
+    fused: whether multiply and add are one instruction, rounded once.
+    pairs: whether one instruction multiplies pairs of bfloat16 and adds both.
+    scales: whether one instruction scales by powers of two.
+    mode: whose control word a thread sets to take denormals for zeros, on its way in, and
+        puts back on its way out: "x86", "arm", or "" where there is none.
+    fetch_ahead: bytes ahead of their use that panels are asked for in loops bound by reading
+        them; 0 where the hardware's own fetching does better.
+    """
+
+    name: str
+    vector_bytes: int
+    registers: int
+    needs: frozenset[str]
+    fused: bool
+    pairs: bool = False
+    scales: bool = False
+    mode: str = "x86"
+    fetch_ahead: int = 0
+
+    def lanes(self, itemsize: int) -> int:
+        """Values of so many bytes in one register."""
+        return self.vector_bytes // itemsize
+
+    def rows(self, vectors: int) -> int:
+        """Rows of a block of so many vectors of columns.
+
+        Their accumulators fit the registers beside one vector of the panel and the rows' values.
+        """
+        return max(1, min(MAX_ROWS, (self.registers - 1) // (vectors + 1)))
+
+    def depth_multiple(self, products: str) -> int:
+        """What the products of a sum are rounded up to, in a type of products."""
+        return 2 if products == "bfloat16" else 1
+
+
+_AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"})
+SSE2 = InstructionSet("sse2", 16, 16, frozenset({"sse2"}), fused=False)
+AVX2 = InstructionSet("avx2", 32, 16, frozenset({"avx2", "fma"}), fused=True)
+AVX512 = InstructionSet("avx512", 64, 32, _AVX512, fused=True, scales=True)
+AVX512_BF16 = InstructionSet(
+    "avx512bf16", 64, 32, _AVX512 | {"avx512bf16"}, fused=True, pairs=True, scales=True
+)
+NEON = InstructionSet("neon", 16, 32, frozenset({"neon"}), fused=True, mode="arm")
+SIMD128 = InstructionSet("simd128", 16, 16, frozenset(), fused=False, mode="")
+#: All of them.
+EVERY = (SSE2, AVX2, AVX512, AVX512_BF16, NEON, SIMD128)

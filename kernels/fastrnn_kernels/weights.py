@@ -1,0 +1,80 @@
+"""The weights of one direction of one layer, as every device is given them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn_kernels.cells.cell import Cell
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """One direction of one layer, never changed; a device lays them out when they are first used.
+
+    NumPy arrays w_ih (G H, I), w_hh (G H, P), b_ih and b_hh (G H,) or None, w_hr (P, H) or None;
+    products: the type that products are computed in, of the weights if not given.
+    """
+
+    cell: Cell
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array | None = None
+    b_hh: Array | None = None
+    w_hr: Array | None = None
+    products: str = ""
+
+    def __post_init__(self) -> None:
+        """Name the type of the products."""
+        if not self.products:
+            object.__setattr__(self, "products", str(self.dtype))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.w_ih.dtype
+
+    @property
+    def input_size(self) -> int:
+        """I, the width of x."""
+        return int(self.w_ih.shape[1])
+
+    @property
+    def hidden_size(self) -> int:
+        """H, the units."""
+        return int(self.w_ih.shape[0]) // len(self.cell.gates)
+
+    @property
+    def state_size(self) -> int:
+        """P, the width of h."""
+        return int(self.w_hh.shape[1])
+
+    @property
+    def projected(self) -> bool:
+        """Whether h is projected."""
+        return self.w_hr is not None
+
+    def positions(self, gates: Sequence[str]) -> list[int]:
+        """Where some gates stand among the weights' rows."""
+        return [self.cell.gates.index(gate) for gate in gates]
+
+    def rows(self, matrix: Array, gates: Sequence[str]) -> Array:
+        """The rows of some gates, one after the other."""
+        H = self.hidden_size
+        none = matrix[:0]
+        return np.concatenate([none, *(matrix[g * H : (g + 1) * H] for g in self.positions(gates))])
+
+    def biases(self) -> tuple[Array, Array]:
+        """The bias of the x-parts (G H,), and that of the h-parts, which gates apart have (G H,).
+
+        A gate that stands apart keeps its two biases apart; the others' are one, in the first.
+        """
+        zeros = np.zeros(len(self.cell.gates) * self.hidden_size, self.dtype)
+        b_ih = zeros if self.b_ih is None else self.b_ih
+        b_hh = zeros if self.b_hh is None else self.b_hh
+        apart = np.repeat([gate in self.cell.apart for gate in self.cell.gates], self.hidden_size)
+        return np.where(apart, b_ih, b_ih + b_hh), b_hh
