@@ -39,7 +39,7 @@ def gpu(monkeypatch, tmp_path):
     """Kernels of a GPU: the CPU's, under another name, which count what they run."""
     found = ModuleType("made up")
     vars(found).update({name: value for name, value in vars(cpu).items() if name[0] != "_"})
-    found.NAME, found.runs = "cuda", 0
+    found.NAME, found.ON_HOST, found.INFERENCE, found.runs = "cuda", False, (), 0
 
     def run(jobs, work):
         found.runs += 1
