@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 import fastrnn
 from fastrnn.bench import machine
 from fastrnn.bench.cases import Case
-from fastrnn.bench.contenders import COMPILED, OWN, PEERS, Contender, peer
+from fastrnn.bench.contender import Contender
+from fastrnn.bench.contenders import COMPILED, OWN, PEERS, peer
 from fastrnn.bench.process import CAN_STOP
 from fastrnn.bench.results import Results
 from fastrnn.bench.run import Settings, probe, run

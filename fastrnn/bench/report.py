@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fastrnn.bench.cases import SUITES, Case
-from fastrnn.bench.contenders import COMPILED, Contender
+from fastrnn.bench.contender import Contender
+from fastrnn.bench.contenders import COMPILED
 from fastrnn.bench.results import Results, Row
 
 NONE = "–"

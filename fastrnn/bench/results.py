@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastrnn.bench.cases import Case
-from fastrnn.bench.contenders import Contender
+from fastrnn.bench.contender import Contender
 
 
 @dataclass(frozen=True)

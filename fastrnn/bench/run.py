@@ -10,7 +10,7 @@ from typing import Any
 
 from fastrnn.bench import parity, roofline, timing
 from fastrnn.bench.cases import SUITES, Case
-from fastrnn.bench.contenders import Contender
+from fastrnn.bench.contender import Contender
 from fastrnn.bench.process import Worker, WorkerError
 from fastrnn.bench.results import Row
 

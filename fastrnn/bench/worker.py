@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastrnn.bench.cases import Case
-from fastrnn.bench.contenders import Contender, Program
+from fastrnn.bench.contender import Contender, Program
 from fastrnn.bench.data import ROTATION, Array, sample
 
 #: Calls at a time of who makes many by itself, to see how long one takes.

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastrnn.arrays import Array
 from fastrnn.files.paths import path_of
+from fastrnn_kernels import bfloat16
 from fastrnn_kernels.cache.files import write_whole
 
 #: What tensors are read of, by safetensors' names.
@@ -61,4 +62,4 @@ def _bfloat16(path: str, name: str) -> Array:
         begin, end = entry["data_offsets"]
         file.seek(8 + size + begin)
         halves = np.frombuffer(file.read(end - begin), "<u2")
-    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+    return bfloat16.values(halves).reshape(entry["shape"])

@@ -1,6 +1,5 @@
 """What the kernels leave to Keras's own step, and why: the whole list."""
 
-import sys
 import warnings
 import weakref
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from typing import Any
 
 import keras
 
+from fastrnn.adapting import level_of_user
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
 from fastrnn_kernels.cells.lstm import LSTM
@@ -41,16 +41,8 @@ _INNER = {"contextlib", "fastrnn", "functools", "jax", "keras", "numpy", "tensor
 _said: "weakref.WeakKeyDictionary[Any, set[str]]" = weakref.WeakKeyDictionary()
 
 
-def _level_of_user() -> int:
-    """How far up, from its caller, the call stands that led through the frameworks."""
-    frame, level = sys._getframe(1), 1
-    while _root(frame) in _INNER and frame.f_back is not None:
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def _root(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+def _between(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in _INNER
 
 
 def say(layer: Any, name: str) -> None:
@@ -61,7 +53,7 @@ def say(layer: Any, name: str) -> None:
         warnings.warn(
             f"{layer.name} runs by Keras's own step, not by fastrnn's kernels: {FALLBACKS[name]}",
             UserWarning,
-            stacklevel=_level_of_user(),
+            stacklevel=level_of_user(_between),
         )
 
 

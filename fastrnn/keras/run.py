@@ -61,7 +61,7 @@ def _call(cell: Any, **how: Any) -> Call:
     kernel = fallbacks.kernel_of(cell)
     assert kernel is not None
     gru = isinstance(cell, keras.layers.GRUCell)
-    layout = Layout(swapped=gru, two_biases=gru and cell.reset_after)
+    layout = Layout(two_biases=gru and cell.reset_after)
     packed = _packed.setdefault(cell, Packed())
     return Call(kernel, layout, weakref.ref(packed), **how)
 

@@ -11,6 +11,7 @@ from onnx import helper
 from fastrnn.arrays import Array
 from fastrnn.device import kernels_for
 from fastrnn.files.description import KEY
+from fastrnn.files.gates import from_format
 from fastrnn.files.paths import path_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU, LSTM, RNN
@@ -19,7 +20,6 @@ from fastrnn.onnx.chain import check_states, is_chain
 from fastrnn.onnx.file import File, where_of
 from fastrnn.onnx.weights import check_weights, in_torch_order
 from fastrnn.weights import own
-from fastrnn.weights.gates import from_format
 from fastrnn_kernels.cells.activations import RELU, TANH
 
 #: The constants of a file that `save` wrote: of a module, and there of a layer or a linear module.

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.adapting import Kept
 from fastrnn.arrays import Array
+from fastrnn.files.gates import from_format
 from fastrnn.onnx.attributes import Node
-from fastrnn.weights.gates import from_format
 from fastrnn_kernels.cpu import device as cpu
 
 
@@ -44,38 +45,32 @@ def in_torch_order(node: Node, array: Array, dtype: Any) -> Array:
 class Packed:
     """The kernels' weights of the arrays that a node was last given.
 
-    Values are compared, not only the arrays' identity: a model may compute its weights, and a
-    caller may write to theirs.
+    A model may compute its weights, and a caller may write to theirs.
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[Any, tuple[Array | None, ...], list[cpu.Weights]] | None = None
+        self._kept: Kept[list[cpu.Weights]] = Kept()
 
     def weights(
         self, node: Node, peepholes: bool, dtype: Any, arrays: Sequence[Array | None]
     ) -> list[cpu.Weights]:
         """Of each direction, of the checked arrays W, R and B."""
-        key = (node, peepholes, np.dtype(dtype))
-        kept = self._kept
-        if kept is not None and kept[0] == key and all(map(_same, kept[1], arrays)):
-            return kept[2]
-        made = []
-        for d in range(len(node.reverse)):
-            w, r, *biases = (array[d] for array in arrays if array is not None)
-            rows = [in_torch_order(node, part, dtype) for part in (w, r)]
-            for both in biases:
-                rows += [in_torch_order(node, part, dtype) for part in np.split(both, 2)]
-            made.append(cpu.Weights(node.cell(d, peepholes), *rows))  # type: ignore[arg-type]
-        copies = tuple(None if array is None else array.copy() for array in arrays)
-        self._kept = key, copies, made
-        return made
+        given = [array for array in arrays if array is not None]
+        return self._kept.of(
+            (node, peepholes, np.dtype(dtype), len(given)),
+            lambda copies: copies.equal(given),
+            lambda: given,
+            lambda copies: [
+                _of_direction(node, d, peepholes, dtype, copies) for d in range(len(node.reverse))
+            ],
+        )
 
 
-def _same(kept: Array | None, given: Array | None) -> bool:
-    """Whether both have the same bits: a NaN is itself, and -0.0 is not 0.0."""
-    if kept is None or given is None:
-        return kept is given
-    if kept.dtype != given.dtype:
-        return False
-    bits = f"u{kept.itemsize}"
-    return np.array_equal(kept.view(bits), given.view(bits))
+def _of_direction(
+    node: Node, d: int, peepholes: bool, dtype: Any, arrays: Sequence[Array]
+) -> cpu.Weights:
+    w, r, *biases = (array[d] for array in arrays)
+    rows = [in_torch_order(node, part, dtype) for part in (w, r)]
+    for both in biases:
+        rows += [in_torch_order(node, part, dtype) for part in np.split(both, 2)]
+    return cpu.Weights(node.cell(d, peepholes), *rows)  # type: ignore[arg-type]

@@ -9,12 +9,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastrnn.arrays import Array
 from fastrnn.files.description import KEY
+from fastrnn.files.gates import to_format
 from fastrnn.files.paths import path_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
-from fastrnn.weights.gates import to_format
 from fastrnn.weights.state_dict import modules_of
 from fastrnn_kernels.cache.files import write_whole
 

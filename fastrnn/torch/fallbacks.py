@@ -1,14 +1,15 @@
 """When torch's own kernels run in the place of fastrnn's: the whole list, each with its reason."""
 
 import os
-import sys
 import warnings
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import torch
 from torch.autograd import forward_ad
 
+from fastrnn.adapting import level_of_user
 from fastrnn.torch.devices import device_of
 
 #: Reasons by name. What is not on this list runs on fastrnn's kernels, or raises torch's errors.
@@ -35,18 +36,11 @@ def tell(name: str, detail: str = "") -> None:
     why = FALLBACKS[name].format(detail)
     if why not in _told:
         _told.add(why)
-        warnings.warn(f"torch's own kernels run: {why}", UserWarning, _level_of_user())
+        warnings.warn(f"torch's own kernels run: {why}", UserWarning, level_of_user(_between))
 
 
-def _level_of_user() -> int:
-    """The level in the stack, from the caller on, of what is neither fastrnn.torch's nor torch's.
-
-    As `skip_file_prefixes` of `warnings.warn`, which Python 3.11 has not.
-    """
-    frame, level = sys._getframe(1).f_back, 2
-    while frame is not None and frame.f_code.co_filename.startswith(_BETWEEN):
-        frame, level = frame.f_back, level + 1
-    return level
+def _between(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_BETWEEN)
 
 
 def falls_back(tensors: Sequence[Any]) -> bool:

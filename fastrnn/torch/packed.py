@@ -5,23 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from fastrnn.adapting import Kept
 from fastrnn.arrays import Array
 from fastrnn.torch.devices import Device
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cpu.arrays.compare import Copies
 from fastrnn_kernels.weights import Weights
-
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    key: Any
-    weights: tuple[Weights, ...]
-    copies: Copies | None  # None on a GPU, where comparing would wait for it
-    counted: bool  # whether all parameters count how often they are written
-
-    def current(self) -> bool:
-        """Whether values are the same, those of parameters whose place and version are."""
-        return self.counted if self.copies is None else self.copies.current()
 
 
 @dataclass(eq=False)
@@ -35,7 +23,7 @@ class Packed:
     cell: Cell
     shapes: dict[str, tuple[int, ...]]
     each: int
-    _kept: _Kept | None = field(default=None, repr=False)
+    _kept: Kept[tuple[Weights, ...]] = field(default_factory=Kept, repr=False)
 
     def weights(self, device: Device, parameters: Sequence[Any]) -> tuple[Weights, ...]:
         """Of each direction of each layer; those of the last call if no parameter has changed.
@@ -44,25 +32,28 @@ class Packed:
         compared as well, as `.data`, NumPy and other processes write without a new version.
         Raises RuntimeError for a parameter of another shape.
         """
-        key = [device, *map(_place, parameters)]
-        kept = self._kept  # another thread may put something else there
-        if kept is None or kept.key != key or not kept.current():
-            kept = self._kept = self._packed(key, device, parameters)
-        return kept.weights
-
-    def _packed(self, key: Any, device: Device, parameters: Sequence[Any]) -> _Kept:
-        for (name, shape), parameter in zip(self.shapes.items(), parameters, strict=True):
-            if parameter.shape != shape:
-                raise RuntimeError(f"{name} has shape {tuple(parameter.shape)}, wanted {shape}")
-        # Copies: a backward pass packs later, and has to get the values of the forward pass.
-        copies = Copies([parameter.detach().cpu().numpy() for parameter in parameters])
-        arrays = copies.arrays
-        weights = tuple(
-            device.kernels.Weights(self.cell, *_in_order(arrays[at : at + self.each]))
-            for at in range(0, len(arrays), self.each)
-        )
+        on_cpu = parameters[0].is_cpu
+        # On a GPU comparing would wait for it; there what counts its writes is believed.
         counted = not any(parameter.is_inference() for parameter in parameters)
-        return _Kept(key, weights, copies if parameters[0].is_cpu else None, counted)
+
+        def arrays() -> list[Array]:
+            for (name, shape), parameter in zip(self.shapes.items(), parameters, strict=True):
+                if parameter.shape != shape:
+                    raise RuntimeError(f"{name} has shape {tuple(parameter.shape)}, wanted {shape}")
+            return [parameter.detach().cpu().numpy() for parameter in parameters]
+
+        def make(copies: list[Array]) -> tuple[Weights, ...]:
+            return tuple(
+                device.kernels.Weights(self.cell, *_in_order(copies[at : at + self.each]))
+                for at in range(0, len(copies), self.each)
+            )
+
+        return self._kept.of(
+            [device, *map(_place, parameters)],
+            lambda copies: copies.current() if on_cpu else counted,
+            arrays,
+            make,
+        )
 
 
 def _in_order(parts: list[Array]) -> list[Array | None]:

@@ -14,10 +14,10 @@ from fastrnn.arrays import Array
 from fastrnn.files import safetensors
 from fastrnn.files import zip as archive
 from fastrnn.files.errors import MisfitError
+from fastrnn.files.gates import from_format, to_format
 from fastrnn.files.paths import path_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU, LSTM
-from fastrnn.weights.gates import from_format, to_format
 from fastrnn.weights.state_dict import config_of, float_array, modules_of
 from fastrnn_kernels.cache.files import write_whole
 

@@ -12,11 +12,11 @@ from typing import Any
 from fastrnn.files import hdf5
 from fastrnn.files import zip as archive
 from fastrnn.files.errors import MisfitError
+from fastrnn.files.gates import from_format
 from fastrnn.files.hdf5 import Group
 from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import ACTIVATIONS, Linear
 from fastrnn.models.sequential import Sequential
-from fastrnn.weights.gates import from_format
 from fastrnn.weights.state_dict import config_of, linear_config
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"

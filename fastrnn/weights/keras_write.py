@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from fastrnn.arrays import Array
+from fastrnn.files.gates import to_format
 from fastrnn.files.paths import path_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU, RNN
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
-from fastrnn.weights.gates import to_format
 from fastrnn.weights.keras import CONFIG, KINDS, METADATA, WEIGHTS
 from fastrnn.weights.state_dict import modules_of
 from fastrnn_kernels.cache.files import write_whole

@@ -15,12 +15,12 @@ import numpy as np
 
 from fastrnn.arrays import Array
 from fastrnn.files.errors import MisfitError
+from fastrnn.files.gates import from_format, to_format
 from fastrnn.files.paths import path_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU, LSTM
 from fastrnn.models.linear import ACTIVATIONS, Linear
 from fastrnn.models.sequential import Sequential
-from fastrnn.weights.gates import from_format, to_format
 from fastrnn.weights.state_dict import (
     config_of,
     float_array,

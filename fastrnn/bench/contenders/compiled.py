@@ -9,7 +9,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn.bench.cases import Case
-from fastrnn.bench.contenders import Program
+from fastrnn.bench.contender import Program
 from fastrnn.bench.contenders.fastrnn import Step
 from fastrnn.bench.data import ROTATION, sample
 

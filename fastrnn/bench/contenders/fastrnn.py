@@ -6,7 +6,7 @@ from typing import Any
 
 import fastrnn
 from fastrnn.bench.cases import Case
-from fastrnn.bench.contenders import Program
+from fastrnn.bench.contender import Program
 from fastrnn.bench.data import Array, Sample, answer, weights
 
 CELLS = {"rnn": fastrnn.RNNCell, "lstm": fastrnn.LSTMCell, "gru": fastrnn.GRUCell}

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastrnn.bench import reference
 from fastrnn.bench.cases import Case
-from fastrnn.bench.contenders import Program
+from fastrnn.bench.contender import Program
 from fastrnn.bench.data import Array, Sample, answer, weights
 
 

@@ -9,7 +9,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from fastrnn.bench.cases import Case
-from fastrnn.bench.contenders import Program
+from fastrnn.bench.contender import Program
 from fastrnn.bench.data import Array, Sample, answer, weights
 
 #: Where ONNX's gates (LSTM i, o, f, c; GRU z, r, h) stand in torch's order.

@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fastrnn.bench.cases import Case
-from fastrnn.bench.contenders import Program
+from fastrnn.bench.contender import Program
 from fastrnn.bench.data import Array, Sample, answer, weights
 
 CELLS = {"rnn": torch.nn.RNNCell, "lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}

@@ -38,10 +38,10 @@ from fastrnn_kernels.cuda.stepwise.backward import begin_kernel as begin_backwar
 from fastrnn_kernels.cuda.stepwise.forward import (
     advance_kernel,
     begin_kernel,
-    fill_kernel,
     forward_kernels,
 )
 from fastrnn_kernels.cuda.stepwise.linear import ACTIVATIONS, activation_kernel
+from fastrnn_kernels.cuda.stepwise.table import fill_kernel
 
 Capability = tuple[int, int]
 

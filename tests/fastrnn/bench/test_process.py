@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fastrnn.bench.cases import Case, Shape
-from fastrnn.bench.contenders import PEERS, Contender
+from fastrnn.bench.contender import Contender
+from fastrnn.bench.contenders import PEERS
 from fastrnn.bench.process import CAN_STOP, Worker, WorkerError
 
 CASE = Case("quick", "gru", Shape(3, 2, 4, 5), "forward", "float32")

@@ -4,7 +4,8 @@ import pytest
 
 from fastrnn.bench import timing
 from fastrnn.bench.cases import Shape, plan
-from fastrnn.bench.contenders import COMPILED, OWN, PEERS, Contender
+from fastrnn.bench.contender import Contender
+from fastrnn.bench.contenders import COMPILED, OWN, PEERS
 from fastrnn.bench.run import Settings, run
 
 PROBES = {"fma": 1e12, "L1": 1e12, "L2": 1e12, "L3": 1e12, "memory": 1e12}

@@ -164,7 +164,7 @@ def test_tuning_where_there_is_no_gpu_says_so(monkeypatch):
 
 
 def test_a_peer_that_is_not_installed_is_named_with_what_to_do(monkeypatch, short):
-    monkeypatch.setattr("fastrnn.bench.contenders.find_spec", lambda name: None)
+    monkeypatch.setattr("fastrnn.bench.contender.find_spec", lambda name: None)
     result = run("bench", "--shape", "2,1,2,3", "--cell", "rnn", "--pass", "forward")
     assert result.exit_code == 0, result.output
     assert "no column for torch: torch not installed" in result.stdout

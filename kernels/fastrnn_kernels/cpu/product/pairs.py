@@ -12,6 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastrnn_kernels import bfloat16
 from fastrnn_kernels.cpu.arrays.memory import Array
 from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.isa.llvm import data_of
@@ -79,19 +80,11 @@ def row_keeper(values: int) -> Any:
     return keep_row
 
 
-def rounded(values: Array) -> Array:
-    """float32 as the bits of bfloat16, rounded to nearest."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    up = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    up = np.where(np.isnan(values), bits | np.uint32(1 << 22), up)
-    return (up >> np.uint32(16)).astype(np.uint16)
-
-
 def paired(panels: Array, K: int, width: int) -> Array:
     """Panels [block][K][width] of float32 -> [block][(K + 1) / 2][width] of pairs."""
     blocks = panels.size // max(1, K * width)
     pairs = (K + 1) // 2
     halves = np.zeros((blocks, 2 * pairs, width), np.uint16)
-    halves[:, :K] = rounded(panels.reshape(blocks, K, width))
+    halves[:, :K] = bfloat16.bits(panels.reshape(blocks, K, width))
     ordered = halves.reshape(blocks, pairs, 2, width).swapaxes(2, 3)
     return np.ascontiguousarray(ordered).view(np.int32).reshape(-1)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn_kernels import bfloat16
+
 #: Values that a 32-bit register holds.
 PER_WORD = {"tf32": 1, "bfloat16": 2, "float16": 2}
 
@@ -17,24 +19,19 @@ def bits(array: Any, products: str) -> Any:
     if products == "float16":
         with np.errstate(over="ignore"):
             return array.astype(np.float16).view(np.uint16)
+    if products == "bfloat16":
+        return bfloat16.bits(array)
+    # The bits beneath tf32's ten are left out; what is not finite has none that count.
     words = array.view(np.uint32)
-    magnitude = words & np.uint32(0x7FFFFFFF)
-    if products == "tf32":
-        # The bits beneath tf32's ten are left out; what is not finite has none that count.
-        nearest = (words + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
-        return np.where(magnitude < 0x7F800000, nearest, words)
-    even = (words >> np.uint32(16)) & np.uint32(1)
-    rounded = (words + np.uint32(0x7FFF) + even) >> np.uint32(16)
-    return np.where(magnitude <= 0x7F800000, rounded, 0x7FFF).astype(np.uint16)
+    nearest = (words + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+    return np.where(np.isfinite(array), nearest, words)
 
 
 def values(found: Any, products: str) -> Any:
     """The float32 values of such bits."""
     if products == "float16":
         return found.view(np.float16).astype(np.float32)
-    if products == "bfloat16":
-        found = found.astype(np.uint32) << np.uint32(16)
-    return found.view(np.float32)
+    return bfloat16.values(found) if products == "bfloat16" else found.view(np.float32)
 
 
 def rounded(array: Any, products: str) -> Any:

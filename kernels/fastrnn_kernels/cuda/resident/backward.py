@@ -9,6 +9,7 @@ from numba import cuda, from_dtype
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.functions import zero
 from fastrnn_kernels.cuda.isa.operations import ALIGNMENT, arrive, wait_for
+from fastrnn_kernels.cuda.isa.times import begins_anew, time_of
 from fastrnn_kernels.cuda.isa.values import device, load, store
 from fastrnn_kernels.cuda.launch.kernel import Kernel
 from fastrnn_kernels.cuda.resident.division import Division
@@ -20,7 +21,6 @@ from fastrnn_kernels.cuda.resident.products import (
     put,
     started,
 )
-from fastrnn_kernels.cuda.stepwise.forward import begins_anew, time_of
 
 
 @cache

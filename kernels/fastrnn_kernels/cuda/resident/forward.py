@@ -28,6 +28,7 @@ from numba import cuda, from_dtype
 
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cuda.isa.operations import ALIGNMENT, arrive, wait_for
+from fastrnn_kernels.cuda.isa.times import begins_anew, time_of
 from fastrnn_kernels.cuda.isa.values import device, load, store
 from fastrnn_kernels.cuda.launch.kernel import Kernel
 from fastrnn_kernels.cuda.resident.division import Division
@@ -39,7 +40,6 @@ from fastrnn_kernels.cuda.resident.products import (
     put,
     started,
 )
-from fastrnn_kernels.cuda.stepwise.forward import begins_anew, time_of
 
 
 @cache

@@ -11,6 +11,7 @@ from numba import cuda
 
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.functions import zero
+from fastrnn_kernels.cuda.isa.times import begins_anew, time_of
 from fastrnn_kernels.cuda.isa.values import device, load, store
 from fastrnn_kernels.cuda.launch.kernel import Kernel
 from fastrnn_kernels.cuda.stepwise.forward import (
@@ -21,8 +22,6 @@ from fastrnn_kernels.cuda.stepwise.forward import (
     RESET,
     SAVED,
     STEPS,
-    begins_anew,
-    time_of,
 )
 
 #: Places in the backward pass's table.

@@ -26,42 +26,14 @@ import numpy as np
 from numba import cuda, from_dtype
 
 from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cuda.isa.times import begins_anew, time_of
 from fastrnn_kernels.cuda.isa.values import device, load, store
 from fastrnn_kernels.cuda.launch.kernel import Kernel
 
-#: Words of a table.
-WORDS = 16
 #: Places in the table of either pass.
 STEPS, FIRST, LENGTHS, RESET, SAVED, OLD_H, OLD_REST = range(7)
 #: Places in the forward pass's.
 X_SUMS, Y_OUT, START_H, START_REST, FINAL_H, FINAL_REST, INNER, FULL_H = range(7, 15)
-
-
-@device
-def time_of(length, s, reverse):  # type: ignore[no-untyped-def]
-    """The time of a row's step."""
-    return length - 1 - s if reverse else s
-
-
-@device
-def begins_anew(reset, b, B, length, s, reverse, resetting):  # type: ignore[no-untyped-def]
-    """Whether a boundary lies right before a row's step: the reverse comes from behind it."""
-    if not resetting or s == 0:
-        return False
-    t = time_of(length, s, reverse)
-    return reset[(t + 1 if reverse else t) * B + b] != 0
-
-
-@cache
-def fill_kernel() -> Kernel:
-    """Writes a table."""
-    stored = store(WORDS)
-
-    def fill(words, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p):  # type: ignore[no-untyped-def]
-        if cuda.grid(1) == 0:
-            stored(words, 0, 1, (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p))
-
-    return Kernel(fill, np.dtype(np.int64), "n" + "i" * WORDS)
 
 
 @cache

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from numba import njit
 
+from fastrnn_kernels.bfloat16 import bits as rounded
+from fastrnn_kernels.bfloat16 import values as widened
 from fastrnn_kernels.cpu.product.block import CHUNK, block
-from fastrnn_kernels.cpu.product.pairs import keeper, paired, rounded, row_keeper
+from fastrnn_kernels.cpu.product.pairs import keeper, paired, row_keeper
 from fastrnn_kernels.cpu.product.weights import lanes_of
 
 pytestmark = pytest.mark.usefixtures("instruction_set")
@@ -13,11 +15,6 @@ pytestmark = pytest.mark.usefixtures("instruction_set")
 
 def float_lanes():
     return lanes_of(np.dtype(np.float32))
-
-
-def widened(halves):
-    """The values of bfloat16 bits."""
-    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def interesting():

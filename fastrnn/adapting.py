@@ -1,0 +1,54 @@
+"""What adapters of frameworks share: weights made anew when they change, and the user's line."""
+
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, Generic, TypeVar
+
+from fastrnn.arrays import Array
+from fastrnn_kernels.cpu.arrays.compare import Copies
+
+Made = TypeVar("Made")
+
+
+class Kept(Generic[Made]):
+    """What was last made of a framework's arrays, as long as those stay what they are.
+
+    No framework tells reliably when a variable has changed, so it is seen from the values: to
+    compare them takes a tenth of the time of packing them. Threads may share one.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, Copies, Made] | None = None
+
+    def of(
+        self,
+        key: Any,
+        same: Callable[[Copies], bool],
+        arrays: Callable[[], Sequence[Array]],
+        make: Callable[[list[Array]], Made],
+    ) -> Made:
+        """What was made, if the key is that of the last time and its copies are the `same`.
+
+        arrays: gives the arrays as they are now, which are copied: a backward pass may pack
+        later, and has to get the values of the forward pass. make: makes it of the copies.
+        """
+        kept = self._kept  # another thread may put something else there
+        if kept is not None and kept[0] == key and same(kept[1]):
+            return kept[2]
+        copies = Copies(list(arrays()))
+        made = make(copies.arrays)
+        self._kept = key, copies, made
+        return made
+
+
+def level_of_user(between: Callable[[FrameType], bool]) -> int:
+    """The level in the stack, for `warnings.warn` of the caller, of the line that a user wrote.
+
+    between: whether a frame is of the code that stands between that line and the warning. As
+    `skip_file_prefixes` of `warnings.warn`, which Python 3.11 has not.
+    """
+    frame, level = sys._getframe(1), 1
+    while between(frame) and frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,0 +1,76 @@
+"""What a contender is: a module that builds a program for a case, and what it can do.
+
+Its one function is
+
+    build(case: Case, threads: int, device: str) -> Program
+
+and it is only ever imported in a process of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from fastrnn.bench.cases import DTYPES, PASSES, Case
+from fastrnn.bench.data import Array, Sample
+
+
+class Program(Protocol):
+    """One case, ready to run. Only `run` is timed.
+
+    More methods may be there: `rewind(loaded)`, for who keeps a state between calls, goes back
+    to the one of an input before its answer is compared; `release()` gives back memory that
+    waits for the next call; `repeat(calls)` makes so many calls, with one input after the
+    other, for who is not called from Python.
+    """
+
+    def load(self, sample: Sample) -> Any:
+        """The input in the contender's own kind of array."""
+
+    def run(self, loaded: Any) -> Any:
+        """One call: a step, a sequence, or a sequence and its backward pass."""
+
+    def read(self, result: Any) -> dict[str, Array]:
+        """What `run` gave as NumPy arrays, named as `data.answer` names them."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who, where its module is, and what it can do.
+
+    Attributes:
+        name: what the tables call it.
+        module: the module that has `build`.
+        packages: modules that must be installed.
+        device: "cpu" or "cuda".
+        passes: the passes it has.
+        dtypes: the dtypes it takes.
+        own: whether it is fastrnn itself.
+        stepwise: whether single steps are all it takes.
+    """
+
+    name: str
+    module: str
+    packages: tuple[str, ...] = ()
+    device: str = "cpu"
+    passes: tuple[str, ...] = PASSES
+    dtypes: tuple[str, ...] = DTYPES
+    own: bool = False
+    stepwise: bool = False
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The packages that are not installed."""
+        return tuple(name for name in self.packages if find_spec(name) is None)
+
+    def takes(self, case: Case) -> bool:
+        """Whether it can run a case at all."""
+        if self.stepwise and not case.stepwise:
+            return False
+        return case.pass_ in self.passes and self.dtype(case) in self.dtypes
+
+    def dtype(self, case: Case) -> str:
+        """What it computes a case in: of low precision, its peers' column shows float32."""
+        return case.dtype if self.own else case.arrays
