@@ -8,6 +8,8 @@
 Names, arguments, gate order and the layout of states are those of `torch.nn`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from fastrnn import jit
 from fastrnn.device import (
     Device,
@@ -19,6 +21,7 @@ from fastrnn.device import (
     tf32_allowed,
 )
 from fastrnn.models.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.models.classes import class_of as _class_of
 from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
@@ -58,3 +61,12 @@ __all__ = [
     "tf32_allowed",
     "warmup",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """The classes of cells that are registered and not written out (`models/classes.py`)."""
+        try:
+            return _class_of(name)
+        except KeyError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None

@@ -60,6 +60,11 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
+def option(name: str, value: Any, values: Sequence[Any]) -> Any:
+    """One of the values that an option has: True and False, or words."""
+    return flag(name, value) if isinstance(values[0], bool) else choice(name, value, values)
+
+
 def products_type(name: str, value: Any) -> str:
     """float32, float64, bfloat16 or float16: the type that products are computed in."""
     wanted = "'float32', 'float64', 'bfloat16' or, on the GPU, 'float16'"

@@ -25,36 +25,28 @@ and on Numba's simulator nothing else; not imported by `import fastrnn`.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from numba import cuda
 
 import fastrnn_kernels.cuda  # noqa: F401  (registers CUDA's forms of the functions)
 from fastrnn_kernels.cells import functions
-from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
-from fastrnn_kernels.cells.lstm import LSTM
-from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.registry import CELLS, cell_of
 
-__all__ = [
-    "exp",
-    "gru",
-    "gru_reset_before",
-    "lstm",
-    "relu",
-    "reset_state",
-    "rnn_relu",
-    "rnn_tanh",
-    "sigmoid",
-    "tanh",
-]
+#: Steps stand here under the names of their cells.
+__all__ = ["exp", "relu", "reset_state", "sigmoid", "tanh"]
+__all__ += [entry.cell.name for entry in CELLS.values()]
 
 
 def _of_number(function: Callable[..., Any]) -> Any:
     return cuda.jit(device=True)(lambda x: function(x))
 
 
-def _step(forward: Callable[..., Any]) -> Any:
-    equations = cuda.jit(device=True, inline="always")(forward)
+@cache
+def _step(cell: Cell) -> Any:
+    equations = cuda.jit(device=True, inline="always")(cell.forward)
 
     @cuda.jit(device=True)
     def step(sums, states):  # type: ignore[no-untyped-def]
@@ -69,9 +61,11 @@ sigmoid = _of_number(functions.sigmoid)
 tanh = _of_number(functions.tanh)
 relu = _of_number(functions.relu)
 
-rnn_tanh = _step(RNN_TANH.forward)
-rnn_relu = _step(RNN_RELU.forward)
-lstm = _step(LSTM.forward)
-gru = _step(GRU.forward)
-gru_reset_before = _step(GRU_RESET_BEFORE.forward)
-reset_state = cuda.jit(device=True)(GRU_RESET_BEFORE.inner)
+reset_state = cuda.jit(device=True)(cell_of("GRU", reset_after=False).inner)
+
+
+def __getattr__(name: str) -> Any:
+    for entry in CELLS.values():
+        if entry.cell.name == name:
+            return _step(entry.cell)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,19 +7,22 @@ import numpy as np
 
 import fastrnn
 import reference
+from fastrnn_kernels.cells import registry
 
 Array = np.ndarray[Any, Any]
 
+
+def title(entry: registry.Entry) -> str:
+    """A cell's name in the grids: its kind, and what its equations' name has beside it."""
+    return entry.kind + entry.cell.name.replace("_", "-").removeprefix(entry.kind.lower())
+
+
 #: Every cell there is: the class of the layer, and what tells it from its siblings.
 CELLS: dict[str, tuple[str, dict[str, Any]]] = {
-    "RNN-tanh": ("RNN", {"nonlinearity": "tanh"}),
-    "RNN-relu": ("RNN", {"nonlinearity": "relu"}),
-    "LSTM": ("LSTM", {}),
-    "GRU": ("GRU", {}),
-    "GRU-reset-before": ("GRU", {"reset_after": False}),
+    title(entry): (entry.kind, dict(entry.options)) for entry in registry.CELLS.values()
 }
 #: torch has no GRU that resets before the product.
-CELLS_IN_TORCH = ["RNN-tanh", "RNN-relu", "LSTM", "GRU"]
+CELLS_IN_TORCH = [title(entry) for entry in registry.CELLS.values() if entry.torch]
 DTYPES = ["float32", "float64"]
 
 #: The bound on an error, as `assert_close` scales it. A float32 rounds at 6e-8; chains of
@@ -89,7 +92,7 @@ def problem(layer: Any, T: int, B: int, seed: int = 0) -> Problem:
     directions = 1 + layer.bidirectional
     count = layer.num_layers * directions
     P = getattr(layer, "proj_size", 0) or layer.hidden_size
-    widths = [P, layer.hidden_size] if isinstance(layer, fastrnn.LSTM) else [P]
+    widths = [P, *[layer.hidden_size] * (len(layer._cell.states) - 1)]
 
     def normal(*shape: int) -> Array:
         return random.standard_normal(shape).astype(layer.dtype)

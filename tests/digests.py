@@ -15,17 +15,11 @@ from typing import Any
 
 import numpy as np
 
+import cases
 import fastrnn
 
 FILE = Path(__file__).parent / "fixtures" / "digests.json"
-CELLS: dict[str, tuple[str, dict[str, Any]]] = {
-    "RNN-tanh": ("RNN", {"nonlinearity": "tanh"}),
-    "RNN-relu": ("RNN", {"nonlinearity": "relu"}),
-    "LSTM": ("LSTM", {}),
-    "LSTM-projected": ("LSTM", {"proj_size": 9}),
-    "GRU": ("GRU", {}),
-    "GRU-reset-before": ("GRU", {"reset_after": False}),
-}
+CELLS = {**cases.CELLS, "LSTM-projected": ("LSTM", {"proj_size": 9})}
 
 
 def digest(*arrays: Any) -> str:
@@ -77,11 +71,11 @@ def passes(cell: str, dtype: str) -> Iterator[tuple[str, str]]:
         yield f"{name} backward", digest(y, found.x, *_flat(found.state), *parameters)
 
 
-def streams(cell: str, dtype: str) -> Iterator[tuple[str, str]]:
+def streams(cell: str, dtype: str, batches: Any = (1, 3)) -> Iterator[tuple[str, str]]:
     """Streams of one row and of some, in every storage, step by step and in a block."""
     layer = _layer(cell, dtype, 11, 45, num_layers=2)
     storages = (None,) if dtype == "float64" else (None, "bf16", "int8")
-    for B in (1, 3):
+    for B in batches:
         x = np.random.default_rng(13).standard_normal((6, B, 11)).astype(layer.dtype)
         for weights in storages:
             stream = layer.stream(B, weights=weights)

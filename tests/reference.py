@@ -73,6 +73,8 @@ def gru_step(w: dict[str, Array], x: Array, state: State, reset_after: bool = Tr
 
 
 STEPS = {"RNN": rnn_step, "LSTM": lstm_step, "GRU": gru_step}
+#: States beside h, where there are any.
+MORE_STATES = {"LSTM": 1}
 
 
 def weights_of(parameters: dict[str, Array], suffix: str = "") -> dict[str, Array]:
@@ -182,10 +184,9 @@ def layer(
 def zero_state(kind: str, parameters: dict[str, Array], count: int, B: int) -> State:
     """Zeros for h (count, B, P) and, for an LSTM, c (count, B, H)."""
     P = parameters["weight_hh_l0"].shape[1]
-    if kind != "LSTM":
-        return (np.zeros((count, B, P)),)
-    H = len(parameters["weight_hh_l0"]) // 4
-    return np.zeros((count, B, P)), np.zeros((count, B, H))
+    H = parameters["weight_hr_l0"].shape[1] if "weight_hr_l0" in parameters else P
+    more = MORE_STATES.get(kind, 0)
+    return np.zeros((count, B, P)), *(np.zeros((count, B, H)) for _ in range(more))
 
 
 def finite_differences(loss: Callable[[], float], array: Array) -> Array:

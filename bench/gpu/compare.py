@@ -2,24 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
 
-import fastrnn
 from bench.gpu import truth
 from fastrnn.device import GPU_PRODUCTS, tf32
+from fastrnn.models.classes import layer_of
 from fastrnn_kernels.cuda import choice
 from fastrnn_kernels.cuda.launch.arrays import xp
 
-CELLS: dict[str, Callable[..., Any]] = {
-    "rnn": fastrnn.RNN,
-    "rnn-relu": lambda *sizes, **options: fastrnn.RNN(*sizes, nonlinearity="relu", **options),
-    "lstm": fastrnn.LSTM,
-    "gru": fastrnn.GRU,
-    "gru-reset-before": lambda *sizes, **options: fastrnn.GRU(*sizes, reset_after=False, **options),
-}
+CELLS: dict[str, Callable[..., Any]] = {name: partial(layer_of, name) for name in truth.STEPS}
 #: Types of products: tf32 is that of a float32 layer where it is allowed.
 TYPES = (*GPU_PRODUCTS, "tf32")
 #: Largest error of an array over its largest value. float32 as in `fastrnn bench`, with room

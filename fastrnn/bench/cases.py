@@ -1,7 +1,6 @@
 """What is measured: suites, shapes, and the floating-point operations a case takes.
 
-Nothing but the standard library is imported, so that the command line can offer the suites'
-names without importing contenders.
+No contender is imported, so that the command line can offer the suites' names without them.
 """
 
 from __future__ import annotations
@@ -11,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
-CELLS = tuple(GATES)
+from fastrnn_kernels.cells import registry
+
+#: The cells of a run that names none: those that all contenders have.
+CELLS = ("rnn", "lstm", "gru")
 PASSES = ("forward", "train")
 DTYPES = ("float32", "float64", "bfloat16", "int8")
 #: Bytes of a weight.
@@ -23,6 +24,11 @@ LOW = ("bfloat16", "int8")
 
 #: Numbers in the largest array of a case: 4 GiB of float32.
 LARGEST = 2**30
+
+
+def measurable() -> list[str]:
+    """The cells that may be named; the truth (`reference.py`) knows nothing of late gates."""
+    return [name for name, entry in registry.CELLS.items() if not entry.cell.late]
 
 
 class Shape(NamedTuple):
@@ -82,8 +88,8 @@ class Suite:
     on_threads: Shape | None = None
 
     def shapes_of(self, cell: str) -> tuple[Shape, ...]:
-        """The shapes that a cell is measured with."""
-        return self.shapes[cell] if isinstance(self.shapes, Mapping) else self.shapes
+        """The shapes that a cell is measured with; none where each has a list, and it has not."""
+        return self.shapes.get(cell, ()) if isinstance(self.shapes, Mapping) else self.shapes
 
 
 SUITES = {
@@ -178,6 +184,16 @@ class Case:
     threads: int | None = None  # where they are not the run's
 
     @property
+    def gates(self) -> int:
+        """G."""
+        return len(registry.CELLS[self.cell].cell.gates)
+
+    @property
+    def states(self) -> int:
+        """How many states the cell has, h among them."""
+        return len(registry.CELLS[self.cell].cell.states)
+
+    @property
     def arrays(self) -> str:
         """The float type of all arrays."""
         return "float32" if self.dtype in LOW else self.dtype
@@ -210,7 +226,7 @@ class Case:
         """
         T, B, I, H = self.shape
         steps = T * B if self.lengths is None else sum(self.lengths)
-        forward = 2 * steps * GATES[self.cell] * H * (I + H)
+        forward = 2 * steps * self.gates * H * (I + H)
         return 3 * forward if self.pass_ == "train" else forward
 
     def __str__(self) -> str:
@@ -229,7 +245,7 @@ def plan(
     """The cases of a suite on `threads`; `shapes` and `passes` stand in for the suite's own.
 
     Raises:
-        ValueError: for a pass or a shape that the suite cannot take.
+        ValueError: for a pass or a shape that the suite cannot take, and a cell it has none for.
     """
     chosen = SUITES[suite]
     if chosen.stepwise:
@@ -244,6 +260,9 @@ def plan(
         if "train" in passes or "forward" not in chosen.passes:
             raise ValueError(f"{dtype} is for inference: it has no pass 'train'")
         passes = ("forward",)
+    for cell in cells:
+        if not (shapes or chosen.shapes_of(cell)):
+            raise ValueError(f"suite {suite} has no shapes for {cell}: name some")
     fewer = [2**n for n in range(threads.bit_length()) if 2**n < threads]
     return [
         Case(suite, cell, shape, pass_, dtype, on)

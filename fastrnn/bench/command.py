@@ -43,11 +43,14 @@ def _absence(contender: Contender) -> str:
 
 def _limits(peers: Sequence[Contender], cases: Sequence[Case]) -> list[str]:
     """Why some peers have no number in some rows."""
-    return [
-        f"{peer.name} takes part in {', '.join(peer.passes)} with {', '.join(peer.dtypes)} only"
-        for peer in peers
-        if not all(peer.takes(case) for case in cases)
-    ]
+    found = []
+    for one in peers:
+        lacks = dict.fromkeys(case.cell for case in cases if not one.has(case.cell))
+        found += [f"{one.name} has no {cell}" for cell in lacks]
+        if not all(one.takes(case) for case in cases if one.has(case.cell)):
+            passes, dtypes = ", ".join(one.passes), ", ".join(one.dtypes)
+            found.append(f"{one.name} takes part in {passes} with {dtypes} only")
+    return found
 
 
 def field(device: str, peers: str | None, cases: Sequence[Case]) -> Field:

@@ -49,6 +49,7 @@ class Contender:
         dtypes: the dtypes it takes.
         own: whether it is fastrnn itself.
         stepwise: whether single steps are all it takes.
+        cells: the cells it has; None for all.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Contender:
     dtypes: tuple[str, ...] = DTYPES
     own: bool = False
     stepwise: bool = False
+    cells: tuple[str, ...] | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -69,7 +71,13 @@ class Contender:
         """Whether it can run a case at all."""
         if self.stepwise and not case.stepwise:
             return False
+        if not self.has(case.cell):
+            return False
         return case.pass_ in self.passes and self.dtype(case) in self.dtypes
+
+    def has(self, cell: str) -> bool:
+        """Whether it has a cell."""
+        return self.cells is None or cell in self.cells
 
     def dtype(self, case: Case) -> str:
         """What it computes a case in: of low precision, its peers' column shows float32."""

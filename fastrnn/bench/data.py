@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.bench.cases import GATES, Case
+from fastrnn.bench.cases import Case
 
 Array = NDArray[np.floating[Any]]
 
@@ -39,7 +39,7 @@ class Sample:
 def weights(case: Case) -> dict[str, Array]:
     """The parameters, named and laid out as in `torch.nn.LSTMCell`, U(-1/sqrt(H), 1/sqrt(H))."""
     _, _, I, H = case.shape
-    rows = GATES[case.cell] * H
+    rows = case.gates * H
     draw = np.random.default_rng(1)
     bound = H**-0.5
     shapes = {
@@ -62,13 +62,17 @@ def sample(case: Case, index: int) -> Sample:
     def normal(*shape: int) -> Array:
         return draw.standard_normal(shape).astype(case.arrays)
 
-    states = 2 if case.cell == "lstm" else 1
-    state = tuple(normal(B, H) for _ in range(states))
-    dstate = tuple(normal(B, H) for _ in range(states))
+    state = tuple(normal(B, H) for _ in range(case.states))
+    dstate = tuple(normal(B, H) for _ in range(case.states))
     if case.stepwise:
         return Sample(normal(B, I), state, None, dstate, None)
     lengths = None if case.lengths is None else np.array(case.lengths, np.int64)
     return Sample(normal(T, B, I), state, normal(T, B, H), dstate, lengths)
+
+
+def _letter(k: int) -> str:
+    """What state number k is called, whatever its cell calls it."""
+    return ("h", "c")[k] if k < 2 else f"s{k}"
 
 
 def answer(
@@ -87,8 +91,8 @@ def answer(
         dstate: gradient of the initial state.
         parameters: gradients by the names that `weights` uses.
     """
-    found = dict(zip(("h_n", "c_n"), state, strict=False))
-    found |= zip(("dh0", "dc0"), dstate, strict=False)
+    found = {f"{_letter(k)}_n": value for k, value in enumerate(state)}
+    found |= {f"d{_letter(k)}0": value for k, value in enumerate(dstate)}
     found |= {f"d{name}": value for name, value in (parameters or {}).items()}
     if y is not None:
         found["y"] = y

@@ -12,10 +12,14 @@ weight layout are PyTorch's. Computed in whatever dtype the arrays have.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastrnn_kernels.cells import functions, registry
+from fastrnn_kernels.cells.cell import Cell as Equations
 
 Array = NDArray[np.floating[Any]]
 State = tuple[Array, ...]
@@ -97,11 +101,68 @@ class Cell(NamedTuple):
     backward: Callable[[State, State], tuple[Array, Array, State]]
 
 
+#: The cells whose truth is written by hand; the others' are the equations of the kernels.
 CELLS = {
     "rnn": Cell(rnn, rnn_backward),
     "lstm": Cell(lstm, lstm_backward),
     "gru": Cell(gru, gru_backward),
 }
+
+
+def cell_of(name: str) -> Cell:
+    """The truth of a cell of the registry without late gates."""
+    return CELLS.get(name) or of_equations(registry.CELLS[name].cell)
+
+
+def of_equations(cell: Equations) -> Cell:
+    """The kernels' own equations, computed by NumPy.
+
+    What the kernels do around them is compared with this; the equations are the tests' to hold.
+    """
+    step, derivative = _in_numpy(cell.forward), _in_numpy(cell.backward)
+    G, saves = len(cell.gates), len(cell.saved)
+
+    def forward(from_x: Array, from_h: Array, state: State) -> tuple[State, State]:
+        x, h = (dict(zip(cell.gates, _split(a, G), strict=True)) for a in (from_x, from_h))
+        parts = {f"{g}_x": x[g] for g in cell.apart} | {f"{g}_h": h[g] for g in cell.apart}
+        sums = {g: x[g] + h[g] for g in cell.gates} | parts
+        new, saved = step(tuple(sums[name] for name in cell.sums), state)
+        return tuple(new), (*saved, *state)
+
+    def backward(saved: State, dstate: State) -> tuple[Array, Array, State]:
+        d_sums, d_old = derivative(dstate, saved[:saves], saved[saves:])
+        by_name = dict(zip(cell.sums, d_sums, strict=True))
+
+        def side(part: str) -> Array:
+            names = [f"{g}_{part}" if g in cell.apart else g for g in cell.gates]
+            return np.concatenate([by_name[name] for name in names], axis=-1)
+
+        return side("x"), side("h"), tuple(d_old)
+
+    return Cell(forward, backward)
+
+
+#: The functions that equations are written in, of arrays.
+_FUNCTIONS: dict[Any, Any] = {
+    functions.exp: np.exp,
+    functions.sigmoid: _sigmoid,
+    functions.tanh: np.tanh,
+    functions.relu: lambda a: np.maximum(a, 0),
+    functions.where_at_most: lambda a, b, then, otherwise: np.where(a <= b, then, otherwise),
+    functions.one: np.ones_like,
+    functions.zero: np.zeros_like,
+}
+
+
+def _in_numpy(function: Any) -> Callable[..., Any]:
+    """A jitted function of numbers as a plain one of arrays, with what it calls."""
+    plain = function.py_func
+    found = {}
+    for name in plain.__globals__.keys() & plain.__code__.co_names:
+        value = plain.__globals__[name]
+        known = _in_numpy(value) if hasattr(value, "py_func") else _FUNCTIONS.get(value, value)
+        found[name] = known
+    return FunctionType(plain.__code__, found, plain.__name__, closure=plain.__closure__)
 
 
 class Tape(NamedTuple):
@@ -123,7 +184,7 @@ def forward(
     """Run one layer over whole sequences.
 
     Args:
-        cell: "rnn", "lstm" or "gru".
+        cell: its name, "lstm".
         weights: weight_ih (G*H, I), weight_hh (G*H, H), bias_ih (G*H,), bias_hh (G*H,).
         x (T, B, I): the sequences.
         state: initial h (B, H), and c for an LSTM.
@@ -134,7 +195,7 @@ def forward(
     """
     T, B, I = x.shape
     H = weights["weight_hh"].shape[1]
-    step = CELLS[cell].forward
+    step = cell_of(cell).forward
     from_x = x.reshape(T * B, I) @ weights["weight_ih"].T + weights["bias_ih"]
     from_x = from_x.reshape(T, B, -1)
     y = np.zeros((T, B, H), x.dtype)
@@ -159,7 +220,7 @@ def backward(
     """Backpropagate through time (Werbos 1990).
 
     Args:
-        cell: "rnn", "lstm" or "gru".
+        cell: its name, "lstm".
         weights: as in `forward`.
         tape: what `forward` gave.
         dy (T, B, H): gradient that arrives at the outputs; ignored beyond a sequence's length.
@@ -170,7 +231,7 @@ def backward(
     """
     T, B, I = tape.x.shape
     rows, H = weights["weight_hh"].shape
-    step = CELLS[cell].backward
+    step = cell_of(cell).backward
     da_x = np.zeros((T, B, rows), dy.dtype)
     da_h = np.zeros((T, B, rows), dy.dtype)
     for t in reversed(range(T)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastrnn.bench.cases import GATES, ITEM_BYTES, Case
+from fastrnn.bench.cases import ITEM_BYTES, Case
 
 
 def step_bytes(case: Case) -> int:
@@ -15,7 +15,7 @@ def step_bytes(case: Case) -> int:
     """
     _, _, I, H = case.shape
     columns = I + H if case.stepwise else H
-    return GATES[case.cell] * H * columns * ITEM_BYTES[case.dtype]
+    return case.gates * H * columns * ITEM_BYTES[case.dtype]
 
 
 def bandwidth(

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import click
 
-from fastrnn.bench.cases import CELLS, DTYPES, PASSES, SUITES, Shape, plan
+from fastrnn.bench.cases import CELLS, DTYPES, PASSES, SUITES, Shape, measurable, plan
 from fastrnn.cli.models import export, model, stream
 from fastrnn.cli.tune import tune
 from fastrnn.tools import convert
+from fastrnn_kernels.cells import registry
 
 
 def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
@@ -60,7 +61,7 @@ def _shapes(
 @click.option(
     "--cell",
     "cells",
-    type=click.Choice(CELLS),
+    type=click.Choice(measurable()),
     multiple=True,
     help="Only this cell; may be repeated.",
 )
@@ -205,7 +206,7 @@ def info() -> None:
 @click.option(
     "--cell",
     "cells",
-    type=click.Choice(("rnn", "rnn-relu", "lstm", "gru", "gru-reset-before")),
+    type=click.Choice(list(registry.CELLS)),
     multiple=True,
     help="Only this cell; may be repeated.",
 )

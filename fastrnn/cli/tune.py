@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from fastrnn_kernels.cells import registry
+
 
 @click.command()
 @click.option(
     "--cell",
     "cells",
-    type=click.Choice(("rnn", "rnn-relu", "lstm", "gru", "gru-reset-before")),
+    type=click.Choice(list(registry.CELLS)),
     multiple=True,
     help="Only this cell; may be repeated.",
 )
@@ -58,7 +60,7 @@ def tune(
     cuda = next(found for found in fastrnn.devices() if found.name == "cuda")
     if not cuda.available:
         raise click.UsageError(f"cuda cannot be used here: {cuda.reason}")
-    chosen_cells = cells or tuple(tuning.CELLS)
+    chosen_cells = cells or tuple(registry.CELLS)
     try:
         chosen = tuning.points(
             chosen_cells, dtypes, sizes or tuning.SIZES, batches or tuning.BATCHES

@@ -10,9 +10,7 @@ import keras
 
 from fastrnn.adapting import level_of_user
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
-from fastrnn_kernels.cells.lstm import LSTM
-from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cells.registry import cell_of
 
 #: The cases in which Keras's own step runs, by name.
 FALLBACKS: Mapping[str, str] = MappingProxyType(
@@ -60,14 +58,14 @@ def say(layer: Any, name: str) -> None:
 def kernel_of(cell: Any) -> Cell | None:
     """The kernels' cell with the equations of a Keras cell, None if there is none."""
     if isinstance(cell, keras.layers.SimpleRNNCell):
-        if cell.activation in _TANH:
-            return RNN_TANH
-        return RNN_RELU if cell.activation in _RELU else None
+        if cell.activation not in _TANH + _RELU:
+            return None
+        return cell_of("RNN", nonlinearity="tanh" if cell.activation in _TANH else "relu")
     if cell.activation not in _TANH or cell.recurrent_activation not in _SIGMOID:
         return None
     if isinstance(cell, keras.layers.LSTMCell):
-        return LSTM
-    return GRU if cell.reset_after else GRU_RESET_BEFORE
+        return cell_of("LSTM")
+    return cell_of("GRU", reset_after=cell.reset_after)
 
 
 def always(cell: Any) -> str | None:

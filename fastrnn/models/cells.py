@@ -12,10 +12,6 @@ from fastrnn.models.recurrent import Recurrent
 from fastrnn.models.streamable import Streamable
 from fastrnn.models.tape import Gradients, Tape
 from fastrnn.streams.source import LayerState
-from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
-from fastrnn_kernels.cells.lstm import LSTM
-from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
 from fastrnn_kernels.cpu.device import Stage, stage_of
 from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.rows import Rows
@@ -27,6 +23,26 @@ class RecurrentCell(Recurrent, Streamable[State]):
 
     Without the batch axis (unbatched input) B falls out of every shape.
     """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+        **options: Any,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, bias=bias, device=device, dtype=dtype,
+            **self._with_usual(options),
+        )  # fmt: skip
+        self._draw(seed)
+
+    def _configure(self, *args: Any, **config: Any) -> None:
+        self._set_up_cell(**self._take_options(config))
 
     def _set_up_cell(
         self, *, input_size: int, hidden_size: int, bias: bool, device: str, dtype: Any
@@ -46,16 +62,6 @@ class RecurrentCell(Recurrent, Streamable[State]):
         biases = values.get("bias_ih"), values.get("bias_hh")
         weights = values["weight_ih"], values["weight_hh"]
         return (kernels.Weights(self._cell, *weights, *biases, products=products),)
-
-    def config(self) -> dict[str, Any]:
-        """The arguments that make another cell of the same kind and size."""
-        return {
-            "input_size": self.input_size,
-            "hidden_size": self.hidden_size,
-            "bias": self.bias,
-            "device": self.device,
-            "dtype": self.products,
-        }
 
     def __call__(self, x: Any, state: State | None = None) -> State:
         """One step, without a tape.
@@ -198,6 +204,7 @@ class RNNCell(RecurrentCell[Array]):
     """
 
     kind = "RNNCell"
+    nonlinearity: str
 
     def __init__(
         self,
@@ -215,18 +222,6 @@ class RNNCell(RecurrentCell[Array]):
             nonlinearity=nonlinearity, device=device, dtype=dtype,
         )  # fmt: skip
         self._draw(seed)
-
-    def _configure(self, *, nonlinearity: str, **common: Any) -> None:
-        self.nonlinearity = check.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
-        self._set_up_cell(**common)
-
-    @property
-    def _cell(self) -> Cell:
-        return RNN_RELU if self.nonlinearity == "relu" else RNN_TANH
-
-    def config(self) -> dict[str, Any]:
-        """The arguments that make another cell of the same kind and size."""
-        return {**super().config(), "nonlinearity": self.nonlinearity}
 
 
 class LSTMCell(RecurrentCell[tuple[Array, Array]]):
@@ -253,13 +248,6 @@ class LSTMCell(RecurrentCell[tuple[Array, Array]]):
         )
         self._draw(seed)
 
-    def _configure(self, **common: Any) -> None:
-        self._set_up_cell(**common)
-
-    @property
-    def _cell(self) -> Cell:
-        return LSTM
-
 
 class GRUCell(RecurrentCell[Array]):
     """One step of the GRU, as `torch.nn.GRUCell`: `h = cell(x, h)`.
@@ -269,6 +257,7 @@ class GRUCell(RecurrentCell[Array]):
     """
 
     kind = "GRUCell"
+    reset_after: bool
 
     def __init__(
         self,
@@ -286,15 +275,3 @@ class GRUCell(RecurrentCell[Array]):
             reset_after=reset_after, device=device, dtype=dtype,
         )  # fmt: skip
         self._draw(seed)
-
-    def _configure(self, *, reset_after: bool, **common: Any) -> None:
-        self.reset_after = check.flag("reset_after", reset_after)
-        self._set_up_cell(**common)
-
-    @property
-    def _cell(self) -> Cell:
-        return GRU if self.reset_after else GRU_RESET_BEFORE
-
-    def config(self) -> dict[str, Any]:
-        """The arguments that make another cell of the same kind and size."""
-        return {**super().config(), "reset_after": self.reset_after}

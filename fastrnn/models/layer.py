@@ -30,6 +30,31 @@ class Layer(Recurrent, Streamable[State]):
 
     proj_size: int = 0
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        device: str = "auto",
+        dtype: Any = "float32",
+        seed: Any = None,
+        **options: Any,
+    ) -> None:
+        self._configure(
+            input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
+            batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
+            device=device, dtype=dtype, **self._with_usual(options),
+        )  # fmt: skip
+        self._draw(seed)
+
+    def _configure(self, *args: Any, **config: Any) -> None:
+        self._set_up_stack(**self._take_options(config))
+
     def _set_up_stack(
         self,
         *,
@@ -109,20 +134,6 @@ class Layer(Recurrent, Streamable[State]):
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)
         )
-
-    def config(self) -> dict[str, Any]:
-        """The arguments that make another layer of the same kind and size."""
-        return {
-            "input_size": self.input_size,
-            "hidden_size": self.hidden_size,
-            "num_layers": self.num_layers,
-            "bias": self.bias,
-            "batch_first": self.batch_first,
-            "dropout": self.dropout,
-            "bidirectional": self.bidirectional,
-            "device": self.device,
-            "dtype": self.products,
-        }
 
     def __call__(
         self, x: Any, state: State | None = None, lengths: Any = None, reset: Any = None

@@ -5,11 +5,6 @@ from typing import Any
 from fastrnn import check
 from fastrnn.arrays import Array
 from fastrnn.models.layer import Layer
-from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cells.gru import GRU as GRU_CELL
-from fastrnn_kernels.cells.gru import GRU_RESET_BEFORE
-from fastrnn_kernels.cells.lstm import LSTM as LSTM_CELL
-from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
 from fastrnn_kernels.tape import Tape as Pass
 
 
@@ -27,6 +22,7 @@ class RNN(Layer[Array]):
     """
 
     kind = "RNN"
+    nonlinearity: str
 
     def __init__(
         self,
@@ -49,18 +45,6 @@ class RNN(Layer[Array]):
             bidirectional=bidirectional, device=device, dtype=dtype,
         )  # fmt: skip
         self._draw(seed)
-
-    def _configure(self, *, nonlinearity: str, **common: Any) -> None:
-        self.nonlinearity = check.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
-        self._set_up_stack(**common)
-
-    @property
-    def _cell(self) -> Cell:
-        return RNN_RELU if self.nonlinearity == "relu" else RNN_TANH
-
-    def config(self) -> dict[str, Any]:
-        """The arguments that make another layer of the same kind and size."""
-        return {**super().config(), "nonlinearity": self.nonlinearity}
 
 
 class LSTM(Layer[tuple[Array, Array]]):
@@ -124,14 +108,6 @@ class LSTM(Layer[tuple[Array, Array]]):
             )
         self._set_up_stack(**common)
 
-    @property
-    def _cell(self) -> Cell:
-        return LSTM_CELL
-
-    def config(self) -> dict[str, Any]:
-        """The arguments that make another layer of the same kind and size."""
-        return {**super().config(), "proj_size": self.proj_size}
-
     def _gates(self, one: Pass[Any], xp: Any) -> dict[str, Array]:
         gates = super()._gates(one, xp)
         c_old = xp.zeros_like(gates["i"])
@@ -160,6 +136,7 @@ class GRU(Layer[Array]):
     """
 
     kind = "GRU"
+    reset_after: bool
 
     def __init__(
         self,
@@ -182,15 +159,3 @@ class GRU(Layer[Array]):
             reset_after=reset_after, device=device, dtype=dtype,
         )  # fmt: skip
         self._draw(seed)
-
-    def _configure(self, *, reset_after: bool, **common: Any) -> None:
-        self.reset_after = check.flag("reset_after", reset_after)
-        self._set_up_stack(**common)
-
-    @property
-    def _cell(self) -> Cell:
-        return GRU_CELL if self.reset_after else GRU_RESET_BEFORE
-
-    def config(self) -> dict[str, Any]:
-        """The arguments that make another layer of the same kind and size."""
-        return {**super().config(), "reset_after": self.reset_after}

@@ -101,17 +101,6 @@ class Linear(Module, Streamable[tuple[()]]):
     def _fan(self) -> int:
         return self.in_features
 
-    def config(self) -> dict[str, Any]:
-        """The arguments that make another one of the same kind and size."""
-        return {
-            "in_features": self.in_features,
-            "out_features": self.out_features,
-            "bias": self.bias,
-            "activation": self.activation,
-            "device": self.device,
-            "dtype": self.products,
-        }
-
     def __call__(self, x: Any) -> Array:
         """y (..., O) of x (..., I), in the layer's float type; TypeError or ValueError else."""
         given = self._checked(x)

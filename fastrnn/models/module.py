@@ -8,6 +8,8 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from inspect import Parameter, signature
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -54,6 +56,22 @@ def _renew_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
+
+
+@cache
+def _signature(cls: type["Module"]) -> Mapping[str, Any]:
+    """What `_arguments` reads: what the base takes first, then what its class adds.
+
+    That is the class that has the kind: another below it may take what it likes.
+    """
+    own = next((one for one in cls.__mro__ if "kind" in vars(one)), cls)
+    found: dict[str, Any] = {}
+    for one in reversed(own.__mro__):
+        if issubclass(one, Module) and "__init__" in vars(one):
+            for name, parameter in signature(one).parameters.items():
+                if name != "seed" and parameter.kind is not Parameter.VAR_KEYWORD:
+                    found.setdefault(name, parameter.default)
+    return MappingProxyType(found)
 
 
 class Named(ABC):
@@ -130,16 +148,22 @@ class Module(Named):
     _shapes: dict[str, Shape]
     _version: Version
 
-    #: What the parameters' shapes follow from; kernels rely on it.
-    _FIXED = frozenset(
-        {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"}
-        | {"dtype", "products", "device", "nonlinearity", "reset_after"}
-        | {"in_features", "out_features", "activation"}
-    )
+    @classmethod
+    def _arguments(cls) -> Mapping[str, Any]:
+        """The arguments that make one, and their defaults, the seed left out."""
+        return _signature(cls)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another one of the same kind and size."""
+        return {
+            name: self.products if name == "dtype" else getattr(self, name)
+            for name in self._arguments()
+        }
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse to change what is fixed when the object is made."""
-        if name in self._FIXED and name in self.__dict__:
+        """Refuse to change what is fixed when the object is made: kernels rely on it."""
+        fixed = name not in _CHECKED and (name == "products" or name in self._arguments())
+        if fixed and name in self.__dict__:
             raise AttributeError(f"{name} of {self._owner} is fixed at {getattr(self, name)!r}")
         if name in self.__dict__.get("_shapes", ()):
             raise AttributeError(

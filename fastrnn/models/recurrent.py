@@ -1,28 +1,75 @@
 """What layers and cells share: a cell of the kernels, and the choice of where a call runs."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
+from fastrnn import check
 from fastrnn.arrays import Array
 from fastrnn.device import gpu_products
 from fastrnn.models import auto
 from fastrnn.models.module import Module, Version
+from fastrnn_kernels.cells import registry
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.tape import Tape as Pass
 from fastrnn_kernels.weights import Weights
 
+#: The classes of layers and of single steps by kind: all that have come to be (`classes.py`).
+CLASSES: dict[str, type["Recurrent"]] = {}
+
 
 class Recurrent(Module):
-    """A module of recurrent cells."""
+    """A module of recurrent cells, those that the registry has under its kind."""
 
     input_size: int
     hidden_size: int
 
-    @property
-    @abstractmethod
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "kind" in vars(cls):
+            CLASSES.setdefault(cls.kind, cls)
+
+    @classmethod
+    def _options(cls) -> dict[str, tuple[Any, ...]]:
+        """What tells the cells of its kind apart: the values of each option, the usual first."""
+        return registry.options_of(cls.kind.removesuffix("Cell"))
+
+    @classmethod
+    def _arguments(cls) -> Mapping[str, Any]:
+        """The arguments that make one, and their defaults, the seed left out."""
+        usual = {name: values[0] for name, values in cls._options().items()}
+        return {**super()._arguments(), **usual}
+
+    def _take_options(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Check and fix the options; what else is in the configuration."""
+        options = self._options()
+        for name, values in options.items():
+            if name not in config:
+                raise TypeError(f"{name} of {self._owner} is missing")
+            setattr(self, name, check.option(name, config[name], values))
+        return {name: value for name, value in config.items() if name not in options}
+
+    def _with_usual(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options that were given, and the usual values of others."""
+        known = self._options()
+        for name in options:
+            if name not in known:
+                raise TypeError(f"{type(self).__name__} has no argument {name!r}")
+        return {name: options.get(name, values[0]) for name, values in known.items()}
+
+    @cached_property
     def _cell(self) -> Cell:
         """The kernels' cell."""
+        options = {name: getattr(self, name) for name in self._options()}
+        return registry.cell_of(self.kind.removesuffix("Cell"), **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state without the cell, which another process has by its registry."""
+        state = super().__getstate__()
+        state.pop("_cell", None)
+        return state
 
     @property
     def _fan(self) -> int:

@@ -10,9 +10,7 @@ import numpy as np
 from fastrnn_kernels.cells import variants
 from fastrnn_kernels.cells.activations import NAMES, RELU, SIGMOID, TANH, Activation
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
-from fastrnn_kernels.cells.lstm import LSTM
-from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cells.registry import cell_of
 
 #: Of each operator: gates, the activations of a direction, and the attributes that it alone has.
 OPERATORS: dict[str, tuple[int, tuple[Activation, ...], str | None]] = {
@@ -78,14 +76,14 @@ class Node:
         usual = self.clip is None and chosen == OPERATORS[self.kind][1]
         if self.kind == "RNN":
             if self.clip is None and chosen in ((TANH,), (RELU,)):
-                return RNN_TANH if chosen == (TANH,) else RNN_RELU
+                return cell_of("RNN", nonlinearity=chosen[0].name)
             return variants.rnn(*chosen, self.clip)
         if self.kind == "LSTM":
             if usual and not peepholes and not self.option:
-                return LSTM
+                return cell_of("LSTM")
             return variants.lstm(*chosen, self.clip, peepholes, self.option)
         if usual:
-            return GRU if self.option else GRU_RESET_BEFORE
+            return cell_of("GRU", reset_after=self.option)
         return variants.gru(*chosen, self.clip, self.option)
 
 

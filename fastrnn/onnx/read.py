@@ -13,8 +13,8 @@ from fastrnn.device import kernels_for
 from fastrnn.files.description import KEY
 from fastrnn.files.gates import from_format
 from fastrnn.files.paths import path_of
+from fastrnn.models.classes import class_of
 from fastrnn.models.layer import Layer
-from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.onnx.attributes import OPERATORS, Node, parse
 from fastrnn.onnx.chain import check_states, is_chain
 from fastrnn.onnx.file import File, where_of
@@ -121,8 +121,8 @@ def _layer(file: File, proto: Any, device: str) -> Layer[Any]:
                 for part, rows in zip(("ih", "hh"), np.split(b[d], 2), strict=True):
                     values[f"bias_{part}{suffix}"] = in_torch_order(node, rows, dtype)
         config |= {"bias": b is not None, "device": device, "dtype": str(dtype)}
-        kind_of: Any = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}[kind]
-        layer: Layer[Any] = kind_of._restored(config, values)
+        make: Any = class_of(kind)
+        layer: Layer[Any] = make._restored(config, values)
         return layer
     except (TypeError, ValueError) as error:
         text = str(error)

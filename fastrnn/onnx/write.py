@@ -12,9 +12,10 @@ from fastrnn.files.description import KEY
 from fastrnn.files.gates import to_format
 from fastrnn.files.paths import path_of
 from fastrnn.models.layer import Layer
-from fastrnn.models.layers import GRU, LSTM, RNN
+from fastrnn.models.layers import GRU, RNN
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
+from fastrnn.onnx.attributes import OPERATORS
 from fastrnn.weights.state_dict import modules_of
 from fastrnn_kernels.cache.files import write_whole
 
@@ -161,8 +162,10 @@ def _recurrent(graph: _Graph, layer: Layer[Any], prefix: str, x: str) -> str:
 
 
 def type_name(layer: Layer[Any]) -> str:
-    """RNN, LSTM or GRU, also of a subclass."""
-    return next(kind.__name__ for kind in (RNN, LSTM, GRU) if isinstance(layer, kind))
+    """RNN, LSTM or GRU, also of a subclass; ValueError for what ONNX has no operator for."""
+    if layer.kind not in OPERATORS:
+        raise ValueError(f"ONNX has no {layer.kind}")
+    return layer.kind
 
 
 def attributes_of(layer: Layer[Any]) -> dict[str, Any]:

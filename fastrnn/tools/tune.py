@@ -15,19 +15,10 @@ import numba
 from fastrnn import check
 from fastrnn.device import CPU_PRODUCTS, GPU_PRODUCTS, kernels_for, tf32
 from fastrnn.models import auto
-from fastrnn.models.layers import GRU, LSTM, RNN
+from fastrnn.models.classes import layer_of
+from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.device import TunedDevice, possible
 
-#: A layer for each cell, of I = H.
-CELLS: dict[str, Callable[[int, str, str], RNN | LSTM | GRU]] = {
-    "rnn": lambda H, dtype, device: RNN(H, H, dtype=dtype, device=device),
-    "rnn-relu": lambda H, dtype, device: RNN(H, H, nonlinearity="relu", dtype=dtype, device=device),
-    "lstm": lambda H, dtype, device: LSTM(H, H, dtype=dtype, device=device),
-    "gru": lambda H, dtype, device: GRU(H, H, dtype=dtype, device=device),
-    "gru-reset-before": lambda H, dtype, device: GRU(
-        H, H, reset_after=False, dtype=dtype, device=device
-    ),
-}
 #: Sizes and batches that are measured where none are named.
 SIZES, BATCHES = (64, 128, 256, 512, 1024), (1, 16, 64)
 #: Time steps of what is timed, and calls.
@@ -86,7 +77,7 @@ def _found(kernels: TunedDevice, point: Point) -> Found:
     paths: dict[str, dict[str, float]] = {}
     devices: dict[str, dict[str, float]] = {}
     dtype = "float32" if point.dtype == "tf32" else point.dtype
-    layer = CELLS[point.cell](point.H, dtype, "cuda")
+    layer = layer_of(point.cell, point.H, point.H, dtype=dtype, device="cuda")
     (weights,) = layer._weights_for(layer._version, kernels)
     for backward in (False, True):
         times = _paths(kernels, layer, point.B, backward)

@@ -5,17 +5,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from fastrnn import check
-from fastrnn.models.layers import GRU, LSTM, RNN
+from fastrnn.models.classes import layer_of
+from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cpu import device as cpu
 
-#: What there is to compile: a layer for each cell.
-CELLS: dict[str, Callable[[str], RNN | LSTM | GRU]] = {
-    "rnn": lambda dtype: RNN(1, 1, dtype=dtype),
-    "rnn-relu": lambda dtype: RNN(1, 1, nonlinearity="relu", dtype=dtype),
-    "lstm": lambda dtype: LSTM(1, 1, dtype=dtype),
-    "gru": lambda dtype: GRU(1, 1, dtype=dtype),
-    "gru-reset-before": lambda dtype: GRU(1, 1, reset_after=False, dtype=dtype),
-}
 DTYPES = ("float32", "float64", "bfloat16")
 
 
@@ -44,7 +37,7 @@ def warmup(
     cpu.prepare_threads()
     for dtype in types:
         for cell in chosen:
-            layer = CELLS[cell](dtype)
+            layer = layer_of(cell, 1, 1, dtype=dtype)
             x = np.zeros((1, 1, 1), layer.dtype)
             if training and dtype != "bfloat16":
                 y, _, tape = layer.forward(x)

@@ -11,12 +11,10 @@ from torch.fx import Proxy
 
 from fastrnn.torch.fallbacks import autocasts, tell
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cells.gru import GRU
-from fastrnn_kernels.cells.lstm import LSTM
-from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cells.registry import CELLS
 
 #: The kernels' cells under torch's names.
-_CELLS = {"LSTM": LSTM, "GRU": GRU, "RNN_TANH": RNN_TANH, "RNN_RELU": RNN_RELU}
+_CELLS = {entry.torch: entry.cell for entry in CELLS.values() if entry.torch}
 
 
 #: torch has it since 2.7.

@@ -62,9 +62,8 @@ def from_arrays(path: str, found: Mapping[str, Any], device: str) -> Any:
             "bias_ih_l0": arrays["bias"],
             "bias_hh_l0": arrays.get("recurrent_bias", np.zeros_like(arrays["bias"])),
         }
-        config = config_of(width, H, 1, True, device)
+        config = config_of(kind, width, H, 1, True, device)
         config["dtype"] = str(np.result_type(*arrays.values()))
-        config |= {"reset_after": True} if kind is GRU else {"proj_size": 0}
         ordered = {name: from_format("haste", value, G) for name, value in values.items()}
         return kind._restored(config, ordered)
     except (TypeError, ValueError) as error:

@@ -233,7 +233,7 @@ def from_groups(
             )
         values[f"weight_ih{suffix}"], values[f"weight_hh{suffix}"] = kernel, recurrent
         bias = "2" in variables.names
-        config |= config_of(kernel.shape[1], H, 1, bias, device)
+        config |= config_of(make, kernel.shape[1], H, 1, bias, device)
         config |= {"dtype": str(kernel.dtype), "bidirectional": len(groups) > 1}
         config["batch_first"] = True
         if bias:
@@ -248,10 +248,6 @@ def from_groups(
         if len(resets) > 1:
             raise MisfitError(f"{where}: its biases are those of several kinds of GRU")
         config["reset_after"] = resets.pop() if resets else True
-    if make is LSTM:
-        config["proj_size"] = 0
-    if make is RNN:
-        config["nonlinearity"] = "tanh"
     ordered = {name: from_format("keras", value, G) for name, value in values.items()}
     return _restored(where, make, config | own, ordered)
 

@@ -70,7 +70,9 @@ def _layers(module: Layer[Any] | Linear) -> list[_KerasLayer]:
         return [_KerasLayer("Dense", config, [variables])]
     if module.proj_size:
         raise ValueError(f"this LSTM has proj_size={module.proj_size}, and Keras has no projection")
-    kind = next(name for name, (known, _) in KINDS.items() if isinstance(module, known))
+    kind = next((name for name, (known, _) in KINDS.items() if isinstance(module, known)), None)
+    if kind is None:
+        raise ValueError(f"Keras has no {module.kind}")
     config = {
         "units": module.hidden_size, "use_bias": module.bias, "return_sequences": True,
         "activation": module.nonlinearity if isinstance(module, RNN) else "tanh",

@@ -10,17 +10,11 @@ from typing import Any
 
 from fastrnn.files import safetensors
 from fastrnn.files.description import KEY, described
-from fastrnn.models.cells import GRUCell, LSTMCell, RNNCell
-from fastrnn.models.layers import GRU, LSTM, RNN
+from fastrnn.models.classes import class_of
 from fastrnn.models.linear import Linear
 from fastrnn.models.module import Module, Named
 from fastrnn.models.sequential import Sequential
 from fastrnn.weights import haste, torch
-
-#: The classes that a file may name.
-CLASSES: dict[str, type[Module]] = {
-    one.kind: one for one in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, Linear)
-}
 
 
 def save(model: Named, path: str | os.PathLike[str]) -> None:
@@ -60,18 +54,25 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
     Raises ValueError that names the file where the description is broken, or does not fit them.
     """
     name, config = described(path, text)
-    if name != Sequential.kind and name not in CLASSES:
-        raise ValueError(f"file {path!r} describes no class of fastrnn: {name!r}")
+    try:
+        kind = None if name == Sequential.kind else _class_of(name)
+    except KeyError:
+        raise ValueError(f"file {path!r} describes no class of fastrnn: {name!r}") from None
     modules = config.get("modules")
     layers = config.get("num_layers", len(modules) if isinstance(modules, list) else 1)
     if not isinstance(layers, int) or layers > len(tensors):
         raise ValueError(f"file {path!r} has num_layers={layers!r} and {len(tensors)} tensors")
     try:
-        if name == Sequential.kind:
+        if kind is None:
             return _sequential(config, device, tensors)
-        return CLASSES[name]._restored({**config, "device": device}, tensors)
+        return kind._restored({**config, "device": device}, tensors)
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"file {path!r} does not fit its description: {error}") from None
+
+
+def _class_of(name: str) -> type[Module]:
+    """The class that a file names; KeyError if there is none."""
+    return Linear if name == Linear.kind else class_of(name)
 
 
 def _sequential(config: Mapping[str, Any], device: str, values: Mapping[str, Any]) -> Sequential:
@@ -83,7 +84,7 @@ def _sequential(config: Mapping[str, Any], device: str, values: Mapping[str, Any
             for name, value in values.items()
             if name.partition(".")[0] == str(k)
         }
-        kind = CLASSES[part["class"]]
+        kind = _class_of(part["class"])
         modules.append(kind._restored({**part["config"], "device": device}, own))
     numbers = set(map(str, range(len(modules))))
     unknown = [name for name in values if name.partition(".")[0] not in numbers]

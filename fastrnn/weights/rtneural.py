@@ -126,11 +126,11 @@ def _recurrent(where: str, layer: dict[str, Any], width: int, device: str) -> An
     w_ih = _numbers(f"{where}: kernel", kernel, (width, G * H)).T
     w_hh = _numbers(f"{where}: recurrent kernel", recurrent, (H, G * H)).T
     values = {"weight_ih_l0": w_ih, "weight_hh_l0": w_hh}
-    config = config_of(width, H, 1, True, device)
+    config = config_of(LSTM if G == 4 else GRU, width, H, 1, True, device)
     if G == 4:
         values["bias_ih_l0"] = _numbers(f"{where}: bias", bias, (G * H,))
         values["bias_hh_l0"] = np.zeros(G * H, np.float32)
-        return LSTM._restored({**config, "proj_size": 0}, values)
+        return LSTM._restored(config, values)
     # With two rows of biases, the reset gate comes after the product.
     after = isinstance(bias, list) and bool(bias) and isinstance(bias[0], list)
     shape = (2, G * H) if after else (G * H,)

@@ -7,29 +7,21 @@ import numpy as np
 
 from fastrnn.arrays import Array
 from fastrnn.files.errors import MisfitError
-from fastrnn.models.cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
+from fastrnn.models.cells import RecurrentCell
+from fastrnn.models.classes import class_of
 from fastrnn.models.layer import Layer
-from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
-
-_RECURRENT = {1: RNN, 3: GRU, 4: LSTM}  # by the number of gates
-_CELLS: dict[Any, Any] = {RNN: RNNCell, GRU: GRUCell, LSTM: LSTMCell}
-_OWN: dict[Any, dict[str, Any]] = {
-    RNN: {"nonlinearity": "tanh"},
-    GRU: {"reset_after": True},
-    LSTM: {"proj_size": 0},
-}
+from fastrnn_kernels.cells import registry
 
 
 def modules_of(model: Any) -> Sequence[Layer[Any] | Linear]:
     """A Sequential's modules, or the one that a model is; raises TypeError for what is neither."""
     if isinstance(model, Sequential):
         return model.modules
-    if not isinstance(model, RNN | LSTM | GRU | Linear):
-        raise TypeError(
-            f"model is a {type(model).__name__}, wanted RNN, LSTM, GRU, Linear or Sequential"
-        )
+    if not isinstance(model, Layer | Linear):
+        wanted = ", ".join(registry.kinds())
+        raise TypeError(f"model is a {type(model).__name__}, wanted {wanted}, Linear or Sequential")
     return (model,)
 
 
@@ -38,13 +30,12 @@ def is_one(names: Any) -> bool:
     return any(name.rpartition(".")[2] in ("weight_ih_l0", "weight_ih") for name in names)
 
 
-def config_of(width: int, H: int, layers: int, bias: bool, device: str) -> dict[str, Any]:
-    """What the recurrent layers have in common, float32 and in one direction."""
-    return {
-        "input_size": width, "hidden_size": H, "num_layers": layers, "bias": bias,
-        "batch_first": False, "dropout": 0.0, "bidirectional": False,
-        "device": device, "dtype": "float32",
-    }  # fmt: skip
+def config_of(
+    kind: type[Layer[Any]], width: int, H: int, layers: int, bias: bool, device: str
+) -> dict[str, Any]:
+    """A layer's configuration, float32 and in one direction, with the usual cell of its kind."""
+    sizes = {"input_size": width, "hidden_size": H, "num_layers": layers}
+    return {**kind._arguments(), **sizes, "bias": bias, "device": device}
 
 
 def linear_config(
@@ -124,8 +115,8 @@ def _module(
 def _cell(where: str, own: dict[str, Array], device: str) -> tuple[Any, dict[str, Any]]:
     layer = {f"{name}_l0": array for name, array in own.items()}
     kind, common = _recurrent(where, layer, device)
-    names = ("input_size", "hidden_size", "bias", "device", "nonlinearity", "reset_after")
-    return _CELLS[kind], {name: value for name, value in common.items() if name in names}
+    step = class_of(f"{kind.kind}Cell")
+    return step, {name: value for name, value in common.items() if name in step._arguments()}
 
 
 def _recurrent(where: str, own: dict[str, Array], device: str) -> tuple[Any, dict[str, Any]]:
@@ -135,12 +126,15 @@ def _recurrent(where: str, own: dict[str, Array], device: str) -> tuple[Any, dic
     if projection is not None:  # h is narrower than the gates
         hidden = (*projection.shape, 0, 0)[1]
     gates = rows // hidden if hidden and rows % hidden == 0 else 0
-    kind = _RECURRENT.get(gates)
-    if kind is None or width < 1 or (projection is not None and kind is not LSTM):
+    known = (one for one in registry.CELLS.values() if one.torch and len(one.cell.gates) == gates)
+    kinds: list[Any] = [class_of(one.kind) for one in known]
+    kind = kinds[0] if kinds else None
+    projects = kind is not None and "proj_size" in kind._arguments()
+    if kind is None or width < 1 or (projection is not None and not projects):
         raise MisfitError(f"{where}.weight_ih_l0 and weight_hh_l0 are those of no RNN, GRU or LSTM")
     both = "weight_ih_l0_reverse" in own
     layers = sum(name.startswith("weight_ih_l") for name in own) // (1 + both)
-    config = config_of(width, hidden, layers, "bias_ih_l0" in own, device) | _OWN[kind]
+    config = config_of(kind, width, hidden, layers, "bias_ih_l0" in own, device)
     config["bidirectional"] = both
     if projection is not None:
         config["proj_size"] = len(projection)

@@ -17,6 +17,7 @@ from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
 from fastrnn.weights.state_dict import float_array, from_state_dict, is_one
 from fastrnn_kernels.cache.files import write_whole
+from fastrnn_kernels.cells.registry import CELLS
 
 __all__ = ["from_arrays", "is_one", "load", "save", "state_dict"]
 
@@ -102,6 +103,10 @@ def state_dict(model: Layer[Any] | RecurrentCell[Any] | Linear | Sequential) -> 
     modules = model.modules if isinstance(model, Sequential) else (model,)
     if any(isinstance(module, GRU | GRUCell) and not module.reset_after for module in modules):
         raise ValueError("torch has no GRU that resets before the product")
+    in_torch = [entry.cell for entry in CELLS.values() if entry.torch]
+    for module in modules:
+        if not isinstance(module, Linear) and module._cell not in in_torch:
+            raise ValueError(f"torch has no {module.kind}")
     return model.state_dict()
 
 

@@ -1,6 +1,8 @@
 """Who is measured: fastrnn itself, and its peers."""
 
+from fastrnn.bench.cases import CELLS
 from fastrnn.bench.contender import Contender
+from fastrnn_kernels.cells import registry
 
 OWN = Contender("fastrnn", "fastrnn.bench.contenders.fastrnn", own=True)
 #: The same steps from a compiled function, as `fastrnn.jit` has them.
@@ -11,13 +13,19 @@ COMPILED = Contender(
 PEERS = {
     peer.name: peer
     for peer in (
-        Contender("torch", "fastrnn.bench.contenders.torch", ("torch",)),
+        Contender(
+            "torch",
+            "fastrnn.bench.contenders.torch",
+            ("torch",),
+            cells=tuple(name for name, entry in registry.CELLS.items() if entry.torch),
+        ),
         Contender(
             "onnxruntime",
             "fastrnn.bench.contenders.onnxruntime",
             ("onnxruntime", "onnx"),
             passes=("forward",),
             dtypes=("float32",),  # its recurrent operators have no float64 kernels
+            cells=CELLS,
         ),
         Contender("numpy", "fastrnn.bench.contenders.numpy"),
     )

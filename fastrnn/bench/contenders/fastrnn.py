@@ -8,16 +8,15 @@ import fastrnn
 from fastrnn.bench.cases import Case
 from fastrnn.bench.contender import Program
 from fastrnn.bench.data import Array, Sample, answer, weights
+from fastrnn.models.classes import layer_of, step_of
 
-CELLS = {"rnn": fastrnn.RNNCell, "lstm": fastrnn.LSTMCell, "gru": fastrnn.GRUCell}
 #: How a stream's weights are stored, where that is not in full.
 WEIGHTS = {"bfloat16": "bf16", "int8": "int8"}
-LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
 
 
 def _state(case: Case, arrays: tuple[Array, ...]) -> Any:
     parts = arrays if case.stepwise else tuple(array[None] for array in arrays)
-    return parts if case.cell == "lstm" else parts[0]
+    return parts if len(parts) > 1 else parts[0]
 
 
 def _arrays(state: Any) -> tuple[Array, ...]:
@@ -30,7 +29,7 @@ class Step:
     def __init__(self, case: Case, device: str) -> None:
         self.case = case
         _, _, I, H = case.shape
-        self.cell = CELLS[case.cell](I, H, device=device, dtype=case.arrays)
+        self.cell = step_of(case.cell, I, H, device=device, dtype=case.arrays)
         self.cell.load_state_dict(weights(case))
 
     def load(self, sample: Sample) -> Any:
@@ -62,7 +61,7 @@ class Sequence:
     def __init__(self, case: Case, device: str) -> None:
         self.case = case
         _, _, I, H = case.shape
-        self.layer = LAYERS[case.cell](I, H, device=device, dtype=case.dtype)
+        self.layer = layer_of(case.cell, I, H, device=device, dtype=case.dtype)
         self.layer.load_state_dict({f"{n}_l0": a for n, a in weights(case).items()})
 
     def load(self, sample: Sample) -> Any:

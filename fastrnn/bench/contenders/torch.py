@@ -10,14 +10,20 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from fastrnn.bench.cases import Case
 from fastrnn.bench.contender import Program
 from fastrnn.bench.data import Array, Sample, answer, weights
+from fastrnn_kernels.cells.registry import CELLS
 
-CELLS = {"rnn": torch.nn.RNNCell, "lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}
-LAYERS = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+
+def _module(case: Case, what: str) -> Any:
+    """torch's module of a case: of its cell, or, where `what` is "Cell", of a single step."""
+    name, _, nonlinearity = CELLS[case.cell].torch.partition("_")
+    own = {"nonlinearity": nonlinearity.lower()} if nonlinearity else {}
+    make = getattr(torch.nn, name + what)
+    return make(case.shape.I, case.shape.H, dtype=getattr(torch, case.arrays), **own)
 
 
 def _state(case: Case, arrays: tuple[Array, ...]) -> Any:
     tensors = tuple(torch.from_numpy(array if case.stepwise else array[None]) for array in arrays)
-    return tensors if case.cell == "lstm" else tensors[0]
+    return tensors if len(tensors) > 1 else tensors[0]
 
 
 def _tensors(state: Any) -> tuple[Any, ...]:
@@ -29,9 +35,7 @@ class Step:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.module = CELLS[case.cell](
-            case.shape.I, case.shape.H, dtype=getattr(torch, case.arrays)
-        )
+        self.module = _module(case, "Cell")
         self.module.load_state_dict({n: torch.from_numpy(a) for n, a in weights(case).items()})
 
     def load(self, sample: Sample) -> Any:
@@ -57,9 +61,7 @@ class Sequence:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.module = LAYERS[case.cell](
-            case.shape.I, case.shape.H, dtype=getattr(torch, case.arrays)
-        )
+        self.module = _module(case, "")
         self.module.load_state_dict(
             {f"{n}_l0": torch.from_numpy(a) for n, a in weights(case).items()}
         )

@@ -26,9 +26,7 @@ import numpy as np
 from numba import cuda
 
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
-from fastrnn_kernels.cells.lstm import LSTM
-from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cuda.launch.kernel import BLOCK, Kernel
 from fastrnn_kernels.cuda.resident.backward import backward_kernel
 from fastrnn_kernels.cuda.resident.division import Gpu, divide
@@ -45,7 +43,6 @@ from fastrnn_kernels.cuda.stepwise.table import fill_kernel
 
 Capability = tuple[int, int]
 
-CELLS = (RNN_TANH, RNN_RELU, LSTM, GRU, GRU_RESET_BEFORE)
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
 #: A GPU of each compute capability, for which resident passes are divided.
 GPUS = {
@@ -118,7 +115,7 @@ def kernels(dtype: np.dtype[Any], capability: Capability) -> Iterator[Named]:
     yield Named("begin backward", begin_backward_kernel(dtype))
     for activation in (None, *ACTIVATIONS):
         yield Named(f"linear {activation}", activation_kernel(activation, dtype))
-    for cell in CELLS:
+    for cell in (entry.cell for entry in CELLS.values()):
         for projected in (False, True) if not cell.reads_h else (False,):
             yield from _stepwise(cell, dtype, projected)
         if not cell.late:

@@ -1,18 +1,27 @@
 """The benchmark's truth against finite differences of itself, and against the equations by hand."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 
 from fastrnn.bench import reference
-from fastrnn.bench.cases import CELLS, GATES
+from fastrnn.bench.cases import measurable
+from fastrnn_kernels.cells import registry
 
+#: All with a truth, by hand or by the kernels' equations.
+CELLS = measurable()
 T, B, I, H = 4, 3, 2, 5
 STEP = 1e-6
 
 
+def gates(cell):
+    return len(registry.CELLS[cell].cell.gates)
+
+
 def problem(cell):
     draw = np.random.default_rng(3)
-    rows = GATES[cell] * H
+    rows = gates(cell) * H
     arrays = {
         "weight_ih": draw.normal(size=(rows, I)),
         "weight_hh": draw.normal(size=(rows, H)),
@@ -84,11 +93,13 @@ def step(cell, weights, x, h, c):
     W, R = weights["weight_ih"], weights["weight_hh"]
     new_h, new_c = np.zeros(H), np.zeros(H)
     for unit in range(H):
-        rows = [gate * H + unit for gate in range(GATES[cell])]
+        rows = [gate * H + unit for gate in range(gates(cell))]
         a = [W[row] @ x + weights["bias_ih"][row] for row in rows]
         b = [R[row] @ h + weights["bias_hh"][row] for row in rows]
         if cell == "rnn":
             new_h[unit] = np.tanh(a[0] + b[0])
+        elif cell == "rnn-relu":
+            new_h[unit] = max(a[0] + b[0], 0)
         elif cell == "lstm":
             i, f, o = (sigmoid(a[k] + b[k]) for k in (0, 1, 3))
             new_c[unit] = f * c[unit] + i * np.tanh(a[2] + b[2])
@@ -99,7 +110,21 @@ def step(cell, weights, x, h, c):
     return new_h, new_c
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_the_kernels_equations_by_numpy_are_those_by_hand(cell):
+    arrays, dy, dstate = problem(cell)
+    weights, x, state = parts(arrays)
+    found = []
+    for one in (reference.CELLS[cell], reference.of_equations(registry.CELLS[cell].cell)):
+        with mock.patch.dict(reference.CELLS, {cell: one}):
+            y, final, tape = reference.forward(cell, weights, x, state)
+            dx, d_start, gradients = reference.backward(cell, weights, tape, dy, dstate)
+        found.append([y, *final, dx, *d_start, *gradients.values()])
+    for mine, its in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=0, atol=1e-12)  # sums of some 10 values of 10
+
+
+@pytest.mark.parametrize("cell", ["rnn", "rnn-relu", "lstm", "gru"])
 def test_outputs_equal_the_equations_unit_by_unit(cell):
     arrays, _, _ = problem(cell)
     weights, x, state = parts(arrays)

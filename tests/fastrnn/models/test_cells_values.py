@@ -22,7 +22,7 @@ def problem(cell, B, I, H, dtype, seed=0):
     """x, state and the gradient of the new state, random; B=None for a single row."""
     random = np.random.default_rng(seed)
     rows = () if B is None else (B,)
-    parts = 2 if cell == "LSTM" else 1
+    parts = len(make_cell(cell, I, H)._cell.states)
 
     def normal(width):
         return random.standard_normal((*rows, width)).astype(dtype)

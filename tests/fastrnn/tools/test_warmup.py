@@ -12,8 +12,8 @@ from numba.extending import intrinsic
 
 import fastrnn
 from fastrnn.cli import main
-from fastrnn.tools.warmup import CELLS
 from fastrnn_kernels.cache import announce, disk
+from fastrnn_kernels.cells.registry import CELLS
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])

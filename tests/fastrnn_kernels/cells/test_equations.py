@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import fastrnn_kernels.cpu  # noqa: F401  (registers the CPU's forms of exp, sigmoid, tanh)
+from fastrnn_kernels.cells import registry
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
 from fastrnn_kernels.cells.lstm import LSTM
-from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
 
-CELLS = [RNN_TANH, RNN_RELU, LSTM, GRU, GRU_RESET_BEFORE]
+CELLS = [entry.cell for entry in registry.CELLS.values()]
 STEP = 1e-6
 #: Central differences in float64: STEP² of truncation and 1e-16 / STEP of rounding.
 TOLERANCE = 1e-8
