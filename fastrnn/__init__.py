@@ -70,3 +70,7 @@ if not TYPE_CHECKING:
             return _class_of(name)
         except KeyError:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -69,3 +69,7 @@ def __getattr__(name: str) -> Any:
         if entry.cell.name == name:
             return _step(entry.cell)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
