@@ -12,7 +12,8 @@ from numba import config
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from cases import assert_close
-from fastrnn.torch import devices, packed
+from fastrnn import adapting
+from fastrnn.torch import devices
 from own_torch import pair, torch_itself
 
 pytestmark = pytest.mark.skipif(
@@ -27,7 +28,7 @@ def on_the_simulator(monkeypatch):
     kernels = import_module("fastrnn_kernels.cuda.device")
     device = devices.Device(kernels, devices._numpy, torch.from_numpy, nullcontext)
     monkeypatch.setattr(devices, "_cpu", lambda: device)
-    monkeypatch.setattr(packed.Copies, "current", lambda self: True)
+    monkeypatch.setattr(adapting.Copies, "current", lambda self: True)
 
 
 @pytest.mark.usefixtures("on_the_simulator")

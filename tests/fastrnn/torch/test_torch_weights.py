@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cases import TOLERANCE, assert_close
-from fastrnn.torch import LSTM, GRUCell, packed
+from fastrnn import adapting
+from fastrnn.torch import LSTM, GRUCell
 from own_torch import pair, torch_itself
 
 T, B, I, H = 3, 2, 4, 5
@@ -18,13 +19,13 @@ T, B, I, H = 3, 2, 4, 5
 def packings(monkeypatch):
     """One entry for each time that weights are packed."""
     counted = []
-    pack = packed.Packed._packed
+    copies = adapting.Copies
 
-    def counting(self, *arguments):
-        counted.append(self)
-        return pack(self, *arguments)
+    def counting(arrays):
+        counted.append(arrays)
+        return copies(arrays)
 
-    monkeypatch.setattr(packed.Packed, "_packed", counting)
+    monkeypatch.setattr(adapting, "Copies", counting)
     return counted
 
 
