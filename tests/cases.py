@@ -17,9 +17,15 @@ def title(entry: registry.Entry) -> str:
     return entry.kind + entry.cell.name.replace("_", "-").removeprefix(entry.kind.lower())
 
 
-#: Every cell there is: the class of the layer, and what tells it from its siblings.
+def usual(kind: str) -> registry.Entry:
+    """What a layer has where no option is given, here and in torch."""
+    return registry.of_kind(kind)[0]
+
+
+#: Every cell there is: the class of the layer, and what tells it from the usual one.
 CELLS: dict[str, tuple[str, dict[str, Any]]] = {
-    title(entry): (entry.kind, dict(entry.options)) for entry in registry.CELLS.values()
+    title(entry): (entry.kind, {} if entry is usual(entry.kind) else dict(entry.options))
+    for entry in registry.CELLS.values()
 }
 #: torch has no GRU that resets before the product.
 CELLS_IN_TORCH = [title(entry) for entry in registry.CELLS.values() if entry.torch]
