@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from fastrnn.bench.cases import CELLS, DTYPES, PASSES, SUITES, Shape, measurable, plan
+from fastrnn.cli import options
 from fastrnn.cli.models import export, model, stream
 from fastrnn.cli.tune import tune
 from fastrnn.tools import convert
@@ -58,13 +59,7 @@ def _shapes(
     show_default=True,
     help="Which shapes, and what a call is.",
 )
-@click.option(
-    "--cell",
-    "cells",
-    type=click.Choice(measurable()),
-    multiple=True,
-    help="Only this cell; may be repeated.",
-)
+@options.cells(measurable())
 @click.option(
     "--shape",
     "shapes",
@@ -203,13 +198,7 @@ def info() -> None:
 
 
 @main.command()
-@click.option(
-    "--cell",
-    "cells",
-    type=click.Choice(list(registry.CELLS)),
-    multiple=True,
-    help="Only this cell; may be repeated.",
-)
+@options.cells(list(registry.CELLS))
 @click.option(
     "--dtype",
     "dtypes",

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import click
 
+from fastrnn.cli import options
 from fastrnn_kernels.cells import registry
 
 
 @click.command()
-@click.option(
-    "--cell",
-    "cells",
-    type=click.Choice(list(registry.CELLS)),
-    multiple=True,
-    help="Only this cell; may be repeated.",
-)
+@options.cells(list(registry.CELLS))
 @click.option(
     "--size",
     "sizes",

@@ -10,7 +10,7 @@ from fastrnn.arrays import Array, State
 from fastrnn.device import kernels_of
 from fastrnn.models.recurrent import Recurrent
 from fastrnn.models.streamable import Streamable
-from fastrnn.models.tape import Gradients, Tape
+from fastrnn.models.tape import Gradients, Tape, check_owner
 from fastrnn.streams.source import LayerState
 from fastrnn_kernels.cpu.device import Stage, stage_of
 from fastrnn_kernels.device import Device as Kernels
@@ -90,10 +90,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
         Returns the gradients of x, of the old state, and of each parameter by name. Raises
         TypeError or ValueError for wrong arguments.
         """
-        if not isinstance(tape, Tape):
-            raise TypeError(f"tape is a {type(tape).__name__}, wanted the Tape that forward gives")
-        if tape.owner is not self:
-            raise ValueError(f"tape comes from another cell, {tape.owner!r}")
+        check_owner(tape, Tape, self, "another cell, {!r}")
         if dstate is None:
             raise TypeError("dstate is None, wanted the gradient of the new state")
         kernels = kernels_of(tape.device)

@@ -12,7 +12,7 @@ from fastrnn.device import kernels_of
 from fastrnn.models.recurrent import Recurrent
 from fastrnn.models.stack import Call, Stack, draw_masks, run_backward, run_forward, time_first
 from fastrnn.models.streamable import Streamable
-from fastrnn.models.tape import Gradients, Tape
+from fastrnn.models.tape import Gradients, Tape, check_owner
 from fastrnn.streams.source import LayerState
 from fastrnn_kernels.cpu.device import Stage, stage_of
 from fastrnn_kernels.device import Device as Kernels
@@ -214,10 +214,7 @@ class Layer(Recurrent, Streamable[State]):
         Returns the gradients of x (0 at padding), of the initial state, and of each
         parameter by name. Raises TypeError or ValueError for wrong arguments.
         """
-        if not isinstance(tape, Tape):
-            raise TypeError(f"tape is a {type(tape).__name__}, wanted the Tape that forward gives")
-        if tape.owner is not self:
-            raise ValueError(f"tape comes from another layer, {tape.owner!r}")
+        check_owner(tape, Tape, self, "another layer, {!r}")
         kernels = kernels_of(tape.device)
         if dy is None:
             dy = kernels.xp.zeros(tape.shape, self.dtype)

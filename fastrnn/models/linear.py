@@ -10,7 +10,7 @@ from fastrnn import check
 from fastrnn.arrays import Array
 from fastrnn.models.module import Module
 from fastrnn.models.streamable import Streamable
-from fastrnn.models.tape import Gradients
+from fastrnn.models.tape import Gradients, check_owner
 from fastrnn.streams.source import LayerState
 from fastrnn_kernels.cpu.device import LinearStage, Stage, pack_linear
 from fastrnn_kernels.cpu.isa.host import current
@@ -22,7 +22,8 @@ def _sigmoid(a: Array) -> Array:
     return result.astype(a.dtype)
 
 
-#: Activations: the function, and its derivative in terms of its value.
+#: Activations of arrays: the function, and its derivative in terms of its value. Their names are
+#: ONNX's too, and Keras's; the kernels' forms stand in `fastrnn_kernels/cells/activations.py`.
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "tanh": (np.tanh, lambda y: 1 - y * y),
     "sigmoid": (_sigmoid, lambda y: y * (1 - y)),
@@ -124,12 +125,7 @@ class Linear(Module, Streamable[tuple[()]]):
         tape: from this layer's `forward`. dy: gradient of y, in y's shape. Raises TypeError
         or ValueError for wrong arguments.
         """
-        if not isinstance(tape, LinearTape):
-            raise TypeError(
-                f"tape is a {type(tape).__name__}, wanted the LinearTape that forward gives"
-            )
-        if tape.owner is not self:
-            raise ValueError(f"tape comes from another layer, {tape.owner!r}")
+        check_owner(tape, LinearTape, self, "another layer, {!r}")
         if tape.on_gpu == self._kernels.ON_HOST:
             raise ValueError(f"tape was made before this layer moved to {self.device!r}")
         da = check.shaped("dy", dy, self.dtype, tape.y.shape, "that of y", self._owner)

@@ -12,7 +12,7 @@ from fastrnn.arrays import Array
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.streamable import Streamable
-from fastrnn.models.tape import Gradients
+from fastrnn.models.tape import Gradients, check_owner
 from fastrnn.streams.source import LayerState
 from fastrnn_kernels.cpu.device import Stage
 
@@ -170,12 +170,7 @@ class Sequential(Streamable[States]):
         tape: from this model's `forward`. dy: gradient of y; dstates: of the final states,
         zeros if None. Raises TypeError or ValueError for wrong arguments.
         """
-        if not isinstance(tape, SequentialTape):
-            raise TypeError(
-                f"tape is a {type(tape).__name__}, wanted the SequentialTape that forward gives"
-            )
-        if tape.owner is not self:
-            raise ValueError("tape comes from another model")
+        check_owner(tape, SequentialTape, self, "another model")
         end = list(self._states("dstates", dstates))
         states: list[Any] = []
         parameters: dict[str, Array] = {}

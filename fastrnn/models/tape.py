@@ -27,6 +27,19 @@ class Tape:
     gates: Sequence[Mapping[str, Array]] | None = field(default=None, repr=False)
 
 
+def check_owner(tape: Any, kind: type[Any], owner: Any, other: str) -> None:
+    """Raise TypeError or ValueError for what is no tape of this layer's, cell's or model's forward.
+
+    other: what another one is called, with {!r} in the place of it.
+    """
+    if not isinstance(tape, kind):
+        raise TypeError(
+            f"tape is a {type(tape).__name__}, wanted the {kind.__name__} that forward gives"
+        )
+    if tape.owner is not owner:
+        raise ValueError(f"tape comes from {other.format(tape.owner)}")
+
+
 @dataclass(frozen=True, eq=False)
 class Gradients(Generic[State]):
     """Gradients of a loss: of the input, of the initial state, of each parameter by name."""

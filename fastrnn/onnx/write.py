@@ -21,7 +21,6 @@ from fastrnn_kernels.cache.files import write_whole
 
 #: 2021's: every runtime since then reads it.
 OPSET, IR_VERSION = 14, 7
-_ACTIVATIONS = {"tanh": "Tanh", "sigmoid": "Sigmoid", "relu": "Relu"}
 
 
 def save(model: Layer[Any] | Linear | Sequential, file: str | os.PathLike[str]) -> None:
@@ -117,7 +116,7 @@ def _linear(graph: _Graph, module: Linear, prefix: str, x: str) -> str:
     if module.bias:
         at = graph.node("Add", [at, graph.constant(f"{prefix}bias", module.parameters["bias"])])
     if module.activation is not None:
-        at = graph.node(_ACTIVATIONS[module.activation], [at])
+        at = graph.node(module.activation.capitalize(), [at])
     return at
 
 

@@ -101,7 +101,8 @@ def _softplus(alpha: Any, beta: Any) -> Function:
     return function
 
 
-_PLAIN: dict[str, Function] = {"sigmoid": sigmoid, "tanh": tanh, "relu": relu}
+#: Those without parameters, which linear layers have too.
+PLAIN: dict[str, Function] = {"tanh": tanh, "sigmoid": sigmoid, "relu": relu}
 _MADE: dict[str, Callable[[Any, Any], Function]] = {
     "affine": _affine,
     "leakyrelu": _leaky_relu,
@@ -113,14 +114,14 @@ _MADE: dict[str, Callable[[Any, Any], Function]] = {
     "softplus": _softplus,
 }
 #: All there are, in lower case.
-NAMES = (*_PLAIN, *_MADE)
+NAMES = (*PLAIN, *_MADE)
 
 
 @cache
 def function_of(activation: Activation) -> Any:
     """The function of one unit that equations call."""
-    if activation.name in _PLAIN:
-        return _PLAIN[activation.name]
+    if activation.name in PLAIN:
+        return PLAIN[activation.name]
     parameters = [None if value is None else np.float32(value) for value in activation[1:]]
     return jitted(_MADE[activation.name](*parameters), str(activation))
 

@@ -25,6 +25,7 @@ from unittest import mock
 import numpy as np
 from numba import cuda
 
+from fastrnn_kernels.cells.activations import PLAIN
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cuda.launch.kernel import BLOCK, Kernel
@@ -38,7 +39,7 @@ from fastrnn_kernels.cuda.stepwise.forward import (
     begin_kernel,
     forward_kernels,
 )
-from fastrnn_kernels.cuda.stepwise.linear import ACTIVATIONS, activation_kernel
+from fastrnn_kernels.cuda.stepwise.linear import activation_kernel
 from fastrnn_kernels.cuda.stepwise.table import fill_kernel
 
 Capability = tuple[int, int]
@@ -113,7 +114,7 @@ def kernels(dtype: np.dtype[Any], capability: Capability) -> Iterator[Named]:
     yield Named("advance", advance_kernel())
     yield Named("begin forward", begin_kernel(dtype))
     yield Named("begin backward", begin_backward_kernel(dtype))
-    for activation in (None, *ACTIVATIONS):
+    for activation in (None, *PLAIN):
         yield Named(f"linear {activation}", activation_kernel(activation, dtype))
     for cell in (entry.cell for entry in CELLS.values()):
         for projected in (False, True) if not cell.reads_h else (False,):

@@ -1,10 +1,9 @@
 """The stage of a linear layer: one product and an activation (`stage.py`)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastrnn_kernels.cells import functions
+from fastrnn_kernels.cells.activations import PLAIN
 from fastrnn_kernels.cpu.isa.address import values, word
 from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.inlined import inlined
@@ -16,17 +15,12 @@ from fastrnn_kernels.cpu.product.storage import element, elements
 from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, shared, tiled
 
 
-def _identity(x: Any) -> Any:
-    return x
-
-
-#: Activations of a linear stage.
-ACTIVATIONS: dict[str | None, Callable[..., Any]] = {
-    None: _identity,
-    "tanh": lambda x: functions.tanh(x),
-    "sigmoid": lambda x: functions.sigmoid(x),
-    "relu": lambda x: functions.relu(x),
-}
+def _activation(name: str | None) -> Any:
+    """The function of a register of units."""
+    if name is None:
+        return inlined(lambda x: x)
+    function = PLAIN[name]
+    return inlined(lambda x: function(x))
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ class LinearStage:
         W, IE = self._lanes, elements(self.weights, I)
         width = VECTORS * W
         load_one, store_one = load(1), store(1)
-        activation = inlined(ACTIVATIONS[self.activation])
+        activation = _activation(self.activation)
 
         def tile(rows: int, many: int) -> Any:
             product = block(rows, many, VECTORS, I, self.weights)
