@@ -58,3 +58,7 @@ __all__ = [
     "tf32_allowed",
     "warmup",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -75,3 +75,7 @@ lstm = _step(LSTM.forward)
 gru = _step(GRU.forward)
 gru_reset_before = _step(GRU_RESET_BEFORE.forward)
 reset_state = cuda.jit(device=True)(GRU_RESET_BEFORE.inner)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -28,6 +28,8 @@ from fastrnn_kernels.cpu.isa.instruction_set import (
 )
 from fastrnn_kernels.cpu.stream.objects import Target, emit
 
+__all__ = ["CPUS", "export"]
+
 _ARM = platform.machine().lower() in ("aarch64", "arm64")
 #: What code is made for: LLVM's name of the processor, and its vector unit.
 _CPUS: dict[str, tuple[str, InstructionSet]] = {
@@ -171,3 +173,7 @@ def _libraries(folder: Path, name: str) -> list[Path]:
         if subprocess.run([program, *arguments], cwd=folder, capture_output=True).returncode == 0:
             found.append(file)
     return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -26,6 +26,8 @@ from fastrnn_kernels.cpu.isa.address import address_of
 from fastrnn_kernels.cpu.stream.entry import INPUTS, OUTPUTS, ROWS, run_steps
 from fastrnn_kernels.cpu.stream.program import HEADER
 
+__all__ = ["DONE", "WRONG_INPUT", "WRONG_OUTPUT", "Handle", "block", "reset", "step"]
+
 #: What the functions return: done, or whose shape is wrong.
 DONE, WRONG_INPUT, WRONG_OUTPUT = 0, 1, 2
 
@@ -156,3 +158,7 @@ def _overload_reset(handle):  # type: ignore[no-untyped-def]
 _step = numba.njit(lambda handle, x, y: step(handle, x, y))
 _block = numba.njit(lambda handle, X, Y: block(handle, X, Y))
 _reset = numba.njit(lambda handle: reset(handle))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -24,3 +24,7 @@ __all__ = [
     "SimpleRNNCell",
     "accelerate",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

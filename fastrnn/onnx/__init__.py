@@ -10,3 +10,7 @@ from fastrnn.onnx.read import load
 from fastrnn.onnx.write import save
 
 __all__ = ["OPS", "load", "save"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -24,3 +24,7 @@ __all__ = [
     "RNNCell",
     "accelerate",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,6 +10,8 @@ from fastrnn import check
 from fastrnn.device import kernels_for
 from fastrnn.files.paths import path_of
 
+__all__ = ["FORMATS", "load", "save"]
+
 #: Formats by what files are named.
 _SUFFIXES = {
     ".safetensors": "fastrnn", ".pt": "torch", ".pth": "torch", ".keras": "keras",
@@ -108,3 +110,7 @@ def _by_content(path: str) -> str:
     if head.lstrip().startswith(b"{"):
         return "rtneural"
     return "onnx" if head[:1] == b"\x08" and head[8:9] != b"{" else "fastrnn"
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,23 @@
 """What `import fastrnn` brings along, and what it must not."""
 
+import json
 import subprocess
 import sys
+
+import pytest
+
+#: What users may rely on, by module.
+PUBLIC = {
+    "fastrnn": {
+        "GRU", "GRUCell", "LSTM", "LSTMCell", "Linear", "RNN", "RNNCell", "Sequential",
+        "Device", "Explanation", "Gradients", "Snapshot", "Stream", "Tape",
+        "allow_tf32", "devices", "explain", "get_num_threads", "jit", "load", "release_memory",
+        "set_num_threads", "tf32_allowed", "warmup", "__version__",
+    },
+    "fastrnn.jit": {"DONE", "WRONG_INPUT", "WRONG_OUTPUT", "Handle", "block", "reset", "step"},
+    "fastrnn.export": {"CPUS", "export"},
+    "fastrnn.weights": {"FORMATS", "load", "save"},
+}  # fmt: skip
 
 
 def imported(statement):
@@ -34,3 +50,34 @@ def test_kernels_never_import_the_layers():
     modules = imported("import fastrnn_kernels.cpu")
     assert "fastrnn_kernels" in modules
     assert "fastrnn" not in modules
+
+
+def listed(module):
+    """What completion shows of a module in a fresh process, and what it says is public."""
+    script = (
+        f"import importlib, json; module = importlib.import_module({module!r}); "
+        "print(json.dumps([dir(module), sorted(module.__all__)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("module", ["fastrnn", "fastrnn.jit", "fastrnn.export", "fastrnn.weights"])
+def test_completion_shows_what_is_public(module):
+    shown, public = listed(module)
+    assert shown == public
+    assert set(shown) == PUBLIC[module]
+
+
+def test_what_completion_does_not_show_is_imported_as_ever():
+    script = (
+        "import fastrnn; from fastrnn import weights; import fastrnn.export, fastrnn.streams.cpu; "
+        "assert weights is fastrnn.weights and fastrnn.export.export; "
+        "print('weights' in dir(fastrnn), fastrnn.streams.cpu.Stream is fastrnn.Stream)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
