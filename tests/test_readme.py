@@ -1,23 +1,12 @@
 """The examples of the README and of docs/training.md run as printed, and print what they say."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from pages import run, text
+
 ERRORS = r"naive forecast: ([\d.]+)\nfastrnn's LSTM: ([\d.]+)"
-
-
-def run(name):
-    """Run the Python examples of a file one after the other; its text."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert examples
-    names = {}
-    for example in examples:
-        exec(compile(example, name, "exec"), names)
-    return text
 
 
 # PyTorch and Keras warn of their own affairs when they are imported together.
@@ -30,9 +19,9 @@ def test_the_readme(tmp_path, monkeypatch, capsys):
 
 
 def test_training(capsys):
-    text = run("docs/training.md")
+    run("docs/training.md")
     naive, ours = map(float, re.search(ERRORS, capsys.readouterr().out).groups())
-    shown_naive, shown_ours = map(float, re.search(ERRORS, text).groups())
+    shown_naive, shown_ours = map(float, re.search(ERRORS, text("docs/training.md")).groups())
     assert naive == shown_naive
     # 300 steps of training amplify the last bits, which differ between kinds of CPU.
     assert shown_ours / 3 < ours < 3 * shown_ours

@@ -196,6 +196,32 @@ def test_the_shared_library_from_python(tmp_path):
     np.testing.assert_array_equal(y, models()["lstm"].stream().step(x))
 
 
+def test_a_copy_of_a_state_is_its_snapshot(tmp_path):
+    """No address stands in it: a copy goes on as the first would have."""
+    files = export(models()["model"], tmp_path, name="voice")
+    shared = [file for file in files if file.suffix in (".so", ".dylib", ".dll")]
+    if not shared:
+        pytest.skip("there is no linker here")
+    library = ctypes.CDLL(str(shared[0]))
+    library.voice_state_size.restype = ctypes.c_size_t
+    state = ctypes.create_string_buffer(library.voice_state_size())
+    library.voice_reset(state)
+    x = np.random.default_rng(0).standard_normal((8, 3), dtype=np.float32)
+    y = np.empty((8, 5), np.float32)
+
+    def steps(first, last, state):
+        arrays = (ctypes.c_void_p(a[first:].ctypes.data) for a in (x, y))
+        assert library.voice_block(state, *arrays, ctypes.c_size_t(last - first)) == 0
+        return y[first:last].copy()
+
+    steps(0, 3, state)  # an odd number: h stands where odd steps keep it
+    copied = ctypes.create_string_buffer(state.raw, len(state))
+    later = steps(3, 8, state)
+    y[:] = 0
+    np.testing.assert_array_equal(steps(3, 8, copied), later)
+    assert np.ptp(later, axis=0).min() > 0
+
+
 def test_the_command(tmp_path):
     models()["lstm"].save(tmp_path / "model.safetensors")
     out = tmp_path / "made" / "here"
