@@ -46,7 +46,7 @@ def rnn_backward(saved: State, dstate: State) -> tuple[Array, Array, State]:
 
 
 def lstm(from_x: Array, from_h: Array, state: State) -> tuple[State, State]:
-    """Gers et al. 2000: i, f, o = sigmoid, g = tanh; c' = f c + i g, h' = o tanh(c')."""
+    """Gers et al. 2000, Sec. 3: i, f, o = sigmoid, g = tanh; c' = f c + i g, h' = o tanh(c')."""
     _, c = state
     i, f, g, o = _split(from_x + from_h, 4)
     i, f, g, o = _sigmoid(i), _sigmoid(f), np.tanh(g), _sigmoid(o)
@@ -69,7 +69,7 @@ def lstm_backward(saved: State, dstate: State) -> tuple[Array, Array, State]:
 
 
 def gru(from_x: Array, from_h: Array, state: State) -> tuple[State, State]:
-    """Cho et al. 2014: r, z = sigmoid, n = tanh(n_x + r n_h); h' = (1 - z) n + z h."""
+    """Cho et al. 2014, Sec. 2.3: r, z = sigmoid, n = tanh(n_x + r n_h); h' = (1 - z) n + z h."""
     (h,) = state
     r_x, z_x, n_x = _split(from_x, 3)
     r_h, z_h, n_h = _split(from_h, 3)

@@ -71,8 +71,8 @@ class LSTM(Layer[tuple[Array, Array]]):
         c_t = f c_(t-1) + i g
         h_t = o tanh(c_t), or W_hr (o tanh(c_t)) with proj_size
 
-    S. Hochreiter, J. Schmidhuber (1997); F. A. Gers et al. (2000); the projection after
-    H. Sak, A. Senior, F. Beaufays, arXiv:1402.1128.
+    S. Hochreiter, J. Schmidhuber (1997), Sec. 4; F. A. Gers et al. (2000), Sec. 3; the projection
+    after H. Sak, A. Senior, F. Beaufays, arXiv:1402.1128, Sec. 2.
 
     Parameters of layer k, with `_reverse` added for the other direction, rows in the order
     i, f, g, o: weight_ih_lk (4 H, I; D * P above the first layer), weight_hh_lk (4 H, P),
@@ -149,7 +149,7 @@ class GRU(Layer[Array]):
         n = tanh(W_n x_t + b_in + R_n (r h_(t-1)) + b_hn)     reset_after=False
         h_t = (1 - z) n + z h_(t-1)
 
-    K. Cho et al., arXiv:1406.1078.
+    K. Cho et al., arXiv:1406.1078, Sec. 2.3, eqs. 5 to 8.
 
     Parameters of layer k, with `_reverse` added for the other direction, rows in the order
     r, z, n: weight_ih_lk (3 H, I; D * H above the first layer), weight_hh_lk (3 H, H),

@@ -13,7 +13,7 @@ or before it, as first published,
     n = tanh(W_n x + R_n (r h) + b_n)
 
 K. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder" (2014),
-arXiv:1406.1078; its v1 has the form after the product. z is PyTorch's: it keeps h.
+arXiv:1406.1078, Sec. 2.3, eqs. 5 to 8; its v1 has the form after the product. z keeps h there, too.
 """
 
 from typing import Any

@@ -7,8 +7,9 @@
     c' = f c + i g
     h' = o tanh(c')
 
-S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9 (1997);
-F. A. Gers, J. Schmidhuber, F. Cummins, "Learning to Forget", Neural Computation 12 (2000).
+S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9 (1997), Sec. 4;
+F. A. Gers, J. Schmidhuber, F. Cummins, "Learning to Forget", Neural Computation 12 (2000), Sec. 3,
+has the forget gate. Where these scale sigmoids, around g and c', all libraries have tanh.
 """
 
 from typing import Any

@@ -17,8 +17,8 @@ know nothing of them. A cell is compiled, in about as long as its sibling with f
 when it is first used, once for a machine.
 
 F. A. Gers, N. N. Schraudolph, J. Schmidhuber, "Learning Precise Timing with LSTM Recurrent
-Networks" (2002), has the peepholes; K. Greff et al., "LSTM: A Search Space Odyssey",
-arXiv:1503.04069, the coupled gates.
+Networks", Journal of Machine Learning Research 3 (2002), pages 115 to 143, has the peepholes;
+K. Greff et al., "LSTM: A Search Space Odyssey", arXiv:1503.04069, the coupled gates.
 """
 
 from functools import cache
