@@ -17,8 +17,6 @@ from cases import (
     problem,
     states,
 )
-from fastrnn_kernels.cpu.product.storage import FULL
-from fastrnn_kernels.cpu.stream import program
 from fastrnn_kernels.cpu.threads import pool as threads_module
 
 
@@ -199,17 +197,3 @@ def test_deep_stacks():
     layer = make("RNN-tanh", 2, 3, num_layers=9)
     x = np.random.default_rng(0).standard_normal((5, 1, 2), dtype=np.float32)
     np.testing.assert_array_equal(layer.stream().block(x), layer(x)[0])
-
-
-def test_calls_of_a_deep_stack_nest_no_deeper_than_they_have_to():
-    """One in the other, those of forty layers would be more than a compiler takes."""
-
-    def depth(function):
-        cells = function.py_func.__closure__
-        held = dict(zip(function.py_func.__code__.co_freevars, cells, strict=True))
-        if "then" not in held:
-            return 0
-        return 1 + max(depth(held[name].cell_contents) for name in ("first", "then"))
-
-    stages = [stage for stage, _ in make("RNN-tanh", 2, 3, num_layers=40)._stages(1, FULL)]
-    assert depth(program._stacked(list(program._places(stages)), False)) == 6  # of 2 ** 6 at most
