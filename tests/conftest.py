@@ -13,7 +13,46 @@ from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.threads import board, pool
 
 LIBRARY = ("fastrnn", "fastrnn_kernels")
+#: Tests in the order in which processes take them, by how their names begin: first a long one that
+#: compiles nothing, while another process compiles what all of them use; last many short ones that
+#: need nothing of that.
+ORDER = (
+    "tests/test_cuda_simulator.py",
+    "tests/fastrnn_kernels/cpu/isa/test_hosts.py",
+    "tests/fastrnn/models",
+    "tests/fastrnn/keras",
+    "",
+    "tests/fastrnn_kernels/cuda/test_cuda_ptx.py",
+)
+#: Files whose tests have no kernels in common; all others stay with one process.
+APART = ("keras/test_backends.py", "cuda/test_cuda_ptx.py", "isa/test_hosts.py")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests into ORDER, each place's as they were."""
+    begins = sorted(ORDER, key=len, reverse=True)
+
+    def place(item: pytest.Item) -> int:
+        return ORDER.index(next(b for b in begins if item.nodeid.startswith(b)))
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give processes whole files: each loads, and keeps in memory, what its own tests use."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return nodeid if file.endswith(APART) else file
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
 
 
 def nan_filled(allocate: Callable[..., Any]) -> Callable[..., Any]:

@@ -113,6 +113,7 @@ def circles():
     return found
 
 
+@pytest.mark.smoke
 def test_no_circle():
     assert circles() == []
 

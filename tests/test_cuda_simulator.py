@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from numba import config
 
+import compilers
 
+
+@pytest.mark.compilers
 @pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="this is that process")
 def test_the_simulators_part():
-    pytest.importorskip("numba_cuda")
+    compilers.need("numba_cuda")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "tests", "-k", "cuda", "-q", "-p", "no:cacheprovider"],
         cwd=Path(__file__).resolve().parents[1],

@@ -65,6 +65,7 @@ def test_layer_equals_torch(name, bidirectional, bias, lengths):
         np.testing.assert_allclose(mine, its.detach().numpy(), rtol=0, atol=ROUNDING)
 
 
+@pytest.mark.smoke
 def test_finite_differences_equal_autograd():
     module, kind, parameters = torch_layer("LSTM-projected", num_layers=1, bidirectional=True)
     x, state = problem("LSTM", 1, 2)

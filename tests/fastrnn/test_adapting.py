@@ -16,6 +16,7 @@ def keep(kept, key, arrays, made):
     return kept.of(key, lambda copies: copies.equal(arrays), lambda: arrays, make)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_it_is_made_anew_when_a_value_has_changed(dtype):
     kept, made = Kept(), []

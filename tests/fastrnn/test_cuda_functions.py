@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from numba import config, cuda
 
+import compilers
 import reference
 
-pytest.importorskip("numba_cuda")
+compilers.need("numba_cuda")
+pytestmark = pytest.mark.compilers
 
 H = 5
 #: Pre-activations of a step, and its states.

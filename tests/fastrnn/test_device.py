@@ -57,6 +57,7 @@ def test_an_array_on_the_gpu_is_refused_by_a_layer_of_the_cpu(adopted, name):
         call()
 
 
+@pytest.mark.smoke
 def test_an_array_of_the_host_by_dlpack_alone():
     class Host:
         def __init__(self, array):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import compilers
 import fastrnn
 from cases import make
 from fastrnn.cli.main import main
@@ -139,6 +140,7 @@ def test_vectors_are_as_wide_as_the_target_has_them(tmp_path, cpu):
     assert ("vfmadd" in code) == (cpu != "x86-64-v2")
 
 
+@pytest.mark.smoke
 def test_webassembly(tmp_path):
     files = export(models()["model"], tmp_path, name="voice", cpu="wasm32")
     assert [file.name for file in files] == ["voice.o", "voice.h"]
@@ -149,10 +151,12 @@ def test_webassembly(tmp_path):
     assert not re.search(b"(?i)numba|PyE|NRT_", code)
 
 
+@pytest.mark.compilers
 def test_webassembly_runs(tmp_path):
     """Linked by wasm-ld, which the zig wheel carries, and run by wasmtime."""
-    pytest.importorskip("ziglang")
-    wasmtime = pytest.importorskip("wasmtime")
+    compilers.need("ziglang", "wasmtime")
+    import wasmtime
+
     model = models()["model"]
     export(model, tmp_path, name="voice", cpu="wasm32")
     names = ("voice_step", "voice_block", "voice_reset", "voice_state_size", "__heap_base")

@@ -29,6 +29,7 @@ def imported(statement):
     return set(done.stdout.split())
 
 
+@pytest.mark.smoke
 def test_no_framework_is_imported():
     modules = imported("import fastrnn; layer = fastrnn.LSTM(3, 4); layer.save")
     assert "fastrnn" in modules

@@ -38,6 +38,7 @@ def x():
     return np.random.default_rng(0).standard_normal((12, 1, 5), dtype=np.float32)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_steps_and_blocks_give_what_the_layer_gives(x, dtype):
     layer, x = make("LSTM", 5, 7, num_layers=2, dtype=dtype), x.astype(dtype)

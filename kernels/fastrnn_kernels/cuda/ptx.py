@@ -34,13 +34,13 @@ from fastrnn_kernels.cuda.resident.division import Gpu, divide
 from fastrnn_kernels.cuda.resident.forward import forward_kernel
 from fastrnn_kernels.cuda.stepwise.backward import backward_kernels
 from fastrnn_kernels.cuda.stepwise.backward import begin_kernel as begin_backward_kernel
+from fastrnn_kernels.cuda.stepwise.fill import fill_kernel
 from fastrnn_kernels.cuda.stepwise.forward import (
     advance_kernel,
     begin_kernel,
     forward_kernels,
 )
 from fastrnn_kernels.cuda.stepwise.linear import activation_kernel
-from fastrnn_kernels.cuda.stepwise.table import fill_kernel
 
 Capability = tuple[int, int]
 

@@ -28,6 +28,7 @@ def test_a_step_is_compared_in_its_state():
     assert truth(case)["h_n"].shape == (2, 4)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", truth(CASE))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_one_wrong_element_anywhere_is_found(name, dtype):

@@ -25,6 +25,7 @@ def contender(name, clock, seconds, log):
     return take
 
 
+@pytest.mark.smoke
 def test_samples_are_taken_in_turn_and_everyone_is_first_once():
     clock, log = Clock(), []
     take = {name: contender(name, clock, 1.0, log) for name in "abc"}

@@ -195,6 +195,7 @@ def test_the_devices_decide_who_runs(monkeypatch):
     assert steps.notes == ("CUDA: streams run on the CPU so far",)
 
 
+@pytest.mark.smoke
 def test_info_lists_what_there_is():
     result = run("info")
     assert result.exit_code == 0, result.output

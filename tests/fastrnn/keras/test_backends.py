@@ -50,8 +50,18 @@ def passed(said):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("cases", ["cases_layers.py", "cases_models.py", "cases_safety.py"])
 def test_cases(backend, cases, tmp_path):
+    passes(backend, cases, tmp_path)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("backend", BACKENDS[-1:])
+def test_some_cases(backend, tmp_path):
+    passes(backend, "cases_layers.py", tmp_path, "-k", "test_float32")
+
+
+def passes(backend, cases, tmp_path, *options):
     # Warnings of the frameworks themselves are none of ours.
-    options = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default"]
+    options = [*options, "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default"]
     said = run(backend, tmp_path, "-m", "pytest", *options, str(HERE / cases))
     assert passed(said) >= 3
 

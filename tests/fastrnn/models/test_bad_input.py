@@ -65,6 +65,7 @@ def raises_everywhere(layer, error, match, x, *args, **kwargs):
     assert messages[0] == messages[1]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("shape", [(), (I,), (T, B, I, 1), (1, 1, T, B, I)])
 def test_input_of_the_wrong_rank(layer, shape):
     match = says(INPUT, rf"\b{len(shape)}\b|{re.escape(str(shape))}", r"\bI\)")

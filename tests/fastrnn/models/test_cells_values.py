@@ -93,6 +93,7 @@ def test_outputs_and_gradients_equal_torch(cell, dtype, bias, B, I, H):
         assert_close(a, b.detach().numpy(), TOLERANCE[dtype], name)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("B", [None, 3])
 def test_gradients_are_finite_differences(cell, B):

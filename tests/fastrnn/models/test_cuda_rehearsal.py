@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 from numba import config
 
+import compilers
 import fastrnn
 from cases import CELLS, states
 from fastrnn import device
 
 pytestmark = [
+    pytest.mark.compilers,
     pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="the simulator's arrays are NumPy's"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # of numbers that no kernel has written
 ]
 
 if not config.ENABLE_CUDASIM:
-    pytest.importorskip("numba_cuda")
+    compilers.need("numba_cuda")
     from cuda_gpu import Captures, stand_ins
 
 T, B, I, H = 4, 3, 2, 5

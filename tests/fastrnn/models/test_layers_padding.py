@@ -55,6 +55,7 @@ def test_poison_at_padding_batch_first_and_projected(cell):
     assert not found.dx[PADDING.T].any()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_padded_row_equals_the_row_alone(cell):
     """Bit for bit: output, final state and the gradients that belong to the row."""

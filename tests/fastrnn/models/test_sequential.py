@@ -74,6 +74,7 @@ def model(dtype="float32"):
     )
 
 
+@pytest.mark.smoke
 def test_gradients_of_a_model_are_those_of_differences():
     """Through four layers of float64; differences of step 1e-6 as above."""
     one = model("float64")

@@ -146,6 +146,7 @@ def test_state_dict_round_trip(cell, build):
     assert np.array_equal(states(layer(x))[0], its)
 
 
+@pytest.mark.smoke
 def test_gradient_descent_with_update():
     """The loop of a user: the loss of fitting a running mean falls tenfold."""
     layer = make("GRU", 1, 8, dtype="float64")

@@ -56,6 +56,7 @@ def test_float64_by_the_reference_evaluator(tmp_path):
     assert_close(h, wanted_h, TOLERANCE["float64"], "h")
 
 
+@pytest.mark.smoke
 def test_a_sequential_and_its_way_back(tmp_path):
     model = fastrnn.Sequential(
         make("LSTM", 3, 5, 2, bidirectional=True),

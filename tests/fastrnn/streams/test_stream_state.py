@@ -58,6 +58,7 @@ def test_reset_rows_begin_anew_and_no_others(layer, x, rows):
     np.testing.assert_array_equal(stream.block(x), wanted)
 
 
+@pytest.mark.smoke
 def test_a_snapshot_goes_back_to_its_moment(layer, x):
     stream = layer.stream(3)
     stream.block(x[:7])

@@ -48,10 +48,13 @@ MODELS = [
     ((4, 33), {"num_layers": 3}, 2),
     ((5, 17), {}, 13),
 ]
+#: Each takes seconds to compile: a cell of relu is, but for its function, that of tanh.
+GRID = [
+    (cell, *model) for model in MODELS for cell in CELLS if cell != "RNN-relu" or model[2] == 13
+]
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize(("sizes", "arguments", "B"), MODELS)
+@pytest.mark.parametrize(("cell", "sizes", "arguments", "B"), GRID)
 def test_blocks_and_steps_equal_the_layer(cell, sizes, arguments, B):
     layer = make(cell, *sizes, **arguments)
     p = problem(layer, 11, B)
@@ -86,6 +89,7 @@ def test_projected_lstm(H, P, B):
     assert_same_state(stream, last)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("cell", CELLS)
 def test_cells_stream(cell):
     one = make_cell(cell, 5, 7)
@@ -189,7 +193,7 @@ def test_a_step_shared_by_threads_gives_the_same(cell, B, arguments, threads, mo
         fastrnn.set_num_threads(before)
 
 
-def test_deep_stacks_compile():
-    layer = make("RNN-tanh", 2, 3, num_layers=40)
+def test_deep_stacks():
+    layer = make("RNN-tanh", 2, 3, num_layers=9)
     x = np.random.default_rng(0).standard_normal((5, 1, 2), dtype=np.float32)
     np.testing.assert_array_equal(layer.stream().block(x), layer(x)[0])

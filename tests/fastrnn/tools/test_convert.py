@@ -22,6 +22,7 @@ def run(*arguments):
     return CliRunner().invoke(main, ["convert", *map(str, arguments)])
 
 
+@pytest.mark.smoke
 def test_it_tells_the_difference(tmp_path):
     make("LSTM", 3, 5, 2).save(tmp_path / "a.safetensors")
     result = run(tmp_path / "a.safetensors", tmp_path / "b.keras")

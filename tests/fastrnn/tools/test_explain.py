@@ -7,6 +7,7 @@ import fastrnn
 from cases import make
 
 
+@pytest.mark.smoke
 def test_a_call_on_the_cpu_is_told():
     layer = make("LSTM", 8, 16, num_layers=2, device="cpu")
     found = fastrnn.explain(layer, np.zeros((5, 64, 8), np.float32), training=True)

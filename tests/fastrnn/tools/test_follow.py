@@ -47,6 +47,7 @@ def test_npy(tmp_path, model, block):
     assert "real-time factor" not in done.output
 
 
+@pytest.mark.smoke
 def test_csv_and_a_rate(tmp_path, model):
     x = signal()
     np.savetxt(tmp_path / "x.csv", x, delimiter=",")

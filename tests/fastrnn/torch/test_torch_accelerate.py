@@ -43,6 +43,7 @@ def losses(model, steps=100):
     return found
 
 
+@pytest.mark.smoke
 def test_a_model_trains_to_the_same_losses():
     model = Tagger()
     other = copy.deepcopy(model)

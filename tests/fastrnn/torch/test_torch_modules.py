@@ -91,6 +91,7 @@ def test_to_and_double():
     assert ours.weight_hh_l0.is_meta
 
 
+@pytest.mark.smoke
 def test_gradients_are_clipped_hooked_and_accumulated():
     ours, theirs = pair("LSTM", I, H)
     x, seen = torch.randn(T, B, I), []

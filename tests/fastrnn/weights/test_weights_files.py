@@ -36,6 +36,7 @@ def test_round_trip(cell, dtype, tmp_path):
         assert np.array_equal(mine, its)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("bias", [False, True])
 def test_round_trip_of_a_projected_lstm(bias, tmp_path):
     layer = make("LSTM", 5, 7, proj_size=3, bias=bias)

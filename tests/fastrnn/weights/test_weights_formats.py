@@ -51,6 +51,7 @@ REFUSED = {
 REFUSED |= {".pth": REFUSED[".pt"], ".weights.h5": REFUSED[".keras"], ".safetensors": {}}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_written_is_read_back(name, suffix, tmp_path):

@@ -21,11 +21,20 @@ with event.install_recorder("numba:compile") as recorder:
     layer.backward(tape, y)
 print(sum(e.is_start for _, e in recorder.buffer), float(y[-1, -1, -1]).hex())
 """
+#: The same of what compiles in a second.
+SMALL_PROGRAM = """
+import numpy as np
+from numba.core import event
+with event.install_recorder("numba:compile") as recorder:
+    import fastrnn
+    y = fastrnn.RNN(1, 1, seed=0).stream().step(np.ones(1, np.float32))
+print(sum(e.is_start for _, e in recorder.buffer), float(y[0]).hex())
+"""
 
 
-def run(folder: Path) -> tuple[int, str]:
+def run(folder: Path, program: str = SMALL_PROGRAM) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program],
         env={**os.environ, "FASTRNN_CACHE_DIR": str(folder)},
         capture_output=True,
         text=True,
@@ -47,9 +56,10 @@ def warm(tmp_path_factory):
     return folder, value
 
 
-def test_a_second_process_compiles_nothing(warm):
-    folder, value = warm
-    assert run(folder) == (0, value)
+def test_a_second_process_compiles_nothing(tmp_path):
+    compiled, value = run(tmp_path, PROGRAM)
+    assert compiled > 0
+    assert run(tmp_path, PROGRAM) == (0, value)
 
 
 def cut_short(data: bytes) -> bytes:

@@ -12,6 +12,7 @@ from fastrnn_kernels.cache.memo import Memo
 MACHINE = {"gpu": "GPU X", "cpu": "CPU Y"}
 
 
+@pytest.mark.smoke
 def test_what_was_kept_is_found_by_another_process(tmp_path):
     assert Memo(MACHINE, tmp_path).put({"a": 1.5, "b": 2})
     again = Memo(dict(reversed(MACHINE.items())), tmp_path)

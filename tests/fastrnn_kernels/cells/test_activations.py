@@ -60,6 +60,7 @@ def test_the_threshold_itself_passes():
     assert plain("thresholdedrelu")(np.nextafter(0.5, 0)) == 0
 
 
+@pytest.mark.smoke
 def test_clipped():
     clip = clipped(0.5).py_func
     assert [clip(np.float32(a)) for a in (-2, -0.5, 0.25, 0.75)] == [-0.5, -0.5, 0.25, 0.5]

@@ -30,6 +30,7 @@ def differences(function, values):
     return gradient
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("cell", [c for c in CELLS if not c.late], ids=lambda cell: cell.name)
 def test_backward_is_the_derivative_of_forward(cell):
     rng = np.random.default_rng(0)

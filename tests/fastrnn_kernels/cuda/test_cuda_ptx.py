@@ -14,14 +14,22 @@ import numpy as np
 import pytest
 from numba import config
 
-pytestmark = pytest.mark.skipif(
-    bool(config.ENABLE_CUDASIM), reason="Numba's simulator has no compiler"
-)
+import compilers
+
+pytestmark = [
+    pytest.mark.compilers,
+    pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="Numba's simulator has no compiler"),
+]
 
 if not config.ENABLE_CUDASIM:
-    pytest.importorskip("numba_cuda")
+    compilers.need("numba_cuda")
     from cuda_driver import Driver, parameters
     from fastrnn_kernels.cuda import ptx
+
+    try:
+        ptx.assembler()
+    except FileNotFoundError as error:
+        compilers.missing(str(error))
 
     def named(dtype, capability):
         return {kernel.name: kernel for kernel in ptx.kernels(np.dtype(dtype), capability)}

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from numba import config
 
+import compilers
+
 pytestmark = [
+    pytest.mark.compilers,
     pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="Numba's simulator has no CUDA streams"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # of numbers that no kernel has written
 ]
 
 if not config.ENABLE_CUDASIM:
-    pytest.importorskip("numba_cuda")
+    compilers.need("numba_cuda")
     from cuda.bindings.driver import CUresult
 
     from cuda_gpu import Captures, stand_ins

@@ -5,8 +5,14 @@ from typing import Any
 
 from numba import njit
 
-#: How they are compiled. Nobody calls them from C, and each wrapper takes time to compile.
-INLINED = {"forceinline": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+#: How what other kernels call is compiled. Nobody calls it from Python or C, and each wrapper takes
+#: time to compile: a quarter of a stream's.
+NO_WRAPPERS: dict[str, Any] = {
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+INLINED = {"forceinline": True, **NO_WRAPPERS}
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -15,7 +15,7 @@ from numba import njit
 
 from fastrnn_kernels.cache.disk import named
 from fastrnn_kernels.cpu.isa.host import current, for_each, suffix
-from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.inlined import NO_WRAPPERS, inlined
 from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.isa.llvm import pointer
 from fastrnn_kernels.cpu.product.block import block
@@ -90,7 +90,7 @@ def multiply(vectors: int) -> Callable[..., Any]:
                 a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
 
     choose = named(choose, f"{vectors} vectors{suffix()}")
-    chosen = njit(error_model="numpy", no_cfunc_wrapper=True)(choose)
+    chosen = njit(**NO_WRAPPERS)(choose)
 
     @inlined
     def product(  # type: ignore[no-untyped-def]

@@ -7,11 +7,11 @@ they are not: a member may have lost its CPU.
 from numba import njit
 
 from fastrnn_kernels.cpu.isa import atomic
-from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.inlined import NO_WRAPPERS, inlined
 from fastrnn_kernels.cpu.threads.job import ARRIVALS
 
 
-@njit(error_model="numpy", no_cfunc_wrapper=True)
+@njit(**NO_WRAPPERS)
 def _meet(block, wanted):  # type: ignore[no-untyped-def]
     atomic.add(block, ARRIVALS, 1)
     looks = 0

@@ -15,6 +15,7 @@ from numba import njit, types
 from fastrnn_kernels.cache.disk import kernel
 from fastrnn_kernels.cpu.isa import atomic
 from fastrnn_kernels.cpu.isa.address import set_word, word, words
+from fastrnn_kernels.cpu.isa.inlined import NO_WRAPPERS
 from fastrnn_kernels.cpu.threads.job import (
     ARRIVALS,
     CALLS,
@@ -56,7 +57,7 @@ def new_board() -> Block:
     return board
 
 
-@njit(error_model="numpy", no_cfunc_wrapper=True)
+@njit(**NO_WRAPPERS)
 def _make_calls(board):  # type: ignore[no-untyped-def]
     """Make calls of the board's jobs, whoever is free the next, until all are begun."""
     total = board[TOTAL]
@@ -72,7 +73,7 @@ def _make_calls(board):  # type: ignore[no-untyped-def]
         atomic.add(board, FINISHED, 1)
 
 
-@njit(error_model="numpy", no_cfunc_wrapper=True)
+@njit(**NO_WRAPPERS)
 def _come_back(board, helpers, idle):  # type: ignore[no-untyped-def]
     """Take part, and come back when all calls are made and all helpers away from the board.
 
@@ -141,7 +142,7 @@ def finish(board, own, helpers):  # type: ignore[no-untyped-def]
         _come_back(board, helpers, ASLEEP)
 
 
-@njit(error_model="numpy", no_cfunc_wrapper=True)
+@njit(**NO_WRAPPERS)
 def hold(board, most):  # type: ignore[no-untyped-def]
     """Take the board, at an address, and helpers for a team of `most`; 0 if some do not listen."""
     board = words(board)
@@ -159,7 +160,7 @@ def hold(board, most):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(error_model="numpy", no_cfunc_wrapper=True)
+@njit(**NO_WRAPPERS)
 def run_held(board, block, helpers):  # type: ignore[no-untyped-def]
     """Run the team's job whose block lies at an address, with the helpers that are held."""
     set_word(block, CALLS, helpers + 1)

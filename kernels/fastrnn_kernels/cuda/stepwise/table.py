@@ -6,31 +6,13 @@ into it. A kernel takes the table once for each type: its words, and addresses o
 integers (N) and of masks (M). On the simulator it is a list of arrays.
 """
 
-from functools import cache
 from typing import Any
 
-import numpy as np
-from numba import config, cuda
+from numba import config
 
-from fastrnn_kernels.cuda.isa.values import store
 from fastrnn_kernels.cuda.launch.arrays import xp
-from fastrnn_kernels.cuda.launch.kernel import Kernel
 from fastrnn_kernels.cuda.launch.launch import flat_view, launch
-
-#: Words of a table.
-WORDS = 16
-
-
-@cache
-def fill_kernel() -> Kernel:
-    """Writes a table."""
-    stored = store(WORDS)
-
-    def fill(words, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p):  # type: ignore[no-untyped-def]
-        if cuda.grid(1) == 0:
-            stored(words, 0, 1, (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p))
-
-    return Kernel(fill, np.dtype(np.int64), "n" + "i" * WORDS)
+from fastrnn_kernels.cuda.stepwise.fill import WORDS, fill_kernel
 
 
 class Table:

@@ -23,6 +23,7 @@ def test_every_change_is_seen(dtype, size):
     assert all(np.array_equal(one, other) for one, other in zip(copies.arrays, arrays, strict=True))
 
 
+@pytest.mark.smoke
 def test_nan_is_itself_and_copies_are_apart():
     array = np.array([np.nan, 1.0])
     copies = Copies([array])

@@ -27,6 +27,7 @@ def interesting():
     return np.concatenate([x, special.view(np.float32)])
 
 
+@pytest.mark.smoke
 def test_rounding_goes_to_the_nearest():
     x = interesting()
     found = widened(rounded(x))

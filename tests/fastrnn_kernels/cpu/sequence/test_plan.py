@@ -28,6 +28,7 @@ def test_parts_of_a_forward_pass(rows, states, projected, late, values):
     assert not np.any(np.array(ends) % LINE)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("lengths", [None, [9, 0, 3, 3, 1, 9, 2]])
 @pytest.mark.parametrize(("H", "many"), [(5, 1), (65, 3), (300, 2), (300, 7)])
 def test_pieces(H, many, lengths, monkeypatch):

@@ -24,6 +24,7 @@ def take_turns(block, members, member, counts, seen):
         phase = barrier.meet(block, members, phase)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("members", [1, 2, 5])
 def test_all_have_come_before_anyone_passes(members):
     """Five members on fewer CPUs: those without one are waited for asleep."""

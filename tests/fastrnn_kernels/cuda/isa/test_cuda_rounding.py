@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
-from fastrnn_kernels.cuda.isa.rounding import bits, rounded
+import compilers
 
-torch = pytest.importorskip("torch")
+compilers.need("numba_cuda")
+from fastrnn_kernels.cuda.isa.rounding import bits, rounded  # noqa: E402
+
+pytestmark = pytest.mark.compilers
 
 
 def some():

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from numba import config
 
-pytestmark = pytest.mark.skipif(
-    bool(config.ENABLE_CUDASIM), reason="Numba's simulator records by itself"
-)
+import compilers
+
+pytestmark = [
+    pytest.mark.compilers,
+    pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="Numba's simulator records by itself"),
+]
 
 if not config.ENABLE_CUDASIM:
-    pytest.importorskip("numba_cuda")
+    compilers.need("numba_cuda")
     from cuda.bindings import driver as real
 
     from cuda_gpu import Captures, stand_ins

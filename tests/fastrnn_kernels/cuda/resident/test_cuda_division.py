@@ -5,9 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+import compilers
 from fastrnn_kernels.cells.lstm import LSTM
 from fastrnn_kernels.cells.rnn import RNN_TANH
-from fastrnn_kernels.cuda.resident.division import (
+
+compilers.need("numba_cuda")
+from fastrnn_kernels.cuda.resident.division import (  # noqa: E402
     CLUSTERED,
     WARP,
     Gpu,
@@ -15,6 +18,8 @@ from fastrnn_kernels.cuda.resident.division import (
     divide,
     one_block,
 )
+
+pytestmark = pytest.mark.compilers
 
 GPUS = {
     "old": Gpu(40, 64 << 10, (7, 5)),
@@ -24,6 +29,7 @@ GPUS = {
 SIZES = list(itertools.product((1, 7, 64, 113, 256, 768), (1, 17, 500)))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("gpu", GPUS)
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize(("products", "item"), [("", 4), ("", 8), ("tf32", 4), ("bfloat16", 4)])
