@@ -53,9 +53,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
         d_final_h, d_start_h (B, P); d_final_rest, d_start_rest (states but h, B, H)
         dh_tape (T, B, P): gradient of the projected h, for the projection's own gradient
     """
-    G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
-    A, L, N = len(cell.apart), len(cell.late), len(cell.states)
-    E = G - L
+    A, L, E, S, N, K = cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
     product, largest = multiply(VECTORS), current().rows(VECTORS)
     backward = inlined(cell.backward)
     late_backward = inlined(cell.late_backward) if cell.late_backward else backward

@@ -53,9 +53,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     Panels and rows of products hold pairs where `values` is 2 (`operands.py`); where it is 1,
     h_rows is state_h, and x_rows is x.
     """
-    G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
-    A, L, N = len(cell.apart), len(cell.late), len(cell.states)
-    E = G - L
+    G, A, L, E, S, N, K = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
     F = E if L else A  # sums that the last product of a step leaves as they are
     units = vectors_per_gate(cell)
     x_product, h_product = multiply(G * units), multiply(E * units)

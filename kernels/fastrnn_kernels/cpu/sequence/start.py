@@ -54,9 +54,9 @@ def _new_tape(
         x,
         reverse,
         reset,
-        saved=memory.empty((T, B, len(cell.saved), HL), dtype),
+        saved=memory.empty((T, B, cell.K, HL), dtype),
         old_h=memory.empty((T, B, PL), dtype),
-        old_rest=memory.empty((len(cell.states) - 1, T, B, HL), dtype),
+        old_rest=memory.empty((cell.N - 1, T, B, HL), dtype),
         inner=memory.empty((T, B, HL) if cell.late else (0, 0, 0), dtype),
         full_h=memory.empty((T, B, HL) if projected else (0, 0, 0), dtype),
     )
@@ -133,8 +133,8 @@ def start_backward(
     cell, dtype = weights.cell, weights.dtype
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
-    d_sums = memory.empty((T, B, len(cell.sums), H), dtype)
-    d_start_h, d_start_rest = np.zeros((B, P), dtype), np.zeros((len(cell.states) - 1, B, H), dtype)
+    d_sums = memory.empty((T, B, cell.S, H), dtype)
+    d_start_h, d_start_rest = np.zeros((B, P), dtype), np.zeros((cell.N - 1, B, H), dtype)
     dh_tape = memory.empty((T, B, P) if projected else (0, 0, 0), dtype)
     panels, plan = weights.backward(), backward_plan(weights, rows, share)
     job = backward_job(cell)(
