@@ -11,6 +11,7 @@ from fastrnn import check
 from fastrnn.arrays import Array, State
 from fastrnn.streams.snapshot import Snapshot
 from fastrnn.streams.source import LayerState, Source, fingerprint
+from fastrnn_kernels.cells.cell import Cell
 
 
 class Stateful(Generic[State]):
@@ -78,6 +79,10 @@ class Stateful(Generic[State]):
     def _states(self) -> Sequence[LayerState]:
         """The state itself, by layers."""
 
+    @abstractmethod
+    def _cells(self) -> Sequence[Cell]:
+        """The cells of these layers."""
+
     def _put(self, own: Array, new: Any) -> None:
         """Write an array of the state."""
         own[...] = new
@@ -114,26 +119,29 @@ class Stateful(Generic[State]):
         return chosen
 
     def reset(self, rows: Any = None) -> None:
-        """Begin anew, from states of zeros.
+        """Begin anew, from states of zeros; a cell's constant states stay.
 
         rows: numbers of the rows that do, all if None. Raises TypeError or ValueError for
         what is no row.
         """
         chosen = self._rows(rows)
         with self._in_use():
-            for h, rest in self._states():
+            for cell, (h, rest) in zip(self._cells(), self._states(), strict=True):
                 h[chosen] = 0
-                rest[:, chosen] = 0
+                rest[: cell.varying - 1, chosen] = 0
 
     @property
     def state(self) -> State:
-        """The state, a copy, laid out as the model's own calls take it; setting None sets zeros."""
+        """The state, a copy, laid out as the model's own calls take it; setting None resets it."""
         with self._in_use():
             return self.model._join_layers(iter(self._states()))
 
     @state.setter
     def state(self, state: State | None) -> None:
-        self._set(self.model._split_layers("state", state, self.batch_size))
+        if state is None:
+            self.reset()
+        else:
+            self._set(self.model._split_layers("state", state, self.batch_size))
 
     def _set(self, layers: Sequence[LayerState]) -> None:
         with self._in_use():

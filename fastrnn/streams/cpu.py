@@ -14,6 +14,7 @@ from fastrnn.arrays import Array, State
 from fastrnn.jit import Handle
 from fastrnn.streams.base import Stateful
 from fastrnn.streams.source import LayerState, Source, storage
+from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu import device as cpu
 from fastrnn_kernels.cpu.device import Program
 from fastrnn_kernels.cpu.product.storage import FULL
@@ -144,7 +145,10 @@ class Stream(Stateful[State]):
                 return Program.of(stages, self._members > 1), before
 
     def _use(self, program: Program, parameters: Mapping[str, Array]) -> None:
-        self._block[entry.PROGRAM] = program.table.ctypes.data
+        block = self._block
+        block[entry.PROGRAM] = program.table.ctypes.data
+        cleared = program.cleared
+        block[entry.RUNS], block[entry.RUN_COUNT] = cleared.ctypes.data, len(cleared)
         self._program, self._parameters, self._model = program, parameters, None
 
     def _in_use(self) -> _Use:
@@ -152,6 +156,9 @@ class Stream(Stateful[State]):
 
     def _states(self) -> Sequence[LayerState]:
         return self._program.states(self._memory)
+
+    def _cells(self) -> Sequence[Cell]:
+        return self._program.cells
 
     def step(self, x: Any, out: Array | None = None) -> Array:
         """One step.

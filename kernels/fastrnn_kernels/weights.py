@@ -46,7 +46,7 @@ class Weights:
     @property
     def hidden_size(self) -> int:
         """H, the units."""
-        return int(self.w_ih.shape[0]) // len(self.cell.gates)
+        return int(self.w_ih.shape[0]) // self.cell.G
 
     @property
     def state_size(self) -> int:
@@ -73,7 +73,7 @@ class Weights:
 
         A gate that stands apart keeps its two biases apart; the others' are one, in the first.
         """
-        zeros = np.zeros(len(self.cell.gates) * self.hidden_size, self.dtype)
+        zeros = np.zeros(self.cell.G * self.hidden_size, self.dtype)
         b_ih = zeros if self.b_ih is None else self.b_ih
         b_hh = zeros if self.b_hh is None else self.b_hh
         apart = np.repeat([gate in self.cell.apart for gate in self.cell.gates], self.hidden_size)

@@ -27,6 +27,14 @@ class Cell:
 
         late_backward(d_states, saved, states)      -> d_late_sums
         backward(d_states, saved, states, d_inner)  -> (d_early_sums, d_old_states)
+
+    The states named in `constant`, the last ones, are given with the others and never change:
+    `forward` returns them as they came. To begin anew leaves them as they are.
+
+    Everything that is written for any cell goes by its counts:
+
+        G gates, of them A apart, L late, E early (all but the late ones)
+        S sums, N states, K saved values
     """
 
     name: str
@@ -40,15 +48,29 @@ class Cell:
     inner: Callable[..., Any] | None = None
     late_backward: Callable[..., Any] | None = None
     reads_h: bool = True  # whether forward uses h of its own unit; if not, h may be projected
+    constant: tuple[str, ...] = ()  # states that do not change: the last ones
     #: gates in the order of the x-parts, the first of the sums
     x_gates: tuple[str, ...] = field(init=False)
     #: gates in the order of the h-parts, the last of the sums
     h_gates: tuple[str, ...] = field(init=False)
+    #: those of the h-parts that multiply h itself
+    early: tuple[str, ...] = field(init=False)
     #: x-parts that stand apart, whole sums, h-parts that stand apart: so one product of either
     #: kind writes or reads one run of columns
     sums: tuple[str, ...] = field(init=False)
     #: its name and a hash of its equations, under which compiled kernels are kept
     key: str = field(init=False)
+    #: the counts of `gates`, `apart`, `late` and `early`
+    G: int = field(init=False)
+    A: int = field(init=False)
+    L: int = field(init=False)
+    E: int = field(init=False)
+    #: of `sums`, `states` and `saved`
+    S: int = field(init=False)
+    N: int = field(init=False)
+    K: int = field(init=False)
+    #: states that do change, the first of them
+    varying: int = field(init=False)
 
     def __post_init__(self) -> None:
         if self.late and (len(self.states) > 1 or set(self.late) == set(self.gates)):
@@ -59,14 +81,28 @@ class Cell:
             raise ValueError(f"cell {self.name}: apart and late name gates, {self.gates}")
         if bool(self.late) != bool(self.inner and self.late_backward):
             raise ValueError(f"cell {self.name}: late gates, inner and late_backward go together")
+        varying = len(self.states) - len(self.constant)
+        if varying < 1 or self.states[varying:] != self.constant:
+            raise ValueError(f"cell {self.name}: constant states are the last of {self.states}")
 
         whole = tuple(g for g in self.gates if g not in self.apart + self.late) + self.late
         apart_x, apart_h = (tuple(f"{g}_{part}" for g in self.apart) for part in "xh")
+        h_gates, sums = whole + self.apart, apart_x + whole + apart_h
+        early = len(self.gates) - len(self.late)
         found = {
             "x_gates": self.apart + whole,
-            "h_gates": whole + self.apart,
-            "sums": apart_x + whole + apart_h,
+            "h_gates": h_gates,
+            "early": h_gates[:early],
+            "sums": sums,
             "key": f"{self.name}-{self._digest()}",
+            "G": len(self.gates),
+            "A": len(self.apart),
+            "L": len(self.late),
+            "E": early,
+            "S": len(sums),
+            "N": len(self.states),
+            "K": len(self.saved),
+            "varying": varying,
         }
         for name, value in found.items():
             object.__setattr__(self, name, value)
@@ -74,6 +110,8 @@ class Cell:
     def _digest(self) -> str:
         digest = hashlib.sha256(repr((self.gates, self.states, self.saved)).encode())
         digest.update(repr((self.apart, self.late)).encode())
+        if self.constant:
+            digest.update(repr(self.constant).encode())
         for function in (self.forward, self.backward, self.inner, self.late_backward):
             if function is not None:
                 code = getattr(function, "py_func", function).__code__

@@ -12,8 +12,8 @@ k(a) keeps a pre-activation within the bound, if there is one.
 
     GRU     as in `gru.py`, with f for σ and g for tanh
 
-Peepholes p, a weight to a unit, ride along as states that do not change: so the kernels need
-know nothing of them. A cell is compiled, in about as long as its sibling with fixed activations,
+Peepholes p, a weight to a unit, ride along as constant states: so the kernels need know nothing
+of them. A cell is compiled, in about as long as its sibling with fixed activations,
 when it is first used, once for a machine.
 
 F. A. Gers, N. N. Schraudolph, J. Schmidhuber, "Learning Precise Timing with LSTM Recurrent
@@ -84,9 +84,16 @@ def lstm(
         o = gate(k(seen_o(a_o, c_new, states)))
         return (o * output(c_new), c_new) + states[2:], ()  # noqa: RUF005
 
-    states = ("h", "c", "p_i", "p_o", "p_f") if peepholes else ("h", "c")
+    weights = ("p_i", "p_o", "p_f") if peepholes else ()
     return Cell(
-        name, ("i", "f", "g", "o"), states, (), jitted(forward, name), _no_backward, reads_h=False
+        name,
+        ("i", "f", "g", "o"),
+        ("h", "c", *weights),
+        (),
+        jitted(forward, name),
+        _no_backward,
+        reads_h=False,
+        constant=weights,
     )
 
 

@@ -218,7 +218,7 @@ def _candidate(one: Pass, here: Gpu, path: str) -> Candidate:
     divide = one_block if path == "block" else all_blocks
     found = divide(one.cell, one.H, one.B, one.item, here, one.backward, one.tensor_type)
     if found is None:
-        size = len(one.cell.gates) * one.H * one.H * one.item
+        size = one.cell.G * one.H * one.H * one.item
         one_or_all = "a" if path == "block" else str(here.multiprocessors)
         excluded = (
             f"R ({size:,} bytes) and what a step needs do not fit {one_or_all} "
@@ -245,7 +245,7 @@ def _exclusion(one: Pass) -> str:
 
 def _work(one: Pass) -> float:
     """Multiply-adds with R of a step of a row, as many of float32 take as long."""
-    return len(one.cell.gates) * one.H * one.H * one.item / 4
+    return one.cell.G * one.H * one.H * one.item / 4
 
 
 def _stepwise_s(one: Pass, here: Gpu) -> float:

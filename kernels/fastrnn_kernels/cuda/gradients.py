@@ -13,8 +13,7 @@ def gradients(
     """The gradients that are products over all steps: sums in one order, run for run."""
     weights, cell = tape.weights, tape.weights.cell
     T, B, S, H = d_sums.shape
-    G, A, L = len(cell.gates), len(cell.apart), len(cell.late)
-    E = G - L
+    G, A, L, E = cell.G, cell.A, cell.L, cell.E
     steps = T * B
     sums = d_sums.reshape(steps, S * H)
     x = tape.x.reshape(steps, weights.input_size)

@@ -51,7 +51,7 @@ class Backward:
 
 def _work(weights: Weights, rows: Rows) -> float:
     depth = weights.input_size + weights.state_size
-    return float(rows.steps) * len(weights.cell.gates) * weights.hidden_size * depth
+    return float(rows.steps) * weights.cell.G * weights.hidden_size * depth
 
 
 def start_forward(
@@ -106,8 +106,8 @@ def start_backward(
     found = passes.Backward(
         tape, dy, y_at, d_final_h, d_final_rest,
         d_start_h=xp.zeros((B, P), dtype),
-        d_start_rest=xp.zeros((len(weights.cell.states) - 1, B, H), dtype),
-        d_sums=make((T, B, len(weights.cell.sums), H), dtype),
+        d_start_rest=xp.zeros((weights.cell.N - 1, B, H), dtype),
+        d_sums=make((T, B, weights.cell.S, H), dtype),
         dh_tape=make((T, B, P) if weights.w_hr is not None else (0, 0, 0), dtype),
     )  # fmt: skip
 
@@ -133,6 +133,6 @@ def scratch_bytes(weights: Weights, T: int, B: int, share: int) -> int:
     Most are the products of all x, which grow with T.
     """
     cell, H, P = weights.cell, weights.hidden_size, weights.state_size
-    each_step = len(cell.gates) * H
-    states = 2 * P + (len(cell.states) - 1) * H
+    each_step = cell.G * H
+    states = 2 * P + (cell.N - 1) * H
     return (T * B * each_step + B * (each_step + states + 2 * H)) * weights.dtype.itemsize

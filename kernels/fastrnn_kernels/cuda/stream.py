@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.launch.arrays import Array, take, wait, xp
 from fastrnn_kernels.cuda.launch.blas import product
@@ -45,7 +46,7 @@ class _CellStep:
     """A layer: y (B, P) of x (B, I)."""
 
     def __init__(self, weights: Weights, x: Array) -> None:
-        B, P, G = x.shape[0], weights.state_size, len(weights.cell.gates)
+        B, P, G = x.shape[0], weights.state_size, weights.cell.G
         self._weights, self._x = weights, x
         self.y = xp.empty((B, P), x.dtype)
         self._x_sums = xp.empty((B, G * weights.hidden_size), x.dtype)
@@ -60,6 +61,11 @@ class _CellStep:
                 ahead.X_SUMS: self._x_sums, ahead.Y_OUT: self.y,
             }
         )  # fmt: skip
+
+    @property
+    def cell(self) -> Cell:
+        """Its equations."""
+        return self._weights.cell
 
     @property
     def state(self) -> tuple[Array, Array]:
@@ -110,6 +116,11 @@ class Steps:
     def states(self) -> list[tuple[Array, Array]]:
         """Of each recurrent layer its h (B, P) and other states (states but h, B, H)."""
         return [step.state for step in self._steps if isinstance(step, _CellStep)]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of the layers that `states` tells of."""
+        return [step.cell for step in self._steps if isinstance(step, _CellStep)]
 
     def note(self) -> None:
         """The caller's stream was given work on these arrays, which are kept until it is done."""

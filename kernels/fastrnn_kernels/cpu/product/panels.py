@@ -13,7 +13,7 @@ VECTORS = 4
 
 def vectors_per_gate(cell: Cell) -> int:
     """Vectors of units in a forward panel: enough that all gates fill about four."""
-    return max(1, VECTORS // len(cell.gates))
+    return max(1, VECTORS // cell.G)
 
 
 def padded(size: int, multiple: int) -> int:

@@ -135,8 +135,7 @@ class Weights(weights.Weights):
         U = vectors_per_gate(cell) * lanes_of(dtype)
         nothing = np.empty(0, dtype)
         bias, h_bias = self.biases()
-        early = cell.h_gates[: len(cell.gates) - len(cell.late)]
-        x_gates, h_gates = self.positions(cell.x_gates), self.positions(early)
+        x_gates, h_gates = self.positions(cell.x_gates), self.positions(cell.early)
         late, apart_gates = self.positions(cell.late), self.positions(cell.apart)
 
         def of_gates(name: str, matrix: Array, gates: list[int]) -> Array:
@@ -161,11 +160,10 @@ class Weights(weights.Weights):
 
     def _pack_backward(self) -> BackwardPanels:
         cell = self.cell
-        early = cell.h_gates[: len(cell.gates) - len(cell.late)]
         nothing = np.empty(0, self.dtype)
         return BackwardPanels(
             x=plain_panels(self.rows(self.w_ih, cell.x_gates)),
-            h=plain_panels(self.rows(self.w_hh, early)),
+            h=plain_panels(self.rows(self.w_hh, cell.early)),
             late=plain_panels(self.rows(self.w_hh, cell.late)) if cell.late else nothing,
             projection=nothing if self.w_hr is None else plain_panels(self.w_hr),
         )

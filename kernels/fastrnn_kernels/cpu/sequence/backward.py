@@ -6,7 +6,7 @@ and come afterwards (`products.py`), from d_sums.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
@@ -41,21 +41,41 @@ def part_adder() -> Any:
     return add_part
 
 
+class Arguments(NamedTuple):
+    """What a backward pass is given; arrays, their padding, rows and pieces as forward."""
+
+    dy: Any  # (T, B, Y), read from column y_at on
+    d_sums: Any  # (T, B, S, H), written where a row runs
+    reset: Any
+    order: Any
+    lengths: Any
+    valid: Any
+    h_panels: Any  # (N, E H, 4 vectors) of R, gates in the order of the sums
+    late_panels: Any  # (N, L H, 4 vectors)
+    p_panels: Any  # (N, P, 4 vectors) of the projection
+    d_final_h: Any  # (B, P)
+    d_final_rest: Any  # (states but h, B, H)
+    d_start_h: Any  # as d_final_h
+    d_start_rest: Any  # as d_final_rest
+    saved: Any
+    old_h: Any
+    old_rest: Any
+    dh_tape: Any  # (T, B, P): gradient of the projected h, for the projection's own gradient
+    pieces: Any
+    scratch: Any
+    indices: Any
+    H: Any
+    P: Any
+    y_at: Any
+    reverse: Any
+    resetting: Any
+    projected: Any
+
+
 @for_each
 def backward_job(cell: Cell) -> Callable[..., Job]:
-    """The backward pass of a cell, as a job.
-
-    Arrays, their padding, the order of rows and the pieces as in the forward pass; beside them
-
-        dy (T, B, Y), read from column y_at; d_sums (T, B, S, H), written where a row runs
-        h_panels (N, (G - L) H, 4 vectors) of R, gates in the order of the sums
-        late_panels (N, L H, 4 vectors); p_panels (N, P, 4 vectors) of the projection
-        d_final_h, d_start_h (B, P); d_final_rest, d_start_rest (states but h, B, H)
-        dh_tape (T, B, P): gradient of the projected h, for the projection's own gradient
-    """
-    G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
-    A, L, N = len(cell.apart), len(cell.late), len(cell.states)
-    E = G - L
+    """The backward pass of a cell, as a job."""
+    A, L, E, S, N, K = cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
     product, largest = multiply(VECTORS), current().rows(VECTORS)
     backward = inlined(cell.backward)
     late_backward = inlined(cell.late_backward) if cell.late_backward else backward
@@ -65,27 +85,21 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
 
     parts, add_part = inlined(backward_layout), part_adder()
 
-    @job(f"{cell.key}-backward")
+    @job(f"{cell.key}-backward", Arguments)
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(block, number, members):  # type: ignore[no-untyped-def]
-            (
-                dy_given, d_sums_given, reset_given, order, lengths, valid,
-                h_panels, late_panels, p_panels,
-                d_final_h_given, d_final_rest_given, d_start_h_given, d_start_rest_given,
-                saved_given, old_h_given, old_rest_given, dh_given,
-                pieces, scratch, indices,
-                H, P, y_at, reverse, resetting, projected,
-            ) = arguments(block)  # fmt: skip
-            T, B, Y = dy_given.shape
-            dy, d_sums, reset = flat(dy_given), flat(d_sums_given), flat(reset_given)
-            d_final_h, d_final_rest = flat(d_final_h_given), flat(d_final_rest_given)
-            d_start_h, d_start_rest = flat(d_start_h_given), flat(d_start_rest_given)
-            saved, old_h, old_rest = (
-                flat(saved_given),
-                flat(old_h_given),
-                flat(old_rest_given),
-            )
-            dh_tape = flat(dh_given)
+            given = arguments(block)
+            T, B, Y = given.dy.shape
+            H, P, y_at = given.H, given.P, given.y_at
+            reverse, resetting, projected = given.reverse, given.resetting, given.projected
+            dy, d_sums, reset = flat(given.dy), flat(given.d_sums), flat(given.reset)
+            order, lengths, valid = given.order, given.lengths, given.valid
+            h_panels, late_panels, p_panels = given.h_panels, given.late_panels, given.p_panels
+            d_final_h, d_final_rest = flat(given.d_final_h), flat(given.d_final_rest)
+            d_start_h, d_start_rest = flat(given.d_start_h), flat(given.d_start_rest)
+            saved, old_h, old_rest = flat(given.saved), flat(given.old_h), flat(given.old_rest)
+            dh_tape = flat(given.dh_tape)
+            pieces, scratch, indices = given.pieces, given.scratch, given.indices
             W = lanes(dy)
             W4 = W * VECTORS
             blocks, p_blocks = (H + W4 - 1) // W4, (P + W4 - 1) // W4

@@ -8,6 +8,7 @@ their own; members wait for each other once a step, when h is whole.
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
@@ -31,31 +32,57 @@ from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import Job, job
 
 
+class Arguments(NamedTuple):
+    """What a forward pass is given; all arrays are C-contiguous.
+
+    Rows of the batch are taken in `order`, longest first; their lengths are `lengths[position]`,
+    and `valid` counts the rows that still run at each step. Of H and P, HL and PL are padded to
+    whole vectors, HU to whole panels, PU to those of h.
+
+    Panels and rows of products hold pairs where the job's `values` is 2 (`pairs.py`); where it is
+    1, h_rows is state_h, and x_rows is x.
+    """
+
+    x: Any  # (T, B, I)
+    y: Any  # (T, B, Y), written from column y_at, 0 where a row has ended
+    reset: Any  # (T, B) or empty
+    order: Any
+    lengths: Any
+    valid: Any
+    x_panels: Any  # (N, I, G, U)
+    bias: Any  # (N, G, U)
+    h_panels: Any  # (N, P, E, U) of the E early gates
+    h_bias: Any  # (N, A, U) of the A gates apart
+    late_panels: Any  # (N, H, L, U) of the L late gates
+    p_panels: Any  # (N', H, 4 vectors): the projection's, or empty
+    start_h: Any  # (B, P)
+    start_rest: Any  # (states but h, B, H)
+    final_h: Any  # as start_h
+    final_rest: Any  # as start_rest
+    # The tape, where `taping`:
+    saved: Any  # (T, B, K, HL)
+    old_h: Any  # (T, B, PL)
+    old_rest: Any  # (states but h, T, B, HL)
+    inner: Any  # (T, B, HL) of a cell with late gates
+    full_h: Any  # (T, B, HL) before a projection
+    # What each call does, or a team does together, and where it works: `plan.py`.
+    pieces: Any  # (., 6)
+    scratch: Any
+    operands: Any  # the same memory as rows of products
+    indices: Any
+    H: Any
+    P: Any
+    y_at: Any
+    reverse: Any
+    resetting: Any
+    projected: Any
+    taping: Any
+
+
 @for_each
 def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
-    """The forward pass of a cell, with `values` to an element of the products' rows, as a job.
-
-    All arrays are C-contiguous. Rows of the batch are taken in `order`, longest first; their
-    lengths are `lengths[position]`, and `valid` counts the rows that still run at each step.
-    Of H and P, HL and PL are padded to whole vectors, HU to whole panels, PU to those of h.
-
-        x (T, B, I); y (T, B, Y), written from column y_at, 0 where a row has ended
-        reset (T, B) or empty
-        x_panels (N, I, G, U), bias (N, G, U), h_bias (N, A, U) of the A gates apart
-        h_panels (N, P, G - L, U), late_panels (N, H, L, U) of the L late gates
-        p_panels (N', H, 4 vectors): the projection's, or empty
-        start_h, final_h (B, P); start_rest, final_rest (states but h, B, H)
-        tape, where `taping`: saved (T, B, K, HL), old_h (T, B, PL), old_rest (., T, B, HL),
-        inner (T, B, HL) of a cell with late gates, full_h (T, B, HL) before a projection
-        pieces (., 6): what each call does, or a team does together: `plan.py`
-        scratch, `operands` (the same memory as rows of products) and `indices`: `plan.py`
-
-    Panels and rows of products hold pairs where `values` is 2 (`operands.py`); where it is 1,
-    h_rows is state_h, and x_rows is x.
-    """
-    G, S, K = len(cell.gates), len(cell.sums), len(cell.saved)
-    A, L, N = len(cell.apart), len(cell.late), len(cell.states)
-    E = G - L
+    """The forward pass of a cell, with `values` to an element of the products' rows, as a job."""
+    G, A, L, E, S, N, K = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
     F = E if L else A  # sums that the last product of a step leaves as they are
     units = vectors_per_gate(cell)
     x_product, h_product = multiply(G * units), multiply(E * units)
@@ -82,28 +109,25 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
         (lambda x, operands, at: operands[at:]) if paired else (lambda x, operands, at: x)
     )
 
-    @job(f"{cell.key}-forward{'-pairs' if paired else ''}")
+    @job(f"{cell.key}-forward{'-pairs' if paired else ''}", Arguments)
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(block, number, members):  # type: ignore[no-untyped-def]
-            (
-                x_given, y_given, reset_given, order, lengths, valid,
-                x_panels, bias, h_panels, h_bias, late_panels, p_panels,
-                start_h_given, start_rest_given, final_h_given, final_rest_given,
-                saved_given, old_h_given, old_rest_given, inner_given, full_given,
-                pieces, scratch, operands, indices,
-                H, P, y_at, reverse, resetting, projected, taping,
-            ) = arguments(block)  # fmt: skip
-            T, B, I = x_given.shape
-            Y = y_given.shape[2]
-            x, y, reset = flat(x_given), flat(y_given), flat(reset_given)
-            start_h, start_rest = flat(start_h_given), flat(start_rest_given)
-            final_h, final_rest = flat(final_h_given), flat(final_rest_given)
-            saved, old_h, old_rest = (
-                flat(saved_given),
-                flat(old_h_given),
-                flat(old_rest_given),
-            )
-            inner_tape, full_tape = flat(inner_given), flat(full_given)
+            given = arguments(block)
+            T, B, I = given.x.shape
+            Y, H, P, y_at = given.y.shape[2], given.H, given.P, given.y_at
+            reverse, resetting = given.reverse, given.resetting
+            projected, taping = given.projected, given.taping
+            x, y, reset = flat(given.x), flat(given.y), flat(given.reset)
+            order, lengths, valid = given.order, given.lengths, given.valid
+            x_panels, bias = given.x_panels, given.bias
+            h_panels, h_bias = given.h_panels, given.h_bias
+            late_panels, p_panels = given.late_panels, given.p_panels
+            start_h, start_rest = flat(given.start_h), flat(given.start_rest)
+            final_h, final_rest = flat(given.final_h), flat(given.final_rest)
+            saved, old_h, old_rest = flat(given.saved), flat(given.old_h), flat(given.old_rest)
+            inner_tape, full_tape = flat(given.inner), flat(given.full_h)
+            pieces, scratch = given.pieces, given.scratch
+            operands, indices = given.operands, given.indices
             W = lanes(x)
             U, W4 = W * units, W * VECTORS
             blocks, p_blocks = (H + U - 1) // U, (P + W4 - 1) // W4

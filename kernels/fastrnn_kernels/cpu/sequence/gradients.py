@@ -23,9 +23,7 @@ def gradients(
     weights, rows = tape.weights, tape.rows
     cell, dtype = weights.cell, weights.dtype
     I, H, P = weights.input_size, weights.hidden_size, weights.state_size
-    S, A, L = len(cell.sums), len(cell.apart), len(cell.late)
-    G = len(cell.gates)
-    E = G - L
+    G, A, L, E, S = cell.G, cell.A, cell.L, cell.E, cell.S
     running = rows.running
     dx = memory.empty(tape.x.shape, dtype)
     rows.clear_padding(dx)

@@ -156,8 +156,7 @@ def _split(
     rows: Rows, weights: Weights, columns: int, share: int
 ) -> tuple[list[tuple[int, int]], int, float]:
     """Runs of rows, the members of the team that takes them (1: no team), and multiply-adds."""
-    gates = len(weights.cell.gates)
-    work = float(rows.steps) * gates * weights.hidden_size * columns
+    work = float(rows.steps) * weights.cell.G * weights.hidden_size * columns
     parts = pool.parts_of(work, share)
     step_work = rows.B * weights.w_hh.size
     few_rows = FEW_ROWS * parts > rows.B or (
@@ -173,7 +172,7 @@ def _forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
     cell, dtype, values = weights.cell, weights.dtype, VALUES[weights.products]
     I, H, P = weights.input_size, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
-    S, lanes, line = len(cell.sums), lanes_of(dtype), CACHE_LINE // dtype.itemsize
+    S, lanes, line = cell.S, lanes_of(dtype), CACHE_LINE // dtype.itemsize
     U = vectors_per_gate(cell) * lanes
     HU = padded(H, U)
     PU = padded(P, VECTORS * lanes) if projected else HU
@@ -184,9 +183,7 @@ def _forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
         many = last - first
         step_bytes = many * HU * S * dtype.itemsize
         steps = max(1, min(rows.T, SUMS_BYTES * largest // max(1, step_bytes)))
-        *_, shared = shared_layout(
-            many, len(cell.states), HU, PU, values, projected, bool(cell.late), line
-        )
+        *_, shared = shared_layout(many, cell.N, HU, PU, values, projected, bool(cell.late), line)
         own = 0
         for members in range(1, largest + 1):  # fewer may come
             units = -(-HU // (U * members)) * U
@@ -210,7 +207,7 @@ def _backward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
     for first, last in runs:
         many = last - first
         *_, shared = backward_layout(
-            many, len(cell.states), HU, PU, weights.w_hr is not None, bool(cell.late), line
+            many, cell.N, HU, PU, weights.w_hr is not None, bool(cell.late), line
         )
         pieces.append((first, last, 0, at, at + shared, indices_at))
         at += shared

@@ -16,8 +16,7 @@ from fastrnn_kernels.cpu.arrays.memory import Array
 from fastrnn_kernels.cpu.product.pairs import VALUES
 from fastrnn_kernels.cpu.product.panels import padded
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
-from fastrnn_kernels.cpu.sequence.backward import backward_job
-from fastrnn_kernels.cpu.sequence.forward import forward_job
+from fastrnn_kernels.cpu.sequence import backward, forward
 from fastrnn_kernels.cpu.sequence.gradients import gradients
 from fastrnn_kernels.cpu.sequence.plan import backward_plan, forward_plan
 from fastrnn_kernels.cpu.threads.job import Job
@@ -54,9 +53,9 @@ def _new_tape(
         x,
         reverse,
         reset,
-        saved=memory.empty((T, B, len(cell.saved), HL), dtype),
+        saved=memory.empty((T, B, cell.K, HL), dtype),
         old_h=memory.empty((T, B, PL), dtype),
-        old_rest=memory.empty((len(cell.states) - 1, T, B, HL), dtype),
+        old_rest=memory.empty((cell.N - 1, T, B, HL), dtype),
         inner=memory.empty((T, B, HL) if cell.late else (0, 0, 0), dtype),
         full_h=memory.empty((T, B, HL) if projected else (0, 0, 0), dtype),
     )
@@ -95,18 +94,22 @@ def start_forward(
     tape = _new_tape(weights, rows, x, reverse, reset) if taping else None
     if tape is None:
         small, large = _NOTHING[weights.dtype]
-        kept = (large, small, large, small, small)
+        saved, old_h, old_rest, inner, full_h = large, small, large, small, small
     else:
-        kept = (tape.saved, tape.old_h, tape.old_rest, tape.inner, tape.full_h)
-    job = forward_job(cell, values)(
-        plan.count, plan.team,
-        x, y, _NO_RESET if reset is None else reset, rows.order, rows.lengths, rows.valid,
-        panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection,
-        start_h, start_rest, final_h, final_rest, *kept,
-        plan.pieces, scratch, operands, indices,
-        weights.hidden_size, weights.state_size, y_at,
-        reverse, reset is not None, weights.w_hr is not None, taping,
+        saved, old_h, old_rest = tape.saved, tape.old_h, tape.old_rest
+        inner, full_h = tape.inner, tape.full_h
+    given = forward.Arguments(
+        x=x, y=y, reset=_NO_RESET if reset is None else reset,
+        order=rows.order, lengths=rows.lengths, valid=rows.valid,
+        x_panels=panels.x, bias=panels.bias, h_panels=panels.h, h_bias=panels.h_bias,
+        late_panels=panels.late, p_panels=panels.projection,
+        start_h=start_h, start_rest=start_rest, final_h=final_h, final_rest=final_rest,
+        saved=saved, old_h=old_h, old_rest=old_rest, inner=inner, full_h=full_h,
+        pieces=plan.pieces, scratch=scratch, operands=operands, indices=indices,
+        H=weights.hidden_size, P=weights.state_size, y_at=y_at, reverse=reverse,
+        resetting=reset is not None, projected=weights.projected, taping=taping,
     )  # fmt: skip
+    job = forward.forward_job(cell, values)(plan.count, plan.team, *given)
     return Forward(job, plan.work, tape)
 
 
@@ -133,20 +136,22 @@ def start_backward(
     cell, dtype = weights.cell, weights.dtype
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
-    d_sums = memory.empty((T, B, len(cell.sums), H), dtype)
-    d_start_h, d_start_rest = np.zeros((B, P), dtype), np.zeros((len(cell.states) - 1, B, H), dtype)
+    d_sums = memory.empty((T, B, cell.S, H), dtype)
+    d_start_h, d_start_rest = np.zeros((B, P), dtype), np.zeros((cell.N - 1, B, H), dtype)
     dh_tape = memory.empty((T, B, P) if projected else (0, 0, 0), dtype)
     panels, plan = weights.backward(), backward_plan(weights, rows, share)
-    job = backward_job(cell)(
-        plan.count, plan.team,
-        dy, d_sums, _NO_RESET if tape.reset is None else tape.reset,
-        rows.order, rows.lengths, rows.valid,
-        panels.h, panels.late, panels.projection,
-        d_final_h, d_final_rest, d_start_h, d_start_rest,
-        tape.saved, tape.old_h, tape.old_rest, dh_tape,
-        plan.pieces, *plan.scratch(),
-        H, P, y_at, tape.reverse, tape.reset is not None, projected,
+    scratch, indices = plan.scratch()
+    given = backward.Arguments(
+        dy=dy, d_sums=d_sums, reset=_NO_RESET if tape.reset is None else tape.reset,
+        order=rows.order, lengths=rows.lengths, valid=rows.valid,
+        h_panels=panels.h, late_panels=panels.late, p_panels=panels.projection,
+        d_final_h=d_final_h, d_final_rest=d_final_rest,
+        d_start_h=d_start_h, d_start_rest=d_start_rest,
+        saved=tape.saved, old_h=tape.old_h, old_rest=tape.old_rest, dh_tape=dh_tape,
+        pieces=plan.pieces, scratch=scratch, indices=indices, H=H, P=P, y_at=y_at,
+        reverse=tape.reverse, resetting=tape.reset is not None, projected=projected,
     )  # fmt: skip
+    job = backward.backward_job(cell)(plan.count, plan.team, *given)
 
     def finish() -> Gradients:
         return gradients(tape, d_sums, dh_tape, d_start_h, d_start_rest)

@@ -72,9 +72,15 @@ class CellStage:
         """
         one, late = self.B * self.rest_step, bool(self.cell.late)
         rest = 2 * self.B * self.out_step
-        inner = rest + (len(self.cell.states) - 1) * one
+        inner = rest + (self.cell.N - 1) * one
         sums = inner + (one if self.projected or late else 0)
-        return rest, inner, sums, sums + (len(self.cell.sums) * one if late else 0)
+        return rest, inner, sums, sums + (self.cell.S * one if late else 0)
+
+    @property
+    def constant(self) -> tuple[int, int]:
+        """The run of its values, behind h, that holds constant states."""
+        rest, inner, *_ = self.layout
+        return rest + (self.cell.varying - 1) * self.B * self.rest_step, inner
 
     @property
     def size(self) -> int:
@@ -84,7 +90,7 @@ class CellStage:
     @property
     def work(self) -> int:
         """Multiply-adds of a step."""
-        gates = len(self.cell.gates) * self.H * (self.I + self.P)
+        gates = self.cell.G * self.H * (self.I + self.P)
         return self.B * (gates + (self.H * self.P if self.projected else 0))
 
     def step(self, slot: int, at: int, team: bool) -> Any:
@@ -92,9 +98,7 @@ class CellStage:
         cell, B, I, H, P = self.cell, self.B, self.I, self.H, self.P
         kind, projected = FLOATS[self.dtype], self.projected
         W, U, HW, PW = self._lanes, self._panel_units, self.rest_step, self.out_step
-        G, S, N = len(cell.gates), len(cell.sums), len(cell.states)
-        A, L = len(cell.apart), len(cell.late)
-        E = G - L
+        G, A, L, E, S, N = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N
         units, panels, near = U // W, HW // U, self.work // B <= NEAR
         rest_at, inner_at, sums_at, _ = (at + part for part in self.layout)
         of, numbers = values(element(self.weights, kind)), values(kind)

@@ -25,13 +25,15 @@ from fastrnn_kernels.cpu.threads.job import ARGUMENTS, COUNT, ENTRY, SIGNATURE, 
 # Words of a stream's block: what its function takes, and how many steps; the thread that uses it,
 # 0 for none (one that an interrupt took out of its use has left it so, and may go on); its
 # rows, values of the rows of inputs and outputs, and bytes of one; whether Python keeps its
-# lock, whether helpers share a step, and the board by which they are called.
-PROGRAM, MEMORY, X, Y, STEPS, BUSY, ROWS, INPUTS, OUTPUTS, ITEM, KEEPS_LOCK, SHARED, BOARD = range(
-    ARGUMENTS, ARGUMENTS + 13
-)
+# lock, whether helpers share a step, and the board by which they are called; where the runs of
+# values that a reset zeroes stand, and how many.
+(
+    PROGRAM, MEMORY, X, Y, STEPS, BUSY, ROWS, INPUTS, OUTPUTS, ITEM, KEEPS_LOCK, SHARED, BOARD,
+    RUNS, RUN_COUNT,
+) = range(ARGUMENTS, ARGUMENTS + 15)  # fmt: skip
 #: Of this process: NumPy's class of arrays, its float type, and functions of Python's and C's.
 _ARRAY_TYPE, _FLOAT_TYPE, _THREAD, _SAVE_THREAD, _RESTORE_THREAD, _TRUE, _FALSE, _NONE, _CPU = (
-    range(BOARD + 1, BOARD + 10)
+    range(RUN_COUNT + 1, RUN_COUNT + 10)
 )
 
 # Where NumPy's and Python's objects have what, in bytes (PyArrayObject_fields).

@@ -20,6 +20,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from fastrnn_kernels.cache.disk import kernel, native_address
+from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE, Array, on_line
 from fastrnn_kernels.cpu.isa.address import moved, set_word, values, word
 from fastrnn_kernels.cpu.isa.denormals import flush, restore
@@ -55,6 +56,18 @@ def _places(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, int]]:
 def value_offsets(stages: Sequence[Stage]) -> list[int]:
     """Where each stage's values begin behind the header, and their end."""
     return list(accumulate((stage.size for stage in stages), initial=0))
+
+
+def cleared(stages: Sequence[Stage]) -> list[tuple[int, int]]:
+    """The runs of values behind the header that a reset zeroes: all but constant states."""
+    offsets = value_offsets(stages)
+    runs, first = [], 0
+    for stage, at in zip(stages, offsets, strict=False):
+        begin, end = (at + part for part in stage.constant)
+        if begin < end:
+            runs.append((first, begin))
+            first = end
+    return [*runs, (first, offsets[-1])]
 
 
 def _stacked(stages: list[tuple[Stage, int, int]], team: bool) -> Any:
@@ -148,6 +161,7 @@ class Program:
     stages: tuple[Stage, ...]
     table: NDArray[np.int64]
     weights: tuple[Array, ...]  # which the table points to
+    cleared: NDArray[np.int64]  # (runs, 2): the first and the end of each, as `cleared` has them
 
     @classmethod
     def of(cls, stages: Sequence[tuple[Stage, tuple[Array, ...]]], team: bool) -> "Program":
@@ -159,7 +173,8 @@ class Program:
         addresses = [array.ctypes.data for array in weights]
         alone = tuple(stage for stage, _ in stages)
         functions = _address(alone, False), _address(alone, True) if team else 0
-        return cls(alone, np.array([*functions, *addresses], np.int64), weights)
+        table = np.array([*functions, *addresses], np.int64)
+        return cls(alone, table, weights, np.array(cleared(alone), np.int64))
 
     def new_memory(self) -> Array:
         """Memory of a new stream, its states zeros; it begins on a cache line."""
@@ -181,6 +196,11 @@ class Program:
                 rest = own[at + rest_at : at + inner_at].reshape(-1, B, stage.rest_step)
                 found.append((h[:, : stage.P], rest[..., : stage.H]))
         return found
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of the stages that `states` tells of."""
+        return [stage.cell for stage in self.stages if isinstance(stage, CellStage)]
 
     @property
     def work(self) -> int:

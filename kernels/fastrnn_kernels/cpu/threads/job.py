@@ -101,12 +101,15 @@ def _fill(block, count, team, *arguments):  # type: ignore[no-untyped-def]
     return _pack(block, arguments)
 
 
-def _unpacker(kinds: tuple[types.Type, ...]) -> Any:
-    """A function `(block)` that gives the arguments of these types that lie in the block."""
+def _unpacker(kinds: tuple[types.Type, ...], fields: type[Any] | None) -> Any:
+    """A function `(block)` that gives the arguments of these types that lie in the block.
+
+    fields: the class of the named tuple that they make, or None for a plain one.
+    """
 
     @intrinsic
     def unpack(typingctx, block):  # type: ignore[no-untyped-def]
-        result = types.Tuple(kinds)
+        result = types.Tuple(kinds) if fields is None else types.NamedTuple(kinds, fields)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             models, struct = _struct(context, kinds)
@@ -123,13 +126,18 @@ def _unpacker(kinds: tuple[types.Type, ...]) -> Any:
     return unpack
 
 
-def job(name: str) -> Callable[[Callable[[Any], Any]], Callable[..., Job]]:
+def job(
+    name: str, fields: type[Any] | None = None
+) -> Callable[[Callable[[Any], Any]], Callable[..., Job]]:
     """Make a job, `(count, team, *arguments) -> Job`, of `make(arguments)`.
 
     `make` gives the function `(block, number, members)` that calls are made of: it takes its
     arguments by `arguments(block)`; its number is below `count` or among the members, and
     `members` is 1 for what is no team. It must not raise. It is compiled once per machine,
     for each combination of the arguments' types.
+
+    fields: a class of named tuples, for a job of many arguments. Who prepares it makes one of them,
+    and the job takes them as one: so their order stands in one place.
     """
 
     def decorate(make: Callable[[Any], Any]) -> Callable[..., Job]:
@@ -138,7 +146,7 @@ def job(name: str) -> Callable[[Callable[[Any], Any]], Callable[..., Job]]:
 
         def entry(arguments: tuple[Any, ...]) -> int:
             kinds = tuple(numba.typeof(value) for value in arguments)
-            run = kernel(f"{name}-{_tag(kinds):x}{suffix()}")(make(_unpacker(kinds)))
+            run = kernel(f"{name}-{_tag(kinds):x}{suffix()}")(make(_unpacker(kinds, fields)))
             kept.append(run)
             found = entries[_tag(kinds), current()] = native_address(run, SIGNATURE)
             return found

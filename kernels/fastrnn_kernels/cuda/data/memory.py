@@ -62,7 +62,7 @@ def backward_bytes(passes: Sequence[Tape[Weights]], D: int) -> int:
     most = 0
     for k in range(0, len(passes), D):
         weights = passes[k].weights
-        sums = len(weights.cell.sums) * weights.hidden_size
+        sums = weights.cell.S * weights.hidden_size
         most = max(most, D * sums + weights.input_size)
     rows = passes[0].rows
     return rows.T * rows.B * most * passes[0].weights.dtype.itemsize
@@ -96,7 +96,7 @@ def _row_values(weights: Sequence[Weights], D: int, taping: bool) -> int:
     for k in range(0, len(weights), D):
         group = weights[k : k + D]
         y = D * group[0].state_size
-        sums = len(group[0].cell.gates) * group[0].hidden_size
+        sums = group[0].cell.G * group[0].hidden_size
         if taping:
             kept += y + sum(map(_tape_values, group))
             most = max(most, sums)
@@ -109,5 +109,5 @@ def _row_values(weights: Sequence[Weights], D: int, taping: bool) -> int:
 def _tape_values(weights: Weights) -> int:
     """Values that a tape keeps of a step of a row."""
     cell, H, P = weights.cell, weights.hidden_size, weights.state_size
-    wide = len(cell.saved) + len(cell.states) - 1 + bool(cell.late) + (weights.w_hr is not None)
+    wide = cell.K + cell.N - 1 + bool(cell.late) + (weights.w_hr is not None)
     return wide * H + P

@@ -16,9 +16,9 @@ def new_tape(weights: Weights, rows: Rows, x: Array, reverse: bool, reset: Any) 
     none = (0, 0, 0)
     return Tape(
         weights, rows, x, reverse, None if reset is None else take(reset),
-        saved=make((T, B, len(cell.saved), H), dtype),
+        saved=make((T, B, cell.K, H), dtype),
         old_h=make((T, B, P), dtype),
-        old_rest=make((len(cell.states) - 1, T, B, H), dtype),
+        old_rest=make((cell.N - 1, T, B, H), dtype),
         inner=make((T, B, H) if cell.late else none, dtype),
         full_h=make((T, B, H) if weights.w_hr is not None else none, dtype),
     )  # fmt: skip

@@ -59,12 +59,11 @@ class Weights(weights.Weights):
     def _copied(self) -> Matrices:
         cell = self.cell
         bias, h_bias = self.biases()
-        early = cell.h_gates[: len(cell.gates) - len(cell.late)]
         projection = self.w_hh[:0] if self.w_hr is None else self.w_hr
         made = Matrices(
             x=take(self.rows(self.w_ih, cell.x_gates)),
             bias=take(self.rows(bias, cell.x_gates)),
-            h=take(self.rows(self.w_hh, early)),
+            h=take(self.rows(self.w_hh, cell.early)),
             h_bias=take(self.rows(h_bias, cell.apart)),
             late=take(self.rows(self.w_hh, cell.late)),
             projection=take(projection),

@@ -26,8 +26,7 @@ from fastrnn_kernels.cuda.resident.products import (
 @cache
 def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: bool) -> Kernel:
     """Backpropagation through time, divided as the forward pass is; of one direction or both."""
-    S, K, N = len(cell.sums), len(cell.saved), len(cell.states)
-    A, E = len(cell.apart), len(cell.gates)
+    A, E, S, N, K = cell.A, cell.E, cell.S, cell.N, cell.K
     kind = from_dtype(dtype)
     backward = device(cell.backward)
     load_saved, load_rest, store_rest, store_sums = load(K), load(N - 1), store(N - 1), store(S)

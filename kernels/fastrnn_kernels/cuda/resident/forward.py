@@ -48,8 +48,7 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
 
     Of the blocks of both, the second half is the second direction's.
     """
-    G, S, K, N = len(cell.gates), len(cell.sums), len(cell.saved), len(cell.states)
-    A = len(cell.apart)
+    G, A, S, N, K = cell.G, cell.A, cell.S, cell.N, cell.K
     kind = from_dtype(dtype)
     forward = device(cell.forward)
     load_sums, load_rest = load(S), load(N - 1)

@@ -46,7 +46,7 @@ def backward(*given: passes.Backward, division: Division) -> None:
     rows, weights = tape.rows, tape.weights
     exchanged = division.exchanged(rows.B)
     dh, d_product = xp.zeros((2, len(given), rows.B, H), weights.dtype)
-    d_rest = xp.zeros((len(given), len(weights.cell.states) - 1, rows.B, H), weights.dtype)
+    d_rest = xp.zeros((len(given), weights.cell.N - 1, rows.B, H), weights.dtype)
 
     def arrays(k: int, one: passes.Backward) -> Arrays:
         weights, tape = one.tape.weights, one.tape

@@ -64,9 +64,7 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
 
     A late gate's cell has one state, h, and is not projected.
     """
-    S, K, N = len(cell.sums), len(cell.saved), len(cell.states)
-    A, L = len(cell.apart), len(cell.late)
-    E = len(cell.gates) - L
+    A, L, E, S, N, K = cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
     backward = device(cell.backward)
     late_backward = device(cell.late_backward) if cell.late_backward else backward
     load_saved, load_rest, store_rest = load(K), load(N - 1), store(N - 1)

@@ -72,9 +72,7 @@ class ForwardKernels(NamedTuple):
 @cache
 def forward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> ForwardKernels:
     """The kernels of a step forward; those that a cell has no need of are never compiled."""
-    G, S, K, N = len(cell.gates), len(cell.sums), len(cell.saved), len(cell.states)
-    A, L = len(cell.apart), len(cell.late)
-    E = G - L
+    G, A, L, E, S, N, K = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
     kind = from_dtype(dtype)
     forward = device(cell.forward)
     inner_value = device(cell.inner) if cell.inner else forward

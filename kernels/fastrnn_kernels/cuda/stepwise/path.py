@@ -46,8 +46,7 @@ class _Plan:
     def __init__(self, weights: Weights, shape: Shape) -> None:
         cell = weights.cell
         self.weights, self.shape = weights, shape
-        self.L, self.N = len(cell.late), len(cell.states)
-        self.E = len(cell.gates) - self.L
+        self.E, self.L, self.N = cell.E, cell.L, cell.N
         self.table = Table()
         self.lock = threading.Lock()  # a call's table is not to be changed by another thread
         H, dtype = weights.hidden_size, weights.dtype
