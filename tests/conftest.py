@@ -24,8 +24,8 @@ ORDER = (
     "",
     "tests/fastrnn_kernels/cuda/test_cuda_ptx.py",
 )
-#: Files whose tests have no kernels in common; all others stay with one process.
-APART = ("keras/test_backends.py", "cuda/test_cuda_ptx.py", "isa/test_hosts.py")
+#: Files whose tests have no kernels in common; the tests of others stay with one process.
+APART = ("keras/test_backends.py", "isa/test_hosts.py")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -48,7 +48,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Files(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
+            file, _, test = nodeid.partition("::")
+            if file.endswith("test_cuda_ptx.py"):  # of a kernel, for one GPU after the other
+                return test.partition("-")[2] or file
             return nodeid if file.endswith(APART) else file
 
     config.option.loadscopereorder = False

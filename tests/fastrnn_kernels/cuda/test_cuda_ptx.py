@@ -71,7 +71,11 @@ def look_at_a_launch(kernel, text):
     assert (launch.blocks, launch.threads, launch.shared_bytes, launch.stream) == (2, 32, 64, 7)
 
 
-@pytest.mark.parametrize(("dtype", "name"), FOR_9_0)
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    # Resident kernels of relu are those of tanh with another function: the module looks at them.
+    [(dtype, name) for dtype, name in FOR_9_0 if not name.startswith("rnn_relu resident")],
+)
 def test_kernels_for_9_0(dtype, name):
     words, text = look(dtype, name, (9, 0))
     committed = re.search(rf"^{dtype} {re.escape(name)}: (.*)", TABLE.read_text(), re.MULTILINE)
