@@ -6,9 +6,9 @@ A kind whose classes nobody wrote out gets them here, from its line in the regis
 import sys
 from typing import Any
 
+from fastrnn.models import layers  # noqa: F401  (its classes are found here)
 from fastrnn.models.cells import RecurrentCell
 from fastrnn.models.layer import Layer
-from fastrnn.models.layers import LSTM
 from fastrnn.models.recurrent import CLASSES, Recurrent
 from fastrnn_kernels.cells import registry
 
@@ -41,13 +41,14 @@ def _made(kind: str) -> type[Recurrent]:
     entries = registry.of_kind(kind.removesuffix("Cell"))
     if not entries:
         raise KeyError(kind)
-    equations = sys.modules[entries[0].cell.forward.__module__].__doc__
-    like = f"{LSTM.__name__}Cell" if kind.endswith("Cell") else LSTM.__name__
     base: Any = RecurrentCell if kind.endswith("Cell") else Layer
-    namespace = {
-        "kind": kind,
-        "__module__": "fastrnn",
-        "__doc__": f"{equations}\nArguments as those of `{like}`, and {registry.options_of(kind)}.",
-    }
+    equations = sys.modules[entries[0].cell.forward.__module__].__doc__
+    like = "LSTMCell" if kind.endswith("Cell") else "LSTM, without proj_size"
+    words = [
+        f"{name} is {' or '.join(map(repr, values))}"
+        for name, values in registry.options_of(entries[0].kind).items()
+    ]
+    told = "; ".join([f"Arguments as those of {like}", *words])
+    namespace = {"kind": kind, "__module__": "fastrnn", "__doc__": f"{equations}\n{told}.\n"}
     made: type[Recurrent] = type(base)(kind, (base,), namespace)  # which puts itself in CLASSES
     return made

@@ -34,6 +34,8 @@ def test_names_give_the_classes_written_out():
 
 def test_a_class_is_made_once_with_the_kinds_options(swapped):
     assert swapped is fastrnn.Swapped
+    assert "Cho et al." in swapped.__doc__  # the file of its equations
+    assert "without proj_size; when is 'before' or 'after'." in swapped.__doc__
     layer = swapped(3, 4, 2, bidirectional=True, when="after", seed=0)
     assert repr(layer) == (
         "Swapped(input_size=3, hidden_size=4, num_layers=2, bias=True, batch_first=False, "
