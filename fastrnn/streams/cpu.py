@@ -1,9 +1,6 @@
 """Streams: a model one step at a time, its state kept between the calls."""
 
 import ctypes
-import os
-import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,17 +15,8 @@ from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu import device as cpu
 from fastrnn_kernels.cpu.device import Program
 from fastrnn_kernels.cpu.product.storage import FULL
-from fastrnn_kernels.cpu.stream import entry
-from fastrnn_kernels.cpu.threads.job import COUNT, Job
-
-#: Multiply-adds of a step up to which it keeps Python's lock: to give it up and get it back
-#: takes as long as some thousand of them, and a thread that computes in Python may keep it
-#: for milliseconds.
-KEEPS_LOCK = 100_000
-#: Multiply-adds of a step for each thread that shares it (measured).
-MEMBER_WORK = 100_000
-#: Programs that stay after they were replaced.
-KEPT_PROGRAMS = 8
+from fastrnn_kernels.cpu.stream.entry import step_address
+from fastrnn_kernels.cpu.stream.steps import Steps, Use, members_for
 
 
 class CFunction:
@@ -39,7 +27,7 @@ class CFunction:
     """
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.address = entry.step_address()
+        self.address = step_address()
         self._dtype = dtype
 
     @property
@@ -49,47 +37,6 @@ class CFunction:
         pointer = ctypes.POINTER(number)
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, pointer, pointer)
         return kind(self.address)
-
-
-class _Owner:
-    """A stream's block for whoever holds an array of it, with all that the block points to."""
-
-    def __init__(self, block: Array, keeps: Sequence[Any]) -> None:
-        self.block, self.keeps = block, list(keeps)
-        self.__array_interface__ = block.__array_interface__
-
-
-class _Use:
-    """The use of a stream by one thread; another one is refused meanwhile."""
-
-    def __init__(self, block: Array) -> None:
-        self._block = block
-
-    def __enter__(self) -> None:
-        try:
-            if not entry.take(self._block, threading.get_ident()):
-                raise RuntimeError(
-                    "another thread is using this stream: one stream serves one thread at a time"
-                )
-        except BaseException:  # an interrupt, too, may come once it is taken
-            self.__exit__()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        entry.leave(self._block, threading.get_ident())
-
-
-#: All streams: what a fork interrupts in other threads is not in use in the child.
-_ALIVE: "weakref.WeakSet[Stream[Any]]" = weakref.WeakSet()
-
-
-def _free_all() -> None:
-    for stream in list(_ALIVE):
-        stream._block[entry.BUSY] = 0
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_all)
 
 
 class Stream(Stateful[State]):
@@ -117,23 +64,14 @@ class Stream(Stateful[State]):
         self._storage = storage(model, weights)
         self.weights = str(self.dtype) if self._storage == FULL else self._storage
         work = sum(stage.work for stage, _ in model._stages(B, self._storage))
-        self._members = max(1, min(cpu.get_num_threads(), work // MEMBER_WORK))
-        program, parameters = self._made()
-        self.input_size = I = program.stages[0].I
+        self._members = members_for(work)
+        program, self._parameters = self._made()
+        self.input_size = program.stages[0].I
         self.output_size = O = program.stages[-1].out_size
-        self._block = block = entry.new_block(B, I, O, self.dtype)
-        self._memory = program.new_memory()
-        self._owner = _Owner(block, [self._memory, program])
-        self._words: Array = np.asarray(self._owner)
-        block[entry.MEMORY] = self._memory.ctypes.data
-        block[entry.KEEPS_LOCK] = program.work <= KEEPS_LOCK
-        block[COUNT], block[entry.SHARED] = self._members, self._members > 1
-        self._job = Job(block, ())
-        self._fast: Callable[[Any, Any], bool | None] = entry.caller(self._words)
+        self._steps = Steps(program, self._members)
+        self._fast: Callable[[Any, Any], bool | None] = self._steps.step
         self._y = np.zeros((O,) if B == 1 else (B, O), self.dtype)
         self._y_row = self._y.reshape(B, O)
-        self._use(program, parameters)
-        _ALIVE.add(self)
 
     def _made(self) -> tuple[Program, Mapping[str, Array]]:
         """The program of the model's parameters as they are now, and these."""
@@ -144,21 +82,14 @@ class Stream(Stateful[State]):
             if all(before[name] is value for name, value in after.items()):
                 return Program.of(stages, self._members > 1), before
 
-    def _use(self, program: Program, parameters: Mapping[str, Array]) -> None:
-        block = self._block
-        block[entry.PROGRAM] = program.table.ctypes.data
-        cleared = program.cleared
-        block[entry.RUNS], block[entry.RUN_COUNT] = cleared.ctypes.data, len(cleared)
-        self._program, self._parameters, self._model = program, parameters, None
-
-    def _in_use(self) -> _Use:
-        return _Use(self._block)
+    def _in_use(self) -> Use:
+        return self._steps.in_use()
 
     def _states(self) -> Sequence[LayerState]:
-        return self._program.states(self._memory)
+        return self._steps.states
 
     def _cells(self) -> Sequence[Cell]:
-        return self._program.cells
+        return self._steps.cells
 
     def step(self, x: Any, out: Array | None = None) -> Array:
         """One step.
@@ -177,13 +108,8 @@ class Stream(Stateful[State]):
         return self._shared(x, y) if done is None else self._step(x, out)
 
     def _shared(self, x: Array, y: Array) -> Array:
-        """A step by a team, of arrays that were found good.
-
-        Python wakes the helpers, or runs the step alone; while they listen, compiled code calls
-        them by itself.
-        """
-        self._block[entry.BOARD] = cpu.board_address()  # another one after a fork
-        self._run(x, y, 1)
+        """A step that several threads share, of arrays that were found good."""
+        self._steps.run_shared(x, y)
         return y
 
     def _step(self, x: Any, out: Any) -> Array:
@@ -196,7 +122,7 @@ class Stream(Stateful[State]):
                 return self._y_row if done else self._shared(x, self._y_row)
         shape = (O,) if given.ndim == 1 else (B, O)
         y = self._y.reshape(shape) if out is None else self._checked_out(out, shape)
-        self._run(cpu.take(given), y, 1)
+        self._steps.run(cpu.take(given), y, 1)
         return y
 
     def block(self, X: Any, out: Array | None = None) -> Array:
@@ -216,7 +142,7 @@ class Stream(Stateful[State]):
         same = x.ctypes.data == y.ctypes.data and O <= I  # outputs stay behind the inputs
         if out is not None and not same and np.may_share_memory(x, y):
             x = x.copy()  # outputs would overwrite inputs yet to come
-        self._run(x, y, T)
+        self._steps.run(x, y, T)
         return y
 
     def _checked_out(self, out: Any, shape: tuple[int, ...]) -> Array:
@@ -227,22 +153,13 @@ class Stream(Stateful[State]):
             raise ValueError("out is not C-contiguous, aligned and writeable, as it has to be")
         return out
 
-    def _run(self, x: Array, y: Array, steps: int) -> None:
-        block = self._block
-        with _Use(block):
-            block[entry.X], block[entry.Y] = x.ctypes.data, y.ctypes.data
-            block[entry.STEPS] = steps
-            cpu.run([self._job], self._program.work * steps, 2 * MEMBER_WORK)
-
     def refresh(self) -> None:
         """Take up the model's parameters as they are now; the state stays."""
         self._check_model()
         program, parameters = self._made()
         with self._in_use():
-            # A thread that steps by the handle asks nobody, and may still be reading the one
-            # before: so the last ones stay, more than it can miss in one step.
-            self._owner.keeps = [self._memory, *self._owner.keeps[-KEPT_PROGRAMS:], program]
-            self._use(program, parameters)
+            self._steps.use(program)
+            self._parameters, self._model = parameters, None
 
     def warmup(self) -> None:
         """Compile, or load, whatever a call may need; nothing of this stream changes."""
@@ -255,7 +172,7 @@ class Stream(Stateful[State]):
     @property
     def handle(self) -> Handle:
         """For `fastrnn.jit`: this stream as compiled code takes it. It outlives the stream."""
-        return Handle(self._words, self._memory)
+        return Handle(self._steps.words, self._steps.memory)
 
     @property
     def cfunc(self) -> CFunction:
@@ -265,4 +182,4 @@ class Stream(Stateful[State]):
     @property
     def address(self) -> int:
         """What `cfunc` takes as its state: valid as long as this stream, or a handle of it."""
-        return int(self._words.ctypes.data)
+        return self._steps.address

@@ -136,9 +136,11 @@ def node_cases():
     for module, kind in ((rnn, rnn.RNN), (lstm, lstm.LSTM), (gru, gru.GRU)):
         kept, module.expect = module.expect, expect
         try:
-            for name in sorted(vars(kind)):
-                if name.startswith("export"):
-                    getattr(kind, name)()
+            # A library may raise the flag of lanes that it does not use (seen in a product).
+            with np.errstate(invalid="ignore"):
+                for name in sorted(vars(kind)):
+                    if name.startswith("export"):
+                        getattr(kind, name)()
         finally:
             module.expect = kept
     return found

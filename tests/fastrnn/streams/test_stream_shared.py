@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-import fastrnn.streams.cpu as stream_module
+import fastrnn_kernels.cpu.stream.steps as stream_module
 from cases import make
 from fastrnn_kernels.cpu.threads import board, pool
 

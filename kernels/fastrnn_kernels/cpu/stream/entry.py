@@ -22,15 +22,26 @@ from fastrnn_kernels.cpu.stream.program import TEAM as PROGRAM_TEAM
 from fastrnn_kernels.cpu.threads import board, pool
 from fastrnn_kernels.cpu.threads.job import ARGUMENTS, COUNT, ENTRY, SIGNATURE, TEAM, WORDS, Block
 
-# Words of a stream's block: what its function takes, and how many steps; the thread that uses it,
-# 0 for none (one that an interrupt took out of its use has left it so, and may go on); its
-# rows, values of the rows of inputs and outputs, and bytes of one; whether Python keeps its
-# lock, whether helpers share a step, and the board by which they are called; where the runs of
-# values that a reset zeroes stand, and how many.
+#: Words of a stream's block, behind a job's header.
 (
-    PROGRAM, MEMORY, X, Y, STEPS, BUSY, ROWS, INPUTS, OUTPUTS, ITEM, KEEPS_LOCK, SHARED, BOARD,
-    RUNS, RUN_COUNT,
-) = range(ARGUMENTS, ARGUMENTS + 15)  # fmt: skip
+    PROGRAM,  # where its program's table is
+    MEMORY,  # where its states are
+    X,  # where the inputs of the steps that are asked for begin
+    Y,  # and the outputs
+    STEPS,  # how many steps that is
+    # The thread that uses it, 0 for none. One that an interrupt took out of its use has left it so,
+    # and may go on.
+    BUSY,
+    ROWS,  # B
+    INPUTS,  # I
+    OUTPUTS,  # O
+    ITEM,  # bytes of a value
+    KEEPS_LOCK,  # whether a step keeps Python's lock
+    SHARED,  # whether helpers share a step
+    BOARD,  # where the board is by which they are called
+    RUNS,  # where the runs of values stand that a reset zeroes
+    RUN_COUNT,  # and how many they are
+) = range(ARGUMENTS, ARGUMENTS + 15)
 #: Of this process: NumPy's class of arrays, its float type, and functions of Python's and C's.
 _ARRAY_TYPE, _FLOAT_TYPE, _THREAD, _SAVE_THREAD, _RESTORE_THREAD, _TRUE, _FALSE, _NONE, _CPU = (
     range(RUN_COUNT + 1, RUN_COUNT + 10)

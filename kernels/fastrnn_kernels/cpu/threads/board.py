@@ -32,12 +32,21 @@ LINGER_SECONDS = 2e-4
 #: Helpers at most: how many mailboxes there are.
 MOST_HELPERS = 254
 
-# Words of the board, those that change on lines of their own: the next call's number, calls that
-# are done; jobs, calls in all, who has the board, the CPU that helpers keep off, how many find
-# another, threads that a call may use, looks for a call before a helper falls asleep. Helper k's
-# mailbox is the word at (k + FIRST) * LINE.
-NEXT, FINISHED, BLOCKS, TOTAL, OWNER, CPU, ROOM, THREADS, LOOKS = 0, 8, 16, 17, 18, 19, 20, 21, 22
+#: Words of a cache line, and the number of the first helper's line: helper k's mailbox is the word
+#: at (k + FIRST) * LINE.
 LINE, FIRST = 16, 2
+#: Words of the board; those that change while calls are made have a line of their own.
+NEXT = 0  # the number of the call that is made next
+FINISHED = 8  # calls that are done
+(
+    BLOCKS,  # where the jobs' blocks are
+    TOTAL,  # calls in all
+    OWNER,  # who has the board
+    CPU,  # which helpers keep off: the caller's
+    ROOM,  # helpers that find another
+    THREADS,  # that a call may use
+    LOOKS,  # for a call before a helper falls asleep
+) = range(16, 23)
 #: Who has the board: nobody, a caller in compiled code, nobody ever again; each call from Python
 #: has a number of its own, from FIRST_CALL on.
 FREE, COMPILED, CLOSED, FIRST_CALL = 0, 1, 2, 3
