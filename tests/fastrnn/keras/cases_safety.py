@@ -188,7 +188,7 @@ def test_sizes_that_a_graph_does_not_know():
 
 def engine_call(cell, **how):
     """A call of the kernels for LSTM or GRU, and arguments for it."""
-    layout = Layout(swapped=cell is GRU, two_biases=cell is GRU)
+    layout = Layout(two_biases=cell is GRU)
     packed, G = Packed(), len(cell.gates) * H
     weights = normal(I, G), normal(H, G), normal(2, G) if cell is GRU else normal(G)
     states = tuple(some_states(cell.name.upper(), B, H))
