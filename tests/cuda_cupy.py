@@ -169,7 +169,11 @@ def cupy(stream: int = 0) -> Iterator[Any]:
         yield module
     finally:
         new = set(sys.modules) - before
-        ours = [name for name in new if name.startswith(("fastrnn_kernels.cuda.", "fastrnn.cuda"))]
+        ours = [
+            name
+            for name in new
+            if name.startswith(("fastrnn_kernels.cuda.", "fastrnn.cuda", "fastrnn.streams.cuda"))
+        ]
         for name in ["cupy", *ours]:
             parent, _, last = name.rpartition(".")
             if parent in sys.modules and hasattr(sys.modules[parent], last):
