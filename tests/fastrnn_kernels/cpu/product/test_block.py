@@ -85,7 +85,7 @@ def test_tiles_cover_all_rows_and_none_is_larger_than_the_largest():
         for left in range(1, 60):
             sizes, remaining = [], left
             while remaining:
-                sizes.append(next_rows(remaining, largest))
+                sizes.append(next_rows.py_func(remaining, largest))
                 remaining -= sizes[-1]
             assert sum(sizes) == left
             assert min(sizes) >= 1
