@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ class Layer(Recurrent, Streamable[State]):
         """D * P: the width of y."""
         return self.directions * self.state_size
 
-    @property
+    @cached_property
     def _stack(self) -> Stack:
         return Stack(self._owner, self.num_layers, self.directions, self.state_size, self.dtype)
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from functools import cache, wraps
+from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
 from numba.core import config
@@ -20,7 +20,6 @@ from fastrnn_kernels.cpu.isa.instruction_set import (
     InstructionSet,
 )
 
-_Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
 
 
@@ -89,16 +88,16 @@ def compiling_for(wanted: InstructionSet) -> Iterator[None]:
         _current.reset(token)
 
 
-def for_each(make: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
-    """Keep what a function makes, one for each instruction set and arguments."""
-    found: dict[Any, _Made] = {}
+def for_each(make: Callable[..., _Made]) -> Callable[..., _Made]:
+    """Keep what a function of positional arguments makes, one for each instruction set."""
+
+    @cache
+    def kept(isa: InstructionSet, *args: Any) -> _Made:
+        return make(*args)
 
     @wraps(make)
-    def made(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
-        key = current(), *args, *kwargs.items()
-        if key not in found:
-            found[key] = make(*args, **kwargs)
-        return found[key]
+    def made(*args: Any) -> _Made:
+        return kept(_current.get(), *args)
 
     return made
 
