@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
+from numba.core.errors import NumbaError
 
 import fastrnn
 from fastrnn import check
@@ -131,7 +132,7 @@ def export(
         with host.compiling_for(host.HOST if cpu == "host" else _CPUS[cpu][1]):
             stages = made._stages(1, stored)
             code, state = emit(stages, name, _target(cpu))
-    except Exception as error:  # whatever LLVM raises
+    except (RuntimeError, NumbaError) as error:  # LLVM's, and the compiler's own
         raise RuntimeError(f"the code could not be emitted: {error}") from error
     header = _HEADER.format(
         model=repr(model).replace("*/", "* /"), version=fastrnn.__version__, cpu=cpu, name=name,
