@@ -6,7 +6,8 @@ from typing import Any
 from numba import njit
 
 #: How what other kernels call is compiled. Nobody calls it from Python or C, and each wrapper takes
-#: time to compile: a quarter of a stream's. A call from Python ends the process: tests call `py_func`.
+#: time to compile: a quarter of a stream's. A call from Python would end the process; tests call
+#: `py_func`.
 NO_WRAPPERS: dict[str, Any] = {
     "error_model": "numpy",
     "no_cpython_wrapper": True,
