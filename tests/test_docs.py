@@ -67,6 +67,40 @@ def test_files_that_the_architecture_names_are_there():
         assert (ROOT / name.replace("K/", f"{KERNELS}/")).is_file(), name
 
 
+SOURCES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+for _folder in ("docs", "fastrnn", "kernels", "tests", "bench", "examples"):
+    SOURCES += [path for path in (ROOT / _folder).rglob("*") if path.suffix in (".py", ".md")]
+#: What CONTRIBUTING has its reader write.
+TO_BE_WRITTEN = {KERNELS + "/cells/cifg.py"}
+
+
+def folders(path):
+    """Where a name that stands in a file may begin: its own folder and those above, or a package's.
+
+    Pages count from the root, or from a package.
+    """
+    above = path.parents[: len(path.relative_to(ROOT).parents)]
+    return [*above, ROOT / "fastrnn", ROOT / "kernels", ROOT / KERNELS]
+
+
+def pointers(words):
+    """The files that a text names in backticks."""
+    return re.findall(r"`((?:[\w.]+/)*\w+\.py)\b", words)
+
+
+def test_files_that_comments_and_pages_name_are_there():
+    lost, found = [], 0
+    for path in SOURCES:
+        for name in pointers(path.read_text(encoding="utf-8")):
+            whole = name.replace("K/", f"{KERNELS}/") if path.suffix == ".md" else name
+            found += 1
+            there = any((folder / whole).is_file() for folder in folders(path))
+            if not there and name not in TO_BE_WRITTEN:
+                lost.append(f"{path.relative_to(ROOT)}: {name}")
+    assert not lost
+    assert found > 100
+
+
 def rooms(tree):
     """The paths that a tree of the page names, by the indents of its lines."""
     found, parents = set(), {}

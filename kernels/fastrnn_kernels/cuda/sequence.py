@@ -2,7 +2,7 @@
 
 `start_forward` and `start_backward` prepare a pass, as those of the CPU do; nothing waits for
 the GPU. The product for all x and the gradients of the weights are the library's; what depends
-on time is `stepwise_kernels.py`'s, or a path's that does all of it in one launch.
+on time is `stepwise/forward.py`'s, or a path's that does all of it in one launch.
 """
 
 from collections.abc import Callable

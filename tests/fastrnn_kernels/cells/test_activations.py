@@ -12,7 +12,7 @@ WANTED = {name.lower(): function for name, function in ACTIVATIONS.items()}
 
 
 def plain(name):
-    """The function as Python runs it, which is what Numba compiles (`test_onnx_ops.py`)."""
+    """As Python runs it, which is what Numba compiles (`fastrnn/onnx/test_onnx_ops.py`)."""
     found = function_of(Activation(name, *PARAMETERS.get(name, ())))
     return getattr(found, "py_func", found)
 

@@ -91,7 +91,7 @@ def block(rows: int, vectors: int) -> Callable[..., Any]:
     row k of the panel begins at `panel_at + k * panel_step`; row r of `init` and of `out`
     at `init_at + r * init_step` and `out_at + r * out_step`. All in elements, `count`
     products to a sum. `out` may be `init`. Where `a` and the panel are of int32, each element
-    is a pair of bfloat16 (`operands.py`), and so is each product of the count. Arrays come as
+    is a pair of bfloat16 (`pairs.py`), and so is each product of the count. Arrays come as
     such or as their `pointer`.
     """
 

@@ -1,7 +1,7 @@
 """Products of a step: register blocks whose sizes are known when they are compiled.
 
-As `simd.block`, with the same sums in the same order (chains of CHUNK products, each begun
-at 0), but for a few panels at a time: a single row has too few sums in one panel to keep
+As `block` of `block.py`, with the same sums in the same order (chains of CHUNK products, each
+begun at 0), but for a few panels at a time: a single row has too few sums in one panel to keep
 the multipliers busy while it waits for them.
 """
 
@@ -33,7 +33,7 @@ def block(
     out[r, p, v] = init[r, p, v] + Σ_k a[r, k] panel[p, k, v]. Rows and panels of `out` and
     `init` lie row_step and panel_step apart, rows of `a` a_step, panels weights_step; in
     elements. `out` may be `init`, which is not read but taken for zeros if `from_zero`.
-    Panels are stored as `weights` says (`formats.py`); scales are read for int8 alone.
+    Panels are stored as `weights` says (`storage.py`); scales are read for int8 alone.
     """
     sums = [(r, p, v) for r in range(rows) for p in range(panels) for v in range(vectors)]
     group = GROUP[weights]

@@ -3,7 +3,7 @@
 A step of one row is bound by reading its weights; arithmetic, sums and states are the same
 for all. Panels [block][K][width] in float32 become
 
-    bf16    [block][(K + 1) / 2][width] of int32, two values of k in one element (`operands.py`)
+    bf16    [block][(K + 1) / 2][width] of int32, two values of k in one element (`pairs.py`)
     int8    [block][K][width] of int8, and scales [block][width] of float32: each column of a
             panel, which is a row of the weights, has its own, so that its largest is 127
 """

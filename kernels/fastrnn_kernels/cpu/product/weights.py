@@ -82,7 +82,7 @@ class Weights(weights.Weights):
     _packed: dict[tuple[InstructionSet, str], Any] = field(
         default_factory=dict, init=False, repr=False
     )
-    #: how passes over batches of some sizes are divided (`plan.py`)
+    #: how passes over batches of some sizes are divided (`sequence/plan.py`)
     plans: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property

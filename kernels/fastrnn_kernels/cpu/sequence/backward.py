@@ -2,7 +2,7 @@
 
 Step by step backwards: the gates' gradients unit by unit, then the gradient of the old h
 as one product with R. The gradients of x and of the weights are products over all steps
-and come afterwards (`products.py`), from d_sums.
+and come afterwards (`time_products.py`), from d_sums.
 """
 
 from collections.abc import Callable

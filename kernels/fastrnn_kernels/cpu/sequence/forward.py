@@ -39,8 +39,8 @@ class Arguments(NamedTuple):
     and `valid` counts the rows that still run at each step. Of H and P, HL and PL are padded to
     whole vectors, HU to whole panels, PU to those of h.
 
-    Panels and rows of products hold pairs where the job's `values` is 2 (`pairs.py`); where it is
-    1, h_rows is state_h, and x_rows is x.
+    Panels and rows of products hold pairs where the job's `values` is 2 (`product/pairs.py`); where
+    it is 1, h_rows is state_h, and x_rows is x.
     """
 
     x: Any  # (T, B, I)

@@ -21,7 +21,7 @@ class CellStage:
 
     cell: Cell
     dtype: str
-    weights: str  # how they are stored: `formats.py`
+    weights: str  # how they are stored: `product/storage.py`
     B: int
     I: int
     H: int
@@ -94,7 +94,7 @@ class CellStage:
         return self.B * (gates + (self.H * self.P if self.projected else 0))
 
     def step(self, slot: int, at: int, team: bool) -> Any:
-        """The function that runs one step; see above."""
+        """The function that runs one step, as `stage.py` has it."""
         cell, B, I, H, P = self.cell, self.B, self.I, self.H, self.P
         kind, projected = FLOATS[self.dtype], self.projected
         W, U, HW, PW = self._lanes, self._panel_units, self.rest_step, self.out_step

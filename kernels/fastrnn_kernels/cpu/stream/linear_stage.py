@@ -74,7 +74,7 @@ class LinearStage:
         return self.B * self.I * self.H
 
     def step(self, slot: int, at: int, team: bool) -> Any:
-        """The function that runs one step; see above."""
+        """The function that runs one step, as `stage.py` has it."""
         B, I, H, HW = self.B, self.I, self.H, self.out_step
         kind = FLOATS[self.dtype]
         of, numbers = values(element(self.weights, kind)), values(kind)

@@ -15,7 +15,7 @@ _making = threading.RLock()
 
 
 class Matrices(NamedTuple):
-    """What products and kernels read; shapes as in `stepwise_kernels.py`, of early and late gates.
+    """What products and kernels read; shapes as in `stepwise/forward.py`, of early and late gates.
 
     x (G H, I), bias (G H,); h (E H, P), h_bias (A H,); late (L H, H); projection (P, H).
     """

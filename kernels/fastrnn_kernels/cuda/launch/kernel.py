@@ -22,8 +22,8 @@ class Kernel:
     """A function for `cuda.jit`, and a letter to each of its arguments, addresses first.
 
     Of an address: v of the cell's float type, n of integers, m of a mask's bytes, which are
-    compared with 0, and V, N and M of tables of such addresses (`table.py`); of a value: i an
-    integer, b a boolean. All are 8 bytes but the last, which is one, so a launch needs no
+    compared with 0, and V, N and M of tables of such addresses (`stepwise/table.py`); of a value: i
+    an integer, b a boolean. All are 8 bytes but the last, which is one, so a launch needs no
     description of arrays. On the simulator, which is given arrays, an address is an array with
     one axis, or None where it is not read.
     """

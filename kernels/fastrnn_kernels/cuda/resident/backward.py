@@ -1,4 +1,4 @@
-"""All steps back in one launch, R resident on the multiprocessors: see `resident_kernels.py`."""
+"""All steps back in one launch, R resident on the multiprocessors: see `forward.py`."""
 
 from functools import cache
 from typing import Any

@@ -5,7 +5,7 @@ of its rows of the batch. Where R of all H units fits one block, tiles of rows a
 and a step costs barriers of a block alone. Else all blocks together hold R and exchange the
 operand through the second-level cache, with one barrier of all to a step.
 
-A step multiplies an operand by R (`resident_products.py`): forward h, backward the gradients of
+A step multiplies an operand by R (`products.py`): forward h, backward the gradients of
 the sums of the step before it. Then thread (r, u) of a block adds up the parts of the sums of row
 r and unit u, in one order, and applies the gates. What a step reads beside the operand is asked
 for before the barrier, and what only later kernels read is written behind it. So a row's bits
@@ -17,7 +17,7 @@ tensor cores take it from the exchange; parts of sums (C, rows, N). Global array
     h (B, H): h of the step at hand, of whom computes it; d_product (B, H): what came through R
     exchange (2, operand): of the step at hand and of the next; met (1,): arrivals at barriers
 
-Other arrays and letters as in `stepwise_kernels.py`; cells without late gates, without projection.
+Other arrays and letters as in `stepwise/forward.py`; cells without late gates, without projection.
 """
 
 from functools import cache

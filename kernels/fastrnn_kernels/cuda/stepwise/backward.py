@@ -1,6 +1,6 @@
 """One step back as kernels of a thread to a unit, between products that a library computes.
 
-Letters, arrays and the table as in `stepwise_kernels.py`.
+Letters, arrays and the table as in `forward.py`.
 """
 
 from functools import cache

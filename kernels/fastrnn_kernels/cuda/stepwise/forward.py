@@ -2,7 +2,7 @@
 
 For any cell, size and batch; what the other paths compute in one launch, these do in a few.
 T time steps, B batch, H hidden size, P width of h (H, or the projection's), G gates, S sums,
-K saved values, N states; of the gates A stand apart and L are late (`cell.py`), E = G - L.
+K saved values, N states; of the gates A stand apart and L are late (`cells/cell.py`), E = G - L.
 Arrays are flat:
 
     x_sums (T, B, G, H)   W x, gates in the order of `Cell.x_gates`; bias (G, H) goes with it
