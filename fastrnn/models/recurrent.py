@@ -28,8 +28,13 @@ class Recurrent(Module):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        if "kind" in vars(cls):
-            CLASSES.setdefault(cls.kind, cls)
+        if "kind" not in vars(cls):
+            return
+        known = CLASSES.setdefault(cls.kind, cls)
+        names = [f"{one.__module__}.{one.__qualname__}" for one in (known, cls)]
+        if names[0] != names[1]:
+            raise ValueError(f"kind of {names[1]} is {cls.kind!r}, which {names[0]} has already")
+        CLASSES[cls.kind] = cls  # of a class that is written anew, the last
 
     @classmethod
     def _options(cls) -> dict[str, tuple[Any, ...]]:

@@ -7,6 +7,7 @@ import pytest
 
 import fastrnn
 from fastrnn.models import classes, recurrent
+from fastrnn.models.layer import Layer
 from fastrnn_kernels.cells import registry
 from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
 from fastrnn_kernels.cells.registry import Entry, register
@@ -79,3 +80,18 @@ def test_a_class_below_another_may_take_what_it_likes():
             super().__init__(width, width, reset_after=False)
 
     assert Mine(3).config() == fastrnn.GRU(3, 3, reset_after=False).config()
+
+
+def test_a_kind_is_of_one_class(swapped):
+    """But a class written once more, as in a notebook, takes the place of the first."""
+    with pytest.raises(ValueError, match=r"kind of .*Mine is 'LSTM', which .*LSTM has already"):
+
+        class Mine(Layer):
+            kind = "LSTM"
+
+    with pytest.raises(ValueError, match=r"Swapped is 'Swapped', which fastrnn\.Swapped has"):
+        type(swapped)("Swapped", (Layer,), {"kind": "Swapped"})
+    assert fastrnn.Swapped is swapped
+    again = type(swapped)("Swapped", (Layer,), {"kind": "Swapped", "__module__": "fastrnn"})
+    assert fastrnn.Swapped is again
+    assert classes.class_of("LSTM") is fastrnn.LSTM
