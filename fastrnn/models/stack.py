@@ -72,12 +72,12 @@ def time_first(array: Array, batched: bool, batch_first: bool) -> Array:
 def _of_pass(kernels: Kernels, states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
     """h (B, P) and the other states (states but h, B, H) of one layer and direction.
 
-    Of up to two states, as for all cells here, these are views.
+    Of two states these are views; several beside h are copied into one array.
     """
     h, *rest = states
     if len(rest) == 1:
         return h[index], rest[0][index : index + 1]
-    others = kernels.xp.empty((len(rest), *h.shape[1:]), h.dtype)
+    others = kernels.xp.empty((len(rest), *states[-1].shape[1:]), h.dtype)
     for k, state in enumerate(rest):
         others[k] = state[index]
     return h[index], others

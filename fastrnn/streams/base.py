@@ -124,11 +124,14 @@ class Stateful(Generic[State]):
         rows: numbers of the rows that do, all if None. Raises TypeError or ValueError for
         what is no row.
         """
-        chosen = self._rows(rows)
+        self._begin_anew(self._rows(rows))
+
+    def _begin_anew(self, chosen: Any, *, constants: bool = False) -> None:
+        """Set the states of rows to zeros, constant ones if it is said."""
         with self._in_use():
             for cell, (h, rest) in zip(self._cells(), self._states(), strict=True):
                 h[chosen] = 0
-                rest[: cell.varying - 1, chosen] = 0
+                rest[: None if constants else cell.varying - 1, chosen] = 0
 
     @property
     def state(self) -> State:
@@ -192,13 +195,14 @@ class Stateful(Generic[State]):
     def add_stream(self) -> int:
         """Take a free row, its state zeros, for a client that comes; the number of the row.
 
-        Raises RuntimeError if all are taken.
+        A cell's constant states are zeros too, whoever had the row before: `state` gives it its
+        own. Raises RuntimeError if all are taken.
         """
         free = np.flatnonzero(~self._taken)
         if free.size == 0:
             raise RuntimeError(f"all {self.batch_size} rows of this stream are taken")
         row = int(free[0])
-        self.reset(row)
+        self._begin_anew(row, constants=True)
         self._taken[row] = True
         return row
 

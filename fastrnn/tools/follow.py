@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.models.streamable import Streamable
+from fastrnn.streams.source import refuse_constants
 from fastrnn.tools.signals import PIPE, Reader, Writer
 
 
@@ -20,9 +21,12 @@ def follow(
 ) -> None:
     """Read a signal, run a model over it, write what comes out, and tell how long it took.
 
-    Raises SignalError, a ValueError, or OSError for files that do not fit or cannot be used.
+    Raises SignalError, a ValueError, or OSError for files that do not fit or cannot be used,
+    ValueError for a model whose cells have constant states.
     """
     stream = model.stream()
+    remedy = "make a stream in Python, and set its `state`"
+    refuse_constants(stream._cells(), "`fastrnn stream`", remedy)
     stream.warmup()
     reader = Reader(source, stream.input_size, stream.dtype)
     times: list[int] = []

@@ -1,13 +1,19 @@
-"""Streams of a cell with a constant state: to begin anew leaves it as it is."""
+"""Streams of a cell with a constant state: a reset leaves it as it is."""
 
 import ctypes
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numba import njit
 
 import fastrnn
+from fastrnn.cli.main import main
+from fastrnn.export import export
 from fastrnn.models.layer import Layer
+from fastrnn.tools.follow import follow
+from fastrnn_kernels.cells import variants
+from fastrnn_kernels.cells.activations import SIGMOID, TANH
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.functions import one, tanh
 from fastrnn_kernels.cpu.stream.program import HEADER, Program
@@ -35,7 +41,7 @@ T, B, I, H = 5, 3, 4, 21
 
 
 class Peephole(Layer):
-    kind = "Peephole"
+    kind = "PeepholeOfThisTest"  # no cell that the registry may come to have
 
     def __init__(self, input_size, hidden_size, num_layers=1, *, dtype="float32", device="cpu"):
         self._configure(
@@ -139,6 +145,71 @@ def test_compiled_code_that_resets_keeps_it(layer, x):
     y = np.empty((T, B, H), layer.dtype)
     assert anew(stream.handle, x[:T], y) == fastrnn.jit.DONE
     close(y, reference(layer, x[:T], state))
+
+
+def test_a_model_of_several_layers_is_given_it_by_its_layers(layer, x):
+    model = fastrnn.Sequential(layer, fastrnn.Linear(H, I, dtype=layer.dtype, seed=0), layer)
+    states = constants(layer), constants(layer)
+    wanted = model(x[:T], states)[0]
+    stream = model.stream(B)
+    stream.state = states
+    for begin_anew in (lambda: None, stream.reset):
+        begin_anew()
+        close(stream.block(x[:T]), wanted)
+        for found, state in zip(stream.state, states, strict=True):
+            np.testing.assert_array_equal(found[2], state[2])
+
+
+def test_a_client_that_comes_has_nothing_of_the_one_before(layer, x):
+    stream = layer.stream(B)
+    for _ in range(B):
+        stream.add_stream()
+    stream.state = constants(layer)
+    stream.block(x[:T])
+    before = stream.state
+    stream.remove_stream(1)
+    assert stream.add_stream() == 1
+    for found, old in zip(stream.state, before, strict=True):
+        np.testing.assert_array_equal(found[:, 0::2], old[:, 0::2])
+        assert not found[:, 1].any()
+
+
+class Projected(fastrnn.LSTM):
+    """With peepholes."""
+
+    @property
+    def _cell(self):
+        return variants.lstm(SIGMOID, TANH, TANH, None, peepholes=True, coupled=False)
+
+
+def test_a_projection_leaves_them_as_wide_as_they_are():
+    layer = Projected(I, H, proj_size=7, dtype="float64", seed=0)
+    x, rng = np.random.default_rng(4).standard_normal((T, B, I)), np.random.default_rng(5)
+    state = np.zeros((1, B, 7)), *rng.uniform(-0.9, 0.9, (4, 1, B, H))
+    y, final = layer(x, state)
+    plain = fastrnn.LSTM(I, H, proj_size=7, dtype="float64", seed=0)
+    assert np.abs(y - plain(x, state[:2])[0]).max() > 1e-3  # the peepholes do something
+    for found, given in zip(final[2:], state[2:], strict=True):
+        np.testing.assert_array_equal(found, given)
+    stream = layer.stream(B)
+    stream.state = state
+    close(stream.block(x), y)
+
+
+def test_what_cannot_be_given_it_says_so(layer, tmp_path):
+    told = "cell 'peephole' of this model has the constant states p, which "
+    model = fastrnn.Sequential(layer, fastrnn.Linear(H, 1, dtype=layer.dtype, seed=0))
+    for each in (layer, model):
+        with pytest.raises(ValueError, match=f"{told}exported code cannot be given: make a stream"):
+            export(each, tmp_path / "build")
+        assert not (tmp_path / "build").exists()
+        with pytest.raises(ValueError, match=f"{told}`fastrnn stream` cannot be given"):
+            follow(each, str(tmp_path / "in.npy"), str(tmp_path / "out.npy"))
+    layer.save(tmp_path / "model.safetensors")
+    command = ["export", str(tmp_path / "model.safetensors"), "-o", str(tmp_path / "build")]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {told}exported code")
 
 
 def test_c_code_that_resets_keeps_it(layer, x):
