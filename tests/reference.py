@@ -2,7 +2,8 @@
 
 Nothing here is fast and nothing is shared with the library. Every test of a value compares
 with these functions (in float64), every test of a gradient with `finite_differences` of them.
-States are tuples: `(h,)` for RNN and GRU, `(h, c)` for LSTM.
+States are tuples: `(h,)` for RNN and GRU, `(h, c)` for LSTM; constant states come last, and a step
+returns them as they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -73,7 +74,7 @@ def gru_step(w: dict[str, Array], x: Array, state: State, reset_after: bool = Tr
 
 
 STEPS = {"RNN": rnn_step, "LSTM": lstm_step, "GRU": gru_step}
-#: States beside h, where there are any.
+#: How many states there are beside h, where there are any; constant ones count.
 MORE_STATES = {"LSTM": 1}
 
 

@@ -29,7 +29,8 @@ class Cell:
         backward(d_states, saved, states, d_inner)  -> (d_early_sums, d_old_states)
 
     The states named in `constant`, the last ones, are given with the others and never change:
-    `forward` returns them as they came. To begin anew leaves them as they are.
+    `forward` returns them as they came, and `backward` adds to their gradients. A reset leaves them
+    as they are.
 
     Everything that is written for any cell goes by its counts:
 

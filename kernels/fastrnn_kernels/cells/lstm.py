@@ -35,6 +35,7 @@ def _forward(sums: Any, states: Any) -> Any:
 
 @njit
 def _backward(d_states: Any, saved: Any, states: Any) -> Any:
+    # da_i is the gradient of gate i's sum, a_i, and so on; `_` stands for the old h, not read here.
     dh, dc_new = d_states
     i, f, g, o = saved
     _, c = states
