@@ -19,16 +19,9 @@ from pathlib import Path
 import fastrnn
 from fastrnn import weights
 
-#: Files of each format, small: what there is to mutate.
-FORMATS = {
-    "fastrnn": ".safetensors",
-    "torch": ".pt",
-    "keras": ".keras",
-    "keras-weights": ".weights.h5",
-    "onnx": ".onnx",
-    "rtneural": ".json",
-    "haste": ".npz",
-}
+#: Of each format how the files are named that are mutated; Keras has two kinds.
+FORMATS = {name: weights.suffixes_of(name)[0] for name in weights.FORMATS}
+FORMATS["keras-weights"] = ".weights.h5"
 #: Files between two looks at the memory.
 BATCH = 200
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)

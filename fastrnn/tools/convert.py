@@ -8,6 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
+from fastrnn import weights
 from fastrnn.arrays import Array
 from fastrnn_kernels.cache.files import write_whole
 
@@ -80,7 +81,6 @@ def convert(
     ValueError where the file cannot hold the model, or holds other numbers, OSError or
     ImportError as `fastrnn.load`.
     """
-    from fastrnn import weights
     from fastrnn.models.layer import Layer
     from fastrnn.models.linear import Linear
     from fastrnn.models.sequential import Sequential
@@ -117,21 +117,22 @@ def convert(
     return apart
 
 
-@click.command(name="convert")
+_SUFFIXES = [f"{name} ({', '.join(weights.suffixes_of(name))})" for name in weights.FORMATS]
+_HELP = f"""Convert a model from one format to another.
+
+Formats are {", ".join(_SUFFIXES)}; with --to haste also .safetensors. OUT is read back, and the
+largest difference between the results of both models is told.
+"""
+
+
+@click.command(name="convert", help=_HELP)
 @click.argument("source", metavar="IN", type=click.Path(exists=True, dir_okay=False))
 @click.argument("target", metavar="OUT", type=click.Path(dir_okay=False))
 @click.option("--from", "origin", metavar="FORMAT", help="Of IN, if its name does not say.")
 @click.option("--to", metavar="FORMAT", help="Of OUT, if its name does not say.")
 @click.option("--prefix", default="", help="Of a PyTorch state dict: of the names to take.")
 def command(source: str, target: str, origin: str | None, to: str | None, prefix: str) -> None:
-    """Convert a model from one format to another.
-
-    Formats are fastrnn (.safetensors), torch (.pt, .pth), keras (.keras, .weights.h5), onnx
-    (.onnx), rtneural (.json) and haste (.npz; with --to, .safetensors). OUT is read back, and
-    the largest difference between the results of both models is told.
-    """
-    from fastrnn import weights
-
+    """Convert a file, and tell how far the results of both models are apart."""
     for option, name in (("--from", origin), ("--to", to)):
         if name is not None and name not in weights.FORMATS:
             wanted = ", ".join(weights.FORMATS)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,25 +13,42 @@ from fastrnn.files.paths import path_of
 
 __all__ = ["FORMATS", "load", "save"]
 
-#: Formats by what files are named.
-_SUFFIXES = {
-    ".safetensors": "fastrnn", ".pt": "torch", ".pth": "torch", ".keras": "keras",
-    ".h5": "keras", ".onnx": "onnx", ".json": "rtneural", ".npz": "haste",
+
+@dataclass(frozen=True)
+class _Format:
+    """A format of files.
+
+    suffixes: how their names end. load, save: "module:function" of what reads and what writes
+    them. library: what that needs and fastrnn does not bring; the extra has the format's name.
+    state_dicts: whether a file may be a state dict of torch's.
+    """
+
+    suffixes: tuple[str, ...]
+    load: str
+    save: str
+    library: str = ""
+    state_dicts: bool = False
+
+
+_FORMATS = {
+    "fastrnn": _Format(
+        (".safetensors",), "fastrnn.weights.own:load", "fastrnn.weights.own:save", state_dicts=True
+    ),
+    "torch": _Format(
+        (".pt", ".pth"), "fastrnn.weights.torch:load", "fastrnn.weights.torch:save", "torch",
+        state_dicts=True,
+    ),
+    "keras": _Format(
+        (".keras", ".h5"), "fastrnn.weights.keras:load", "fastrnn.weights.keras_write:save", "h5py"
+    ),
+    "onnx": _Format((".onnx",), "fastrnn.onnx.read:load_model", "fastrnn.onnx.write:save", "onnx"),
+    "rtneural": _Format(
+        (".json",), "fastrnn.weights.rtneural:load", "fastrnn.weights.rtneural:save"
+    ),
+    "haste": _Format((".npz",), "fastrnn.weights.haste:load", "fastrnn.weights.haste:save"),
 }  # fmt: skip
-#: Of each format, what reads and what writes it.
-_MODULES = {
-    "fastrnn": ("fastrnn.weights.own:load", "fastrnn.weights.own:save"),
-    "torch": ("fastrnn.weights.torch:load", "fastrnn.weights.torch:save"),
-    "keras": ("fastrnn.weights.keras:load", "fastrnn.weights.keras_write:save"),
-    "onnx": ("fastrnn.onnx.read:load_model", "fastrnn.onnx.write:save"),
-    "rtneural": ("fastrnn.weights.rtneural:load", "fastrnn.weights.rtneural:save"),
-    "haste": ("fastrnn.weights.haste:load", "fastrnn.weights.haste:save"),
-}
-FORMATS = tuple(_MODULES)
-#: What a format needs that fastrnn does not bring; the extra has the format's name.
-_LIBRARIES = {"torch": "torch", "keras": "h5py", "onnx": "onnx"}
-#: Formats of which a file may be a state dict of torch's.
-_STATE_DICTS = ("torch", "fastrnn")
+FORMATS = tuple(_FORMATS)
+_BY_SUFFIX = {suffix: name for name, one in _FORMATS.items() for suffix in one.suffixes}
 
 
 def load(
@@ -55,10 +73,10 @@ def load(
     if of is not None:
         check.choice("of", of, FORMATS)
     found = of or format_of(name) or _by_content(name)
-    read = _function(found, 0)
+    read = _function(found, _FORMATS[found].load)
     if not prefix:
         return read(name, device)
-    if found not in _STATE_DICTS:
+    if not _FORMATS[found].state_dicts:
         raise ValueError(f"prefix is {prefix!r}, and {name!r} is no state dict of torch's")
     return read(name, device, prefix.removesuffix(".") + ".")
 
@@ -66,7 +84,7 @@ def load(
 def save(model: Any, path: str | os.PathLike[str], *, to: str | None = None) -> None:
     """Write a layer or a Sequential to a file of some format.
 
-    to: "fastrnn", "torch", "keras", "onnx", "rtneural" or "haste"; by the file's name if None.
+    to: the format, one of `fastrnn.weights.FORMATS`; by the file's name if None.
 
     Raises ValueError for a name of no known format, and for a model that the format cannot
     hold, TypeError for what is no model, OSError where the file cannot be written, ImportError
@@ -75,21 +93,26 @@ def save(model: Any, path: str | os.PathLike[str], *, to: str | None = None) -> 
     target = path_of(path)
     to = to or format_of(target)
     if to is None:
-        raise ValueError(f"path ends in {target.suffix!r}, wanted one of {', '.join(_SUFFIXES)}")
+        raise ValueError(f"path ends in {target.suffix!r}, wanted one of {', '.join(_BY_SUFFIX)}")
     check.choice("to", to, FORMATS)
-    _function(to, 1)(model, target)
+    _function(to, _FORMATS[to].save)(model, target)
 
 
 def format_of(path: str | os.PathLike[str]) -> str | None:
     """The format that a file's name tells, or None."""
-    return _SUFFIXES.get(Path(path).suffix.lower())
+    return _BY_SUFFIX.get(Path(path).suffix.lower())
 
 
-def _function(name: str, which: int) -> Callable[..., Any]:
-    """What reads (0) or writes (1) a format."""
-    module, _, function = _MODULES[name][which].partition(":")
-    library = _LIBRARIES.get(name)
-    if library is not None:
+def suffixes_of(name: str) -> tuple[str, ...]:
+    """How the names of a format's files end."""
+    return _FORMATS[name].suffixes
+
+
+def _function(name: str, place: str) -> Callable[..., Any]:
+    """What stands at a "module:function" of a format."""
+    module, _, function = place.partition(":")
+    library = _FORMATS[name].library
+    if library:
         try:
             import_module(library)
         except ImportError as error:

@@ -13,9 +13,13 @@ import fastrnn
 import torch_twin
 from cases import TOLERANCE, as_state, assert_close, make, problem
 from fastrnn import weights
-from fastrnn.tools.convert import convert
+from fastrnn.tools.convert import command, convert
+from pages import text
 
-SUFFIXES = [".safetensors", ".pt", ".pth", ".keras", ".weights.h5", ".onnx", ".json", ".npz"]
+SUFFIXES = [suffix for name in weights.FORMATS for suffix in weights.suffixes_of(name)]
+SUFFIXES[SUFFIXES.index(".h5")] = ".weights.h5"
+#: A file of each format but fastrnn's own.
+FOREIGN = [weights.suffixes_of(name)[0] for name in weights.FORMATS if name != "fastrnn"]
 #: What there is to convert; I = 3, so that what is transposed by mistake does not fit.
 MODELS = {
     "lstm": lambda: make("LSTM", 3, 5),
@@ -48,7 +52,7 @@ REFUSED = {
         **dict.fromkeys(("rnn", "rnn-relu", "sequential"), "Haste's layout has no"),
     },
 }
-REFUSED |= {".pth": REFUSED[".pt"], ".weights.h5": REFUSED[".keras"], ".safetensors": {}}
+REFUSED |= {".pth": REFUSED[".pt"], ".weights.h5": REFUSED[".keras"]}
 
 
 @pytest.mark.smoke
@@ -58,7 +62,7 @@ def test_what_is_written_is_read_back(name, suffix, tmp_path):
     """From fastrnn's own file and back to it, with the same results."""
     source, target, last = (tmp_path / f"a{s}" for s in (".safetensors", suffix, "b.safetensors"))
     MODELS[name]().save(source)
-    if name in REFUSED[suffix]:
+    if name in REFUSED.get(suffix, {}):
         with pytest.raises(ValueError, match=REFUSED[suffix][name]):
             convert(source, target)
         assert target == source or not target.exists()
@@ -68,12 +72,25 @@ def test_what_is_written_is_read_back(name, suffix, tmp_path):
         assert convert(target, last) == 0
 
 
-@pytest.mark.parametrize("origin", [".pt", ".keras", ".onnx", ".json", ".npz"])
-@pytest.mark.parametrize("target", [".pt", ".keras", ".onnx", ".json", ".npz"])
+@pytest.mark.parametrize("origin", FOREIGN)
+@pytest.mark.parametrize("target", FOREIGN)
 def test_every_direction(origin, target, tmp_path):
     first, second = tmp_path / f"first{origin}", tmp_path / f"second{target}"
     weights.save(make("LSTM", 3, 5), first)
     convert(first, second)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_users_are_told_of_every_format(suffix):
+    assert f"`{suffix}`" in fastrnn.load.__doc__
+    assert f"`{suffix}`" in text("docs/formats.md")
+    assert suffix.removeprefix(".weights") in command.help
+
+
+@pytest.mark.parametrize("name", weights.FORMATS)
+def test_the_readme_has_every_format(name):
+    sentence = text("README.md").partition("`fastrnn convert ")[2].partition("\n\n")[0]
+    assert name in sentence.lower()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
