@@ -99,6 +99,22 @@ assert np.allclose(states, (np.tanh(c) / 2, c), rtol=1e-12), states
 """
 
 
+#: The kernels of which the table has rows, by their names.
+KERNELS = """
+import numpy as np
+from MODULE import kernels
+
+for kernel in kernels(np.dtype(np.float32), (9, 0)):
+    print(kernel.name)
+"""
+
+
+def section():
+    """The section of a new cell."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return text.partition("**A new cell**")[2].partition("\n**A constant state**")[0]
+
+
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     """A copy of the package with the cell in it."""
@@ -107,12 +123,10 @@ def package(tmp_path_factory):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", folder)
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = text.partition("**A new cell**")[2].partition("\n**A new file format**")[0]
-    equations, step = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    equations, step = re.findall(r"```python\n(.*?)```", section(), re.DOTALL)
     (folder / CELLS / "cifg.py").write_text(equations, encoding="utf-8")
 
-    (diff,) = re.findall(r"```diff\n(.*?)```", section, re.DOTALL)
+    (diff,) = re.findall(r"```diff\n(.*?)```", section(), re.DOTALL)
     imported, below, *_, above, entry = (line[1:] for line in diff.splitlines(keepends=True))
     registry = folder / CELLS / "registry.py"
     table = registry.read_text(encoding="utf-8")
@@ -176,3 +190,16 @@ def test_the_commands_know_it(package):
 def test_cuda_has_its_step(package):
     pytest.importorskip("numba_cuda")
     run(package, "-c", DEVICE, NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="1")
+
+
+def test_the_table_of_registers_gets_its_rows(package):
+    """By the command of the page: it looks at every kernel, which takes minutes, not done here."""
+    pytest.importorskip("numba_cuda")
+    module, table = re.search(r"^python -m (\S+) --table (\S+)$", section(), re.MULTILINE).groups()
+    names = run(package, "-c", KERNELS.replace("MODULE", module)).splitlines()
+    new = {name for name in names if name.startswith("cifg ")}
+    rows = (package / table).read_text(encoding="utf-8").splitlines()
+    old = {row.partition(":")[0].removeprefix("float32 ") for row in rows}
+    assert new
+    assert set(names) - new <= old
+    assert not new & old

@@ -158,6 +158,9 @@ def test_a_reset_leaves_constant_states_as_they_are():
         begin_anew()
         np.testing.assert_array_equal(stream.state, own)
         np.testing.assert_array_equal(stream.block(x), wanted)
+    row = stream.add_stream()
+    assert not np.array(stream.state)[:, :, row].any()
+    np.testing.assert_array_equal(np.array(stream.state)[2:, :, row + 1 :], own[2:, :, row + 1 :])
 
 
 def test_refresh_takes_up_the_parameters_and_keeps_the_state():
