@@ -16,7 +16,7 @@ from numba.core.errors import NumbaError
 import fastrnn
 from fastrnn import check
 from fastrnn.models.streamable import Streamable
-from fastrnn.streams.source import refuse_constants, storage
+from fastrnn.streams.source import refuse_constants, storage_of
 from fastrnn_kernels.cache.files import write_whole
 from fastrnn_kernels.cpu.isa import host
 from fastrnn_kernels.cpu.isa.instruction_set import (
@@ -122,11 +122,11 @@ def export(
         raise ValueError(f"name is {name!r}: {name!r} is a word of C's or C++'s")
     if not isinstance(model, Streamable):
         raise TypeError(f"model is a {type(model).__name__}, wanted one that streams")
-    stored = storage(model, weights)
+    storage = storage_of(model, weights)
     if model._on_gpu():
         raise RuntimeError(f"{model._owner} is on the GPU, what is exported runs on the CPU")
     refuse_constants(
-        (stage.cell for stage, _ in model._stages(1, stored) if isinstance(stage, CellStage)),
+        (stage.cell for stage, _ in model._stages(1, storage) if isinstance(stage, CellStage)),
         "exported code",
         "make a stream, set its `state`, and step it by `stream.cfunc` or `fastrnn.jit`",
     )
@@ -135,7 +135,7 @@ def export(
     made = copy.deepcopy(model)  # so that nothing stays with the model of what is packed here
     try:
         with host.compiling_for(host.HOST if cpu == "host" else _CPUS[cpu][1]):
-            stages = made._stages(1, stored)
+            stages = made._stages(1, storage)
             code, state = emit(stages, name, _target(cpu))
     except (RuntimeError, NumbaError) as error:  # LLVM's, and the compiler's own
         raise RuntimeError(f"the code could not be emitted: {error}") from error

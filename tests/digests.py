@@ -77,11 +77,11 @@ def streams(cell: str, dtype: str, batches: Any = (1, 3)) -> Iterator[tuple[str,
     storages = (None,) if dtype == "float64" else (None, "bf16", "int8")
     for B in batches:
         x = np.random.default_rng(13).standard_normal((6, B, 11)).astype(layer.dtype)
-        for weights in storages:
-            stream = layer.stream(B, weights=weights)
+        for storage in storages:
+            stream = layer.stream(B, weights=storage)
             steps = [stream.step(one).copy() for one in x[:4]]
             yield (
-                f"stream {B} {weights or 'full'}",
+                f"stream {B} {storage or 'full'}",
                 digest(*steps, stream.block(x[4:]), *_flat(stream.state)),
             )
 

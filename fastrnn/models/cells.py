@@ -112,8 +112,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
             {name: kernels.give(value, host) for name, value in gradients.items()},
         )
 
-    def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
-        return [stage_of(self._layers()[0], batch_size, weights)]
+    def _stages(self, batch_size: int, storage: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+        return [stage_of(self._layers()[0], batch_size, storage)]
 
     def _layers(self) -> list[Any]:
         return list(self._version.weights)

@@ -254,8 +254,8 @@ class Layer(Recurrent, Streamable[State]):
         each = (version.kernels.scratch_bytes(one, T, B, D) for one in version.weights)
         return D * int(max(each))
 
-    def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
-        return [stage_of(one, batch_size, weights) for one in self._layers()]
+    def _stages(self, batch_size: int, storage: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+        return [stage_of(one, batch_size, storage) for one in self._layers()]
 
     def _layers(self) -> list[Any]:
         if self.bidirectional:

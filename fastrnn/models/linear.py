@@ -184,14 +184,14 @@ class Linear(Module, Streamable[tuple[()]]):
             a = ACTIVATIONS[self.activation][0](a)
         return a
 
-    def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+    def _stages(self, batch_size: int, storage: str) -> list[tuple[Stage, tuple[Array, ...]]]:
         version = self._version
         weight, bias = version.values["weight"], version.values.get("bias")
-        key = current(), weights
+        key = current(), storage
         if key not in version.packed:  # threads that come first both pack, and get the same
-            version.packed[key] = pack_linear(weight, bias, weights)
+            version.packed[key] = pack_linear(weight, bias, storage)
         I, O = self.in_features, self.out_features
-        stage = LinearStage(self.activation, str(self.dtype), weights, batch_size, I, O)
+        stage = LinearStage(self.activation, str(self.dtype), storage, batch_size, I, O)
         return [(stage, version.packed[key])]
 
     def _layers(self) -> list[Any]:

@@ -205,8 +205,8 @@ class Sequential(Streamable[States]):
     def _layers(self) -> list[Any]:
         return [layer for module in self.modules for layer in module._layers()]
 
-    def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
-        return [stage for module in self.modules for stage in module._stages(batch_size, weights)]
+    def _stages(self, batch_size: int, storage: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+        return [stage for module in self.modules for stage in module._stages(batch_size, storage)]
 
     def _join_layers(self, layers: Iterator[LayerState]) -> States:
         return tuple(

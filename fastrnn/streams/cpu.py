@@ -10,7 +10,7 @@ from fastrnn import check
 from fastrnn.arrays import Array, State
 from fastrnn.jit import Handle
 from fastrnn.streams.base import Stateful
-from fastrnn.streams.source import LayerState, Source, storage
+from fastrnn.streams.source import LayerState, Source, storage_of
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu import device as cpu
 from fastrnn_kernels.cpu.device import Program
@@ -61,7 +61,7 @@ class Stream(Stateful[State]):
         """As `model.stream(batch_size, weights=weights)`."""
         self._set_up_rows(model, batch_size)
         B = self.batch_size
-        self._storage = storage(model, weights)
+        self._storage = storage_of(model, weights)
         self.weights = str(self.dtype) if self._storage == FULL else self._storage
         work = sum(stage.work for stage, _ in model._stages(B, self._storage))
         self._members = members_for(work)

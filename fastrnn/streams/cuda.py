@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn import check
 from fastrnn.arrays import Array, State
 from fastrnn.streams.base import Stateful
-from fastrnn.streams.source import LayerState, Source, storage
+from fastrnn.streams.source import LayerState, Source, storage_of
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.product.storage import FULL
 from fastrnn_kernels.cuda.launch.arrays import check_device, give, put, take, xp
@@ -36,7 +36,7 @@ class CudaStream(Stateful[State]):
         """As `model.stream(batch_size, weights=weights)`."""
         self._set_up_rows(model, batch_size)
         self.weights = str(self.dtype)
-        if weights is not None and storage(model, weights) != FULL:
+        if weights is not None and storage_of(model, weights) != FULL:
             raise ValueError(
                 f"weights is {weights!r}, a stream on the GPU has them in full: {self.weights!r}"
             )

@@ -42,7 +42,7 @@ class Source(ABC, Generic[State]):
         """The kernels' weights of its layers; raises ValueError where it cannot stream."""
 
     @abstractmethod
-    def _stages(self, batch_size: int, weights: str) -> list[tuple[Stage, tuple[Array, ...]]]:
+    def _stages(self, batch_size: int, storage: str) -> list[tuple[Stage, tuple[Array, ...]]]:
         """The model as stages with their weights; raises ValueError where it cannot stream."""
 
     @abstractmethod
@@ -64,9 +64,9 @@ def _essence(config: Any) -> Any:
     return [_essence(value) for value in config] if isinstance(config, list) else config
 
 
-def fingerprint(model: Source[Any], parameters: Mapping[str, Array], weights: str) -> str:
+def fingerprint(model: Source[Any], parameters: Mapping[str, Array], storage: str) -> str:
     """What tells a model with these parameters, stored so, from others."""
-    essence = json.dumps([_essence(model.config()), weights], sort_keys=True)
+    essence = json.dumps([_essence(model.config()), storage], sort_keys=True)
     digest = hashlib.sha256(essence.encode())
     for name, value in sorted(parameters.items()):
         digest.update(name.encode())
@@ -74,7 +74,7 @@ def fingerprint(model: Source[Any], parameters: Mapping[str, Array], weights: st
     return f"{type(model).__name__} {digest.hexdigest()[:32]}"
 
 
-def storage(model: Source[Any], weights: str | None) -> str:
+def storage_of(model: Source[Any], weights: str | None) -> str:
     """How a stream's weights are stored, as the kernels call it; checked."""
     if weights is None:
         return BF16 if model.products == "bfloat16" else FULL

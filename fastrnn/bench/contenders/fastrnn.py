@@ -11,7 +11,7 @@ from fastrnn.bench.data import Array, Sample, answer, weights
 from fastrnn.models.classes import layer_of, step_of
 
 #: How a stream's weights are stored, where that is not in full.
-WEIGHTS = {"bfloat16": "bf16", "int8": "int8"}
+STORAGE = {"bfloat16": "bf16", "int8": "int8"}
 
 
 def _state(case: Case, arrays: tuple[Array, ...]) -> Any:
@@ -35,7 +35,7 @@ class Step:
     def load(self, sample: Sample) -> Any:
         """A stream, one x (B, I), or (I,) of one row, and the state."""
         B = self.case.shape.B
-        stream = self.cell.stream(B, weights=WEIGHTS.get(self.case.dtype))
+        stream = self.cell.stream(B, weights=STORAGE.get(self.case.dtype))
         loaded = stream, sample.x[0] if B == 1 else sample.x, _state(self.case, sample.state)
         self.rewind(loaded)
         return loaded

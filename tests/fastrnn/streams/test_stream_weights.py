@@ -62,14 +62,14 @@ def test_projections_and_linear_layers_too():
         fastrnn.LSTM(5, 40, proj_size=9, seed=0), fastrnn.Linear(9, 70, activation="tanh", seed=1)
     )
     x = np.random.default_rng(0).standard_normal((20, 2, 5), dtype=np.float32)
-    for weights, rounding in (("bf16", as_bfloat16), ("int8", as_int8)):
+    for storage, rounding in (("bf16", as_bfloat16), ("int8", as_int8)):
         other = fastrnn.Sequential(
             fastrnn.LSTM(5, 40, proj_size=9), fastrnn.Linear(9, 70, activation="tanh")
         )
         other.load_state_dict(
             {n: rounding(v) if v.ndim == 2 else v for n, v in model.parameters.items()}
         )
-        assert_close(model.stream(2, weights=weights).block(x), other(x)[0], 1e-5)
+        assert_close(model.stream(2, weights=storage).block(x), other(x)[0], 1e-5)
 
 
 #: Root mean square errors as the README states them, T = 1000, I = H = 128, standard normal
@@ -81,14 +81,14 @@ ERRORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("cell", "weights"), ERRORS)
-def test_the_error_is_as_stated(cell, weights):
+@pytest.mark.parametrize(("cell", "storage"), ERRORS)
+def test_the_error_is_as_stated(cell, storage):
     layer = make(cell, 128, 128)
     x = np.random.default_rng(0).standard_normal((1000, 1, 128), dtype=np.float32)
     wanted, _ = layer(x)
-    error = layer.stream(weights=weights).block(x) - wanted
+    error = layer.stream(weights=storage).block(x) - wanted
     rms = float(np.sqrt(np.mean(error**2)))
-    assert ERRORS[cell, weights] / 2 < rms < ERRORS[cell, weights]
+    assert ERRORS[cell, storage] / 2 < rms < ERRORS[cell, storage]
 
 
 def test_rows_of_zeros_and_of_what_is_not_finite():
@@ -119,7 +119,7 @@ def test_a_bfloat16_layer_streams_with_bf16_weights():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "weights", "error", "message"),
+    ("dtype", "storage", "error", "message"),
     [
         (
             "float32",
@@ -132,6 +132,6 @@ def test_a_bfloat16_layer_streams_with_bf16_weights():
         ("float32", 8, TypeError, "weights is 8, wanted one of"),
     ],
 )
-def test_bad_formats(dtype, weights, error, message):
+def test_bad_storage(dtype, storage, error, message):
     with pytest.raises(error, match=message):
-        make("LSTM", 3, 4, dtype=dtype).stream(weights=weights)
+        make("LSTM", 3, 4, dtype=dtype).stream(weights=storage)

@@ -23,7 +23,7 @@ _INDEX = ir.IntType(64)
 
 
 def block(
-    rows: int, panels: int, vectors: int, count: int, weights: str, *, from_zero: bool = False
+    rows: int, panels: int, vectors: int, count: int, storage: str, *, from_zero: bool = False
 ) -> Callable[..., Any]:
     """A block of `rows` rows and `panels` panels of so many vectors, `count` products to a sum.
 
@@ -33,10 +33,10 @@ def block(
     out[r, p, v] = init[r, p, v] + Σ_k a[r, k] panel[p, k, v]. Rows and panels of `out` and
     `init` lie row_step and panel_step apart, rows of `a` a_step, panels weights_step; in
     elements. `out` may be `init`, which is not read but taken for zeros if `from_zero`.
-    Panels are stored as `weights` says (`storage.py`); scales are read for int8 alone.
+    Panels are stored as `storage` says (`storage.py`); scales are read for int8 alone.
     """
     sums = [(r, p, v) for r in range(rows) for p in range(panels) for v in range(vectors)]
-    group = GROUP[weights]
+    group = GROUP[storage]
 
     @intrinsic
     def product(  # type: ignore[no-untyped-def]
@@ -87,7 +87,7 @@ def block(
                 for p in range(panels):
                     for v in range(vectors):
                         found = loaded(
-                            builder, moved(column[p], at, _INDEX(v * width)), weights, vector
+                            builder, moved(column[p], at, _INDEX(v * width)), storage, vector
                         )
                         for r in range(rows):
                             for k in range(many):
@@ -143,7 +143,7 @@ def block(
                     else:
                         at = offset(init_at, init_row_step, init_panel_step, *place)
                         so_far = builder.load(vector_at(init, at), align=item)
-                    if weights == INT8:
+                    if storage == INT8:
                         _, p, v = place
                         scale_at = vector_at(scales, scales_at, _INDEX((p * vectors + v) * width))
                         scale = builder.load(scale_at, align=item)

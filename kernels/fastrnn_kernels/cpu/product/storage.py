@@ -18,28 +18,27 @@ from fastrnn_kernels.cpu.arrays.memory import Array
 from fastrnn_kernels.cpu.product.pairs import paired
 
 FULL, BF16, INT8 = "full", "bf16", "int8"
-FORMATS = (FULL, BF16, INT8)
 
 #: Values of k that share an element of a panel.
 GROUP = {FULL: 1, BF16: 2, INT8: 1}
 
 
-def element(weights: str, dtype: types.Type) -> types.Type:
+def element(storage: str, dtype: types.Type) -> types.Type:
     """The type of a panel's elements."""
-    return {FULL: dtype, BF16: types.int32, INT8: types.int8}[weights]
+    return {FULL: dtype, BF16: types.int32, INT8: types.int8}[storage]
 
 
-def elements(weights: str, K: int) -> int:
+def elements(storage: str, K: int) -> int:
     """Elements of a panel's column that hold K values."""
-    return -(-K // GROUP[weights])
+    return -(-K // GROUP[storage])
 
 
-def stored(panels: Array, K: int, width: int, weights: str) -> tuple[Array, Array]:
-    """Panels [block][K][width] in a format, and their scales."""
+def stored(panels: Array, K: int, width: int, storage: str) -> tuple[Array, Array]:
+    """Panels [block][K][width] stored so, and their scales."""
     none = np.empty(0, panels.dtype)
-    if weights == FULL:
+    if storage == FULL:
         return panels, none
-    if weights == BF16:
+    if storage == BF16:
         return paired(panels, K, width), none
     blocks = panels.reshape(-1, K, width)
     scales = np.abs(blocks).max(axis=1) / np.float32(127)
@@ -51,13 +50,13 @@ def stored(panels: Array, K: int, width: int, weights: str) -> tuple[Array, Arra
     return rounded.astype(np.int8).reshape(-1), scales.reshape(-1)
 
 
-def loaded(builder: Any, pointer: Any, weights: str, vector: Any) -> list[Any]:
+def loaded(builder: Any, pointer: Any, storage: str, vector: Any) -> list[Any]:
     """The vectors of one element of a panel's columns, of each value of k that it holds."""
-    if weights == FULL:
+    if storage == FULL:
         item = 4 if isinstance(vector.element, ir.FloatType) else 8
         return [builder.load(builder.bitcast(pointer, vector.as_pointer()), align=item)]
     numbers = ir.VectorType(ir.IntType(32), vector.count)
-    if weights == BF16:
+    if storage == BF16:
         pairs = builder.load(builder.bitcast(pointer, numbers.as_pointer()), align=4)
         sixteen = ir.Constant(numbers, [16] * vector.count)
         upper = ir.Constant(numbers, [-(1 << 16)] * vector.count)

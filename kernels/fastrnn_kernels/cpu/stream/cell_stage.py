@@ -21,7 +21,7 @@ class CellStage:
 
     cell: Cell
     dtype: str
-    weights: str  # how they are stored: `product/storage.py`
+    storage: str  # of the weights: `product/storage.py`
     B: int
     I: int
     H: int
@@ -41,7 +41,7 @@ class CellStage:
         """What its compiled function is kept under."""
         projection = f"-{self.P}" if self.projected else ""
         sizes = f"{self.B}x{self.I}-{self.H}{projection}"
-        return f"{self.cell.key}-{self.dtype}-{self.weights}-{sizes}"
+        return f"{self.cell.key}-{self.dtype}-{self.storage}-{sizes}"
 
     @property
     def _panel_units(self) -> int:
@@ -101,8 +101,8 @@ class CellStage:
         G, A, L, E, S, N = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N
         units, panels, near = U // W, HW // U, self.work // B <= NEAR
         rest_at, inner_at, sums_at, _ = (at + part for part in self.layout)
-        of, numbers = values(element(self.weights, kind)), values(kind)
-        IE, PE, HE = (elements(self.weights, K) for K in (I, P, H))
+        of, numbers = values(element(self.storage, kind)), values(kind)
+        IE, PE, HE = (elements(self.storage, K) for K in (I, P, H))
         forward = inlined(cell.forward)
         inner_value = inlined(cell.inner) if cell.inner else forward
         load_sums, load_early = load(S), load(max(1, E))
@@ -139,8 +139,8 @@ class CellStage:
 
         def add_products(rows: int, many: int) -> Any:
             """Sums [row][panel][S][U], but for the h-parts of late gates."""
-            x_product = block(rows, many, G * units, I, self.weights)
-            h_product = block(rows, many, E * units, P, self.weights)
+            x_product = block(rows, many, G * units, I, self.storage)
+            h_product = block(rows, many, E * units, P, self.storage)
 
             @inlined
             def added(program, memory, x, x_step, turn, q, n, sums, at, row_step):  # type: ignore[no-untyped-def]
@@ -199,7 +199,7 @@ class CellStage:
             return run
 
         def late_step(rows: int, many: int) -> Any:
-            product = block(rows, many, max(1, L) * units, H, self.weights)
+            product = block(rows, many, max(1, L) * units, H, self.storage)
             apply = gates(rows, many)
 
             @inlined
@@ -217,7 +217,7 @@ class CellStage:
             return run
 
         def projection(rows: int, many: int) -> Any:
-            product = block(rows, many, VECTORS, H, self.weights, from_zero=True)
+            product = block(rows, many, VECTORS, H, self.storage, from_zero=True)
             width = VECTORS * W
 
             @inlined

@@ -29,7 +29,7 @@ class LinearStage:
 
     activation: str | None
     dtype: str
-    weights: str
+    storage: str
     B: int
     I: int
     H: int
@@ -46,7 +46,7 @@ class LinearStage:
     def key(self) -> str:
         """What its compiled function is kept under."""
         sizes = f"{self.B}x{self.I}-{self.H}"
-        return f"linear-{self.activation}-{self.dtype}-{self.weights}-{sizes}"
+        return f"linear-{self.activation}-{self.dtype}-{self.storage}-{sizes}"
 
     @property
     def out_step(self) -> int:
@@ -77,14 +77,14 @@ class LinearStage:
         """The function that runs one step, as `stage.py` has it."""
         B, I, H, HW = self.B, self.I, self.H, self.out_step
         kind = FLOATS[self.dtype]
-        of, numbers = values(element(self.weights, kind)), values(kind)
-        W, IE = self._lanes, elements(self.weights, I)
+        of, numbers = values(element(self.storage, kind)), values(kind)
+        W, IE = self._lanes, elements(self.storage, I)
         width = VECTORS * W
         load_one, store_one = load(1), store(1)
         activation = _activation(self.activation)
 
         def tile(rows: int, many: int) -> Any:
-            product = block(rows, many, VECTORS, I, self.weights)
+            product = block(rows, many, VECTORS, I, self.storage)
 
             @inlined
             def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]

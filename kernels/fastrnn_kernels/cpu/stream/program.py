@@ -208,19 +208,19 @@ class Program:
         return sum(stage.work for stage in self.stages)
 
 
-def stage_of(weights: Weights, B: int, stored_as: str) -> tuple[CellStage, tuple[Array, ...]]:
+def stage_of(weights: Weights, B: int, storage: str) -> tuple[CellStage, tuple[Array, ...]]:
     """The stage of one direction of a layer, and its weights."""
     stage = CellStage(
-        weights.cell, str(weights.dtype), stored_as, B, weights.input_size, weights.hidden_size,
+        weights.cell, str(weights.dtype), storage, B, weights.input_size, weights.hidden_size,
         weights.state_size, weights.w_hr is not None,
     )  # fmt: skip
-    return stage, weights.stream(stored_as)
+    return stage, weights.stream(storage)
 
 
-def pack_linear(weight: Array, bias: Array | None, stored_as: str) -> tuple[Array, ...]:
+def pack_linear(weight: Array, bias: Array | None, storage: str) -> tuple[Array, ...]:
     """Weights of a linear stage, weight (H, I) and bias (H,), in the order of its slots."""
     H, I = weight.shape
     offsets = np.zeros((1, H), weight.dtype) if bias is None else bias[None]
     width = VECTORS * lanes_of(FLOATS[str(weight.dtype)])
-    panels, scales = stored(plain_panels(weight.T), I, width, stored_as)
+    panels, scales = stored(plain_panels(weight.T), I, width, storage)
     return on_line(panels), on_line(plain_panels(offsets)), scales
