@@ -65,7 +65,7 @@ def option(name: str, value: Any, values: Sequence[Any]) -> Any:
     return flag(name, value) if isinstance(values[0], bool) else choice(name, value, values)
 
 
-def products_type(name: str, value: Any) -> str:
+def compute_type(name: str, value: Any) -> str:
     """float32, float64, bfloat16 or float16: the type that products are computed in."""
     wanted = "'float32', 'float64', 'bfloat16' or, on the GPU, 'float16'"
     if isinstance(value, str) and value == "bfloat16":  # NumPy does not know it

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 #: Multiply-adds of a call up to which a core is done (at some 50e9 a second) before a GPU has
 #: been given the arrays and gives them back.
 LEAST_WORK = 4_000_000
-#: Types of products that the kernels have; the GPU's have "tf32" too, where that is allowed.
-CPU_PRODUCTS = ("float32", "float64", "bfloat16")
-GPU_PRODUCTS = ("float32", "float64", "bfloat16", "float16")
+#: Types that the kernels compute products in; the GPU's have "tf32" too, where that is allowed.
+CPU_COMPUTE = ("float32", "float64", "bfloat16")
+GPU_COMPUTE = ("float32", "float64", "bfloat16", "float16")
 
 _tf32_allowed = False
 
@@ -88,9 +88,9 @@ def tf32(allowed: bool) -> Iterator[None]:
         allow_tf32(before)
 
 
-def gpu_products(products: str) -> str:
+def gpu_compute(compute: str) -> str:
     """The type that the GPU computes products in, of a layer of a type."""
-    return "tf32" if _tf32_allowed and products == "float32" else products
+    return "tf32" if _tf32_allowed and compute == "float32" else compute
 
 
 #: What lets go of memory before it is given back.

@@ -114,6 +114,6 @@ def stand_ins(monkeypatch: Any) -> Iterator[Any]:
         use = partial(_use, monkeypatch, (blas, graph))
         use(lambda: found)
         yield SimpleNamespace(
-            cupy=module, driver=driver, graph=graph, launch=launch, products=blas,
+            cupy=module, driver=driver, graph=graph, launch=launch, blas=blas,
             library=library, names=names, restore_cublas=lambda: use(plain),
         )  # fmt: skip

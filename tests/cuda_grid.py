@@ -68,19 +68,19 @@ class Warp:
         self._given: dict[int, Any] = {}
         self._found: Any = None
 
-    def tensor(self, lane: int, a: Any, b: Any, c: Any, products: str) -> list[Any]:
+    def tensor(self, lane: int, a: Any, b: Any, c: Any, compute: str) -> list[Any]:
         """D of a lane, when all 32 have given theirs."""
         self._given[lane] = a, b, c
         if self.barrier.wait() == 0:
             assert len(self._given) == WARP, "a warp that is not whole"
-            self._found = self._product(products)
+            self._found = self._product(compute)
             self._given = {}
         self.barrier.wait()
         group, within = divmod(lane, 4)
         return [self._found[place] for place in _places_of_sums(group, within)]
 
-    def _product(self, products: str) -> Any:
-        per = 1 if products == "tf32" else 2  # values in a register
+    def _product(self, compute: str) -> Any:
+        per = 1 if compute == "tf32" else 2  # values in a register
         A = np.full((16, 8 * per), np.nan)
         B = np.full((8 * per, 8), np.nan)
         C = np.full((16, 8), np.nan, np.float32)
@@ -90,9 +90,9 @@ class Warp:
                 (0, group, within), (1, group + 8, within),
                 (2, group, within + 4), (3, group + 8, within + 4),
             ):  # fmt: skip
-                A[row, k * per : (k + 1) * per] = _values(a[register], products)
+                A[row, k * per : (k + 1) * per] = _values(a[register], compute)
             for register, k in ((0, within), (1, within + 4)):
-                B[k * per : (k + 1) * per, group] = _values(b[register], products)
+                B[k * per : (k + 1) * per, group] = _values(b[register], compute)
             for value, place in zip(c, _places_of_sums(group, within), strict=True):
                 C[place] = value
         return (A @ B + C).astype(np.float32)
@@ -103,12 +103,12 @@ def _places_of_sums(group: int, within: int) -> list[tuple[int, int]]:
     return [(row, column) for row in (group, group + 8) for column in columns]
 
 
-def _values(register: Any, products: str) -> Any:
+def _values(register: Any, compute: str) -> Any:
     """What a register holds; tensor cores leave out the lower bits of tf32."""
     word = np.array([register], np.float32)
-    if products == "tf32":
+    if compute == "tf32":
         return (word.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
-    if products == "float16":
+    if compute == "float16":
         return word.view(np.float16)
     return (word.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 

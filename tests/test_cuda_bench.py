@@ -19,7 +19,7 @@ if config.ENABLE_CUDASIM:
     import reference
     from cases import problem, states
     from cuda_grid import all_blocks_at_once
-    from fastrnn.device import GPU_PRODUCTS
+    from fastrnn.device import GPU_COMPUTE
     from fastrnn_kernels.cells.gru import GRU
     from fastrnn_kernels.cells.lstm import LSTM
     from fastrnn_kernels.cuda import choice
@@ -62,7 +62,7 @@ def test_every_path_is_compared(gpu, path, cell, options):
 
 
 def test_every_type_is_compared(gpu):
-    assert set(gpu.compared.TYPES) == set(gpu.compared.TOLERANCE) & {*GPU_PRODUCTS, "tf32"}
+    assert set(gpu.compared.TYPES) == set(gpu.compared.TOLERANCE) & {*GPU_COMPUTE, "tf32"}
     for dtype in gpu.compared.TYPES:
         row = gpu.compare(gpu.Case("gru", dtype, (3, 9, 4, 7), "grid", ragged=True), 0)
         assert row["good"], row
@@ -194,12 +194,12 @@ def test_real_cases_are_divided_as_they_say(gpu, monkeypatch):
     blocks = [way for case, way in ways.items() if case.path == "block"]
     assert all(way.cluster > 1 for way in blocks)
     assert any(way.blocks > 132 for way in blocks)
-    tensor = {case.dtype for case, way in ways.items() if way.products}
+    tensor = {case.dtype for case, way in ways.items() if way.compute}
     assert tensor == {"tf32", "bfloat16", "float16"}
     few = [case for case in gpu.cases.sanitized() if case.path != "stepwise"]
     few = [divided(case) for case in few if case.cell in ("lstm", "gru")]
     assert any(way.cluster > 1 for way in few)
-    assert any(way.products for way in few)
+    assert any(way.compute for way in few)
 
 
 def test_out_of_time_is_told_and_not_wrong(gpu, monkeypatch, tmp_path):

@@ -9,14 +9,14 @@ from unittest import mock
 import numpy as np
 
 from bench.gpu import truth
-from fastrnn.device import GPU_PRODUCTS, tf32
+from fastrnn.device import GPU_COMPUTE, tf32
 from fastrnn.models.classes import layer_of
 from fastrnn_kernels.cuda import choice
 from fastrnn_kernels.cuda.launch.arrays import xp
 
 CELLS: dict[str, Callable[..., Any]] = {name: partial(layer_of, name) for name in truth.STEPS}
-#: Types of products: tf32 is that of a float32 layer where it is allowed.
-TYPES = (*GPU_PRODUCTS, "tf32")
+#: Types that products are computed in: tf32 is that of a float32 layer where it is allowed.
+TYPES = (*GPU_COMPUTE, "tf32")
 #: Largest error of an array over its largest value. float32 as in `fastrnn bench`, with room
 #: for the sums of thousands of products; the others round the products' operands to 10, 10
 #: and 7 bits, an error that some ten dependent steps add up.

@@ -199,7 +199,7 @@ class Case:
         return "float32" if self.dtype in LOW else self.dtype
 
     @property
-    def products(self) -> str:
+    def compute(self) -> str:
         """What fastrnn multiplies in; a stream's weights are widened first."""
         return self.arrays if self.stepwise else self.dtype
 

@@ -132,7 +132,7 @@ def measure(cases: Sequence[Case], contenders: Field, threads: int, timeout: flo
     load = machine.load()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("probing the machine", total=len(cases))
-        probes = probe(threads, cases[0].products, timeout)
+        probes = probe(threads, cases[0].compute, timeout)
         progress.update(task, description=str(cases[0]))
         following = iter(cases[1:])
 

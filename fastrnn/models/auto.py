@@ -52,8 +52,8 @@ def _up(size: int) -> int:
 def name(weights: Sequence[Weights], T: int, B: int, taping: bool) -> str:
     """The class of a call."""
     first = weights[0]
-    products = device.gpu_products(first.products)
-    what = f"{first.cell.name} {products} {'train' if taping else 'forward'}"
+    compute = device.gpu_compute(first.compute)
+    what = f"{first.cell.name} {compute} {'train' if taping else 'forward'}"
     sizes = (first.input_size, first.hidden_size, first.state_size)
     I, H, P, T, B = (_up(size) for size in (*sizes, min(T, MOST_STEPS), B))
     threads = cpu.get_num_threads()
@@ -78,7 +78,7 @@ def kernels(
     """The kernels for a call of a layer or cell."""
     found = device.gpu_kernels()
     if on_gpu:
-        if found is None or owner.products not in device.GPU_PRODUCTS:
+        if found is None or owner.compute not in device.GPU_COMPUTE:
             return owner._checked_kernels("cuda")  # which tells why it cannot be
         return found
     if found is None:
@@ -102,8 +102,8 @@ def decide(
         return Decision("cpu", device.devices()[1].reason)
     if device.few_rows(weights) >= T * B:
         return Decision("cpu", "its products are too few for copies to the GPU to pay")
-    if owner.products not in device.GPU_PRODUCTS:
-        return Decision("cpu", f"the GPU has no kernels of {owner.products}")
+    if owner.compute not in device.GPU_COMPUTE:
+        return Decision("cpu", f"the GPU has no kernels of {owner.compute}")
     kind = name(weights, T, B, taping)
     times = [memo().get(f"{kind} {where}") for where in ("cpu", "cuda")]
     if None in times:

@@ -57,11 +57,11 @@ class RecurrentCell(Recurrent, Streamable[State]):
             self._shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
 
     def _make_weights(
-        self, kernels: Kernels, values: Mapping[str, Array], products: str
+        self, kernels: Kernels, values: Mapping[str, Array], compute: str
     ) -> tuple[Weights, ...]:
         biases = values.get("bias_ih"), values.get("bias_hh")
         weights = values["weight_ih"], values["weight_hh"]
-        return (kernels.Weights(self._cell, *weights, *biases, products=products),)
+        return (kernels.Weights(self._cell, *weights, *biases, compute=compute),)
 
     def __call__(self, x: Any, state: State | None = None) -> State:
         """One step, without a tape.

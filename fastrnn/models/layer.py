@@ -120,7 +120,7 @@ class Layer(Recurrent, Streamable[State]):
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
 
     def _make_weights(
-        self, kernels: Kernels, values: Mapping[str, Array], products: str
+        self, kernels: Kernels, values: Mapping[str, Array], compute: str
     ) -> tuple[Weights, ...]:
         return tuple(
             kernels.Weights(
@@ -130,7 +130,7 @@ class Layer(Recurrent, Streamable[State]):
                 values.get(f"bias_ih{suffix}"),
                 values.get(f"bias_hh{suffix}"),
                 values.get(f"weight_hr{suffix}"),
-                products,
+                compute,
             )
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)

@@ -90,9 +90,9 @@ class Linear(Module, Streamable[tuple[()]]):
         if activation is not None:
             check.choice("activation", activation, list(ACTIVATIONS))
         self.activation = activation
-        products = check.products_type("dtype", dtype)
-        if products not in ("float32", "float64"):
-            raise ValueError(f"dtype is {products!r}, a linear layer takes 'float32' or 'float64'")
+        compute = check.compute_type("dtype", dtype)
+        if compute not in ("float32", "float64"):
+            raise ValueError(f"dtype is {compute!r}, a linear layer takes 'float32' or 'float64'")
         self._set_up(device, dtype)
         self._shapes = {"weight": (self.out_features, self.in_features)}
         if self.bias:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastrnn import check
 from fastrnn.arrays import Array, Shape
-from fastrnn.device import CPU_PRODUCTS, GPU_PRODUCTS, few_rows, kernels_for
+from fastrnn.device import CPU_COMPUTE, GPU_COMPUTE, few_rows, kernels_for
 from fastrnn.files.description import KEY, describe
 from fastrnn.files.safetensors import write
 from fastrnn_kernels.device import Device as Kernels
@@ -38,7 +38,7 @@ class Version:
     packed: dict[Any, Any] = field(default_factory=dict)  # for streams, if not recurrent
     #: T * B up to which arrays of the host are surely for these kernels with these weights
     few: float = math.inf
-    #: by kernels and their type of products, where those are other than above
+    #: by kernels and the type they compute in, where those are other than above
     others: dict[Any, tuple[Weights, ...]] = field(default_factory=dict)
 
 
@@ -156,13 +156,13 @@ class Module(Named):
     def config(self) -> dict[str, Any]:
         """The arguments that make another one of the same kind and size."""
         return {
-            name: self.products if name == "dtype" else getattr(self, name)
+            name: self.compute if name == "dtype" else getattr(self, name)
             for name in self._arguments()
         }
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse to change what is fixed when the object is made: kernels rely on it."""
-        fixed = name not in _CHECKED and (name == "products" or name in self._arguments())
+        fixed = name not in _CHECKED and (name == "compute" or name in self._arguments())
         if fixed and name in self.__dict__:
             raise AttributeError(f"{name} of {self._owner} is fixed at {getattr(self, name)!r}")
         if name in self.__dict__.get("_shapes", ()):
@@ -176,22 +176,22 @@ class Module(Named):
     def _set_up(self, device: str, dtype: Any) -> None:
         """Fix the float type and the device."""
         #: the type that products are computed in: "float32", "float64", "bfloat16", "float16"
-        self.products = check.products_type("dtype", dtype)
+        self.compute = check.compute_type("dtype", dtype)
         #: the type of all arrays: inputs, outputs, states, parameters
-        self.dtype: np.dtype[Any] = np.dtype("float64" if self.products == "float64" else "float32")
+        self.dtype: np.dtype[Any] = np.dtype("float64" if self.compute == "float64" else "float32")
         self._kernels = self._checked_kernels(device)
         self.device = device
         self._renew_lock()
 
     def _checked_kernels(self, device: str) -> Kernels:
-        """The kernels of a device, which have to know the type of the products."""
+        """The kernels of a device, which have to know the type to compute in."""
         kernels = kernels_for(device)
-        if not kernels.ON_HOST and self.products not in GPU_PRODUCTS:
-            raise ValueError(f"dtype {self.products!r} is for the CPU so far, not for {device!r}")
-        if kernels.ON_HOST and self.products not in CPU_PRODUCTS:
+        if not kernels.ON_HOST and self.compute not in GPU_COMPUTE:
+            raise ValueError(f"dtype {self.compute!r} is for the CPU so far, not for {device!r}")
+        if kernels.ON_HOST and self.compute not in CPU_COMPUTE:
             raise ValueError(
-                f"dtype is {self.products!r}, which is the GPU's alone: wanted "
-                f"{', '.join(map(repr, CPU_PRODUCTS))} on device {device!r}"
+                f"dtype is {self.compute!r}, which is the GPU's alone: wanted "
+                f"{', '.join(map(repr, CPU_COMPUTE))} on device {device!r}"
             )
         return kernels
 
@@ -201,7 +201,7 @@ class Module(Named):
 
     def _refuse_tape(self) -> None:
         """Raise where a tape is asked for that no backward pass could use."""
-        if self.products in self._kernels.INFERENCE:
+        if self.compute in self._kernels.INFERENCE:
             raise ValueError(
                 f"{self._owner} has dtype 'bfloat16', which on the CPU is for inference: call it, "
                 "or train in 'float32' and load the parameters here"
@@ -257,7 +257,7 @@ class Module(Named):
 
     def _renew(self, values: Mapping[str, Array]) -> None:
         """Put parameters, which no one will change, and the device as it is now into use."""
-        weights = self._make_weights(self._kernels, values, self.products)
+        weights = self._make_weights(self._kernels, values, self.compute)
         few = math.inf
         if not self._kernels.ON_HOST:
             few = -1
@@ -275,7 +275,7 @@ class Module(Named):
         """Check the arguments and fix the parameters' shapes; draw nothing."""
 
     def _make_weights(
-        self, kernels: Kernels, values: Mapping[str, Array], products: str
+        self, kernels: Kernels, values: Mapping[str, Array], compute: str
     ) -> tuple[Weights, ...]:
         """The kernels' weights, layer-major, then direction; none if not recurrent."""
         return ()

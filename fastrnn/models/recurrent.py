@@ -7,7 +7,7 @@ from typing import Any
 
 from fastrnn import check
 from fastrnn.arrays import Array
-from fastrnn.device import gpu_products
+from fastrnn.device import gpu_compute
 from fastrnn.models import auto
 from fastrnn.models.module import Module, Version
 from fastrnn_kernels.cells import registry
@@ -100,14 +100,14 @@ class Recurrent(Module):
         return kernels, self._weights_for(version, kernels)
 
     def _weights_for(self, version: Version, kernels: Any) -> tuple[Weights, ...]:
-        """A version's weights for kernels, in the type of products that those use."""
-        products = self.products if kernels.ON_HOST else gpu_products(self.products)
-        if kernels is version.kernels and products == self.products:
+        """A version's weights for kernels, in the type that those compute in."""
+        compute = self.compute if kernels.ON_HOST else gpu_compute(self.compute)
+        if kernels is version.kernels and compute == self.compute:
             return version.weights
         # No lock: two threads that come first both make them, and get the same.
-        key = kernels, products
+        key = kernels, compute
         if key not in version.others:
-            version.others[key] = self._make_weights(kernels, version.values, products)
+            version.others[key] = self._make_weights(kernels, version.values, compute)
         return version.others[key]
 
     def _gates(self, one: Pass[Any], xp: Any) -> dict[str, Array]:

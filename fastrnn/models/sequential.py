@@ -74,8 +74,8 @@ class Sequential(Streamable[States]):
             raise ValueError("modules differ in batch_first, wanted one order of axes")
         self.modules = modules
         self.dtype = modules[0].dtype
-        found = {module.products for module in layers}
-        self.products = found.pop() if len(found) == 1 else str(self.dtype)
+        found = {module.compute for module in layers}
+        self.compute = found.pop() if len(found) == 1 else str(self.dtype)
 
     @property
     def parameters(self) -> Mapping[str, Array]:

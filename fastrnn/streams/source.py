@@ -22,7 +22,7 @@ class Source(ABC, Generic[State]):
     """A model that can run as a stream: a layer, a cell, or several one after the other."""
 
     dtype: np.dtype[Any]
-    products: str  # the type that products are computed in
+    compute: str  # the type that products are computed in
 
     @property
     @abstractmethod
@@ -77,7 +77,7 @@ def fingerprint(model: Source[Any], parameters: Mapping[str, Array], storage: st
 def storage_of(model: Source[Any], weights: str | None) -> str:
     """How a stream's weights are stored, as the kernels call it; checked."""
     if weights is None:
-        return BF16 if model.products == "bfloat16" else FULL
+        return BF16 if model.compute == "bfloat16" else FULL
     own = str(model.dtype)
     check.choice("weights", weights, [own, BF16, INT8] if own == "float32" else [own])
     return FULL if weights == own else weights

@@ -62,11 +62,11 @@ def _with_choices(again: Any, model: Any) -> Any:
 
 def _in_full(model: Any) -> Any:
     """A model of bfloat16 as one of float32, which is what other formats have."""
-    if model.products != "bfloat16":
+    if model.compute != "bfloat16":
         return model
     made = []
     for module in _modules(model):
-        dtype = "float32" if module.products == "bfloat16" else module.products
+        dtype = "float32" if module.compute == "bfloat16" else module.compute
         made.append(type(module)._restored({**module.config(), "dtype": dtype}, module.parameters))
     return made[0] if len(made) == 1 else type(model)(*made)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import numba
 
 from fastrnn import check
-from fastrnn.device import CPU_PRODUCTS, GPU_PRODUCTS, kernels_for, tf32
+from fastrnn.device import CPU_COMPUTE, GPU_COMPUTE, kernels_for, tf32
 from fastrnn.models import auto
 from fastrnn.models.classes import layer_of
 from fastrnn_kernels.cells.registry import CELLS
@@ -53,7 +53,7 @@ def points(
     for cell in cells:
         check.choice("cells", cell, list(CELLS))
     for dtype in dtypes:
-        check.choice("dtypes", dtype, (*GPU_PRODUCTS, "tf32"))
+        check.choice("dtypes", dtype, (*GPU_COMPUTE, "tf32"))
     H = [check.size("sizes", size) for size in sizes]
     B = [check.size("batches", batch) for batch in batches]
     return list(itertools.starmap(Point, itertools.product(cells, dtypes, H, B)))
@@ -83,7 +83,7 @@ def _found(kernels: TunedDevice, point: Point) -> Found:
         times = _paths(kernels, layer, point.B, backward)
         kept &= kernels.keep(weights, point.B, backward, times)
         paths["backward" if backward else "forward"] = times
-    if not numba.config.DISABLE_JIT and dtype in CPU_PRODUCTS:
+    if not numba.config.DISABLE_JIT and dtype in CPU_COMPUTE:
         for taping in (False, True) if dtype != "bfloat16" else (False,):
             name = auto.name(layer._version.weights, STEPS, point.B, taping)
             taken = {

@@ -32,7 +32,7 @@ def warmup(
     Raises TypeError or ValueError for another cell or dtype, before anything is compiled.
     """
     chosen = [check.choice("cells", cell, list(CELLS)) for cell in (cells or CELLS)]
-    types = [check.products_type("dtypes", dtype) for dtype in dtypes]
+    types = [check.compute_type("dtypes", dtype) for dtype in dtypes]
     types = [check.choice("dtypes", dtype, DTYPES) for dtype in types]
     cpu.prepare_threads()
     for dtype in types:

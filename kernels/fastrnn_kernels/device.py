@@ -71,9 +71,9 @@ class Backward(Protocol):
 class Device(Protocol):
     """The kernels of a device.
 
-    NAME: "cpu" or "cuda". ON_HOST: whether its arrays are NumPy's. INFERENCE: types of products
-    that keep no tape. xp: its module of arrays, with NumPy's names. Weights, Tape: its own
-    classes of those.
+    NAME: "cpu" or "cuda". ON_HOST: whether its arrays are NumPy's. INFERENCE: types to compute in
+    that keep no tape. xp: its module of arrays, with NumPy's names. Weights, Tape: its own classes
+    of those.
     """
 
     NAME: str

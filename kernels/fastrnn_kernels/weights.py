@@ -17,7 +17,7 @@ class Weights:
     """One direction of one layer, never changed; a device lays them out when they are first used.
 
     NumPy arrays w_ih (G H, I), w_hh (G H, P), b_ih and b_hh (G H,) or None, w_hr (P, H) or None;
-    products: the type that products are computed in, of the weights if not given.
+    compute: the type that products are computed in, of the weights if not given.
     """
 
     cell: Cell
@@ -26,12 +26,12 @@ class Weights:
     b_ih: Array | None = None
     b_hh: Array | None = None
     w_hr: Array | None = None
-    products: str = ""
+    compute: str = ""
 
     def __post_init__(self) -> None:
-        """Name the type of the products."""
-        if not self.products:
-            object.__setattr__(self, "products", str(self.dtype))
+        """Name the type that products are computed in."""
+        if not self.compute:
+            object.__setattr__(self, "compute", str(self.dtype))
 
     @property
     def dtype(self) -> np.dtype[Any]:

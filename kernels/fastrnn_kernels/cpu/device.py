@@ -28,7 +28,7 @@ from fastrnn_kernels.tape import Tape
 #: The device, as fastrnn calls it.
 NAME = "cpu"
 ON_HOST = True
-#: Types of products that keep no tape.
+#: Types to compute in that keep no tape.
 INFERENCE: tuple[str, ...] = ("bfloat16",)
 
 

@@ -66,7 +66,7 @@ class Pass(NamedTuple):
     """What a choice depends on."""
 
     cell: Cell
-    products: str
+    compute: str
     item: int  # bytes of a value
     H: int
     B: int
@@ -76,13 +76,13 @@ class Pass(NamedTuple):
     @property
     def tensor_type(self) -> str:
         """The type that tensor cores multiply, or empty."""
-        return self.products if self.products in PER_WORD else ""
+        return self.compute if self.compute in PER_WORD else ""
 
     def name(self, path: str) -> str:
         """The class of shapes, on a path, as its measured time is kept: sizes to powers of 2."""
         H, B = (1 << max(0, size - 1).bit_length() for size in (self.H, self.B))
         what = "backward" if self.backward else "forward"
-        return f"{path} {self.cell.name} {self.products} {what} H={H} B={B}"
+        return f"{path} {self.cell.name} {self.compute} {what} H={H} B={B}"
 
 
 @cache
@@ -133,9 +133,9 @@ def only(path: str) -> Iterator[None]:
 def pass_of(weights: Weights, B: int, backward: bool) -> Pass:
     """What the choice for a pass depends on."""
     item = weights.dtype.itemsize
-    products = weights.products or str(weights.dtype)
+    compute = weights.compute or str(weights.dtype)
     projected = weights.w_hr is not None
-    return Pass(weights.cell, products, item, weights.hidden_size, B, projected, backward)
+    return Pass(weights.cell, compute, item, weights.hidden_size, B, projected, backward)
 
 
 def choose(weights: Weights, B: int, backward: bool) -> Choice:
@@ -250,7 +250,7 @@ def _work(one: Pass) -> float:
 
 def _stepwise_s(one: Pass, here: Gpu) -> float:
     launches = 2 + 2 * bool(one.cell.late) + 2 * one.projected
-    rate = PRODUCT_RATE * TENSOR_GAIN.get(one.products, 1)
+    rate = PRODUCT_RATE * TENSOR_GAIN.get(one.compute, 1)
     product = one.B * _work(one) / here.multiprocessors / rate
     return launches * NODE_S + max(product, 4 * _work(one) / CACHE_RATE)
 

@@ -19,7 +19,7 @@ from fastrnn_kernels.tape import Tape
 #: The device, as fastrnn calls it.
 NAME = "cuda"
 ON_HOST = False
-#: Types of products that keep no tape.
+#: Types to compute in that keep no tape.
 INFERENCE: tuple[str, ...] = ()
 
 __all__ = [

@@ -22,20 +22,20 @@ def gradients(
         running[xp.asarray(tape.rows.running)] = True
         x = xp.where(running[:, None], x, xp.zeros(1, x.dtype))
     x_sums, h_sums = sums[:, : G * H], sums[:, A * H : (A + E) * H]
-    products = weights.products
-    dx = multiplied(x_sums, weights.matrices.x, products)
-    d_x_rows = multiplied(x_sums.T, x, products)
+    compute = weights.compute
+    dx = multiplied(x_sums, weights.matrices.x, compute)
+    d_x_rows = multiplied(x_sums.T, x, compute)
     old_h = tape.old_h.reshape(steps, weights.state_size)
-    d_h_rows = multiplied(h_sums.T, old_h, products)
+    d_h_rows = multiplied(h_sums.T, old_h, compute)
     if L:
         late = sums[:, E * H : (E + L) * H]
-        d_late_rows = multiplied(late.T, tape.inner.reshape(steps, H), products)
+        d_late_rows = multiplied(late.T, tape.inner.reshape(steps, H), compute)
         d_h_rows = xp.concatenate([d_h_rows, d_late_rows])
     d_projection = None
     if weights.w_hr is not None:
         full_h = tape.full_h.reshape(steps, H)
         dh = dh_tape.reshape(steps, weights.state_size)
-        d_projection = multiplied(dh.T, full_h, products)
+        d_projection = multiplied(dh.T, full_h, compute)
     weights.note()
     d_bias = sums.sum(axis=0)
 

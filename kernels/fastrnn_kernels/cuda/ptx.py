@@ -52,7 +52,7 @@ GPUS = {
     (9, 0): Gpu(132, 227 << 10, (9, 0)),
     (10, 0): Gpu(148, 227 << 10, (10, 0)),
 }
-#: H, B, type of products and whether of both directions, of resident kernels of float32 that
+#: H, B, type to compute in and whether of both directions, of resident kernels of float32 that
 #: differ in where R is: in one block's registers, or in its shared memory too; in a cluster's, or
 #: in all blocks', for one row or tiles of them. What 9.0 does by a cluster, older ones do by all.
 SHAPES = (
@@ -124,17 +124,17 @@ def kernels(dtype: np.dtype[Any], capability: Capability) -> Iterator[Named]:
 
 
 def _resident(cell: Cell, dtype: np.dtype[Any], gpu: Gpu) -> Iterator[Named]:
-    for H, B, products, both in SHAPES if dtype == np.float32 else WIDE_SHAPES:
-        if products and gpu.capability < (8, 0):
+    for H, B, compute, both in SHAPES if dtype == np.float32 else WIDE_SHAPES:
+        if compute and gpu.capability < (8, 0):
             continue
         here = gpu._replace(multiprocessors=gpu.multiprocessors // (1 + both))
         for backward in (False, True):
-            division = divide(cell, H, B, dtype.itemsize, here, backward, products)
+            division = divide(cell, H, B, dtype.itemsize, here, backward, compute)
             if division is None:  # R is too large for the smaller GPUs
                 continue
             made = backward_kernel if backward else forward_kernel
             kernel = made(cell, dtype, division.compiled, both)
-            what = f"{products} {'both ' * both}{'backward' if backward else 'forward'}".strip()
+            what = f"{compute} {'both ' * both}{'backward' if backward else 'forward'}".strip()
             name = f"{cell.name} resident H={H} B={B} {what}"
             yield Named(name, kernel, division.threads, division.shared_bytes)
 

@@ -75,8 +75,8 @@ class _CellStep:
     def calls(self) -> None:
         """The launches and products of a step."""
         weights = self._weights
-        products = weights.products
-        product(self._x, weights.matrices.x, self._x_sums, transposed=True, products=products)
+        compute = weights.compute
+        product(self._x, weights.matrices.x, self._x_sums, transposed=True, compute=compute)
         self._plan.step(0)
 
 

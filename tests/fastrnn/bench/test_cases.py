@@ -55,7 +55,7 @@ def test_scaling_goes_through_the_threads_up_to_the_runs():
 
 def test_int8_is_for_streams():
     assert {case.arrays for case in plan("stream", dtype="int8")} == {"float32"}
-    assert {case.products for case in plan("stream", dtype="int8")} == {"float32"}
+    assert {case.compute for case in plan("stream", dtype="int8")} == {"float32"}
     for suite in ("quick", "sequence", "train"):
         with pytest.raises(ValueError, match=f"int8 .* suite {suite} has no streams"):
             plan(suite, dtype="int8")

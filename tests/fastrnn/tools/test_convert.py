@@ -107,7 +107,7 @@ def test_bfloat16_is_written_as_float32(tmp_path):
     layer.save(tmp_path / "a.safetensors")
     result = run(tmp_path / "a.safetensors", tmp_path / "b.onnx")
     assert result.exit_code == 0, result.output
-    assert fastrnn.load(tmp_path / "b.onnx").products == "float32"
+    assert fastrnn.load(tmp_path / "b.onnx").compute == "float32"
 
 
 def test_a_cell_is_no_model_to_convert(tmp_path):

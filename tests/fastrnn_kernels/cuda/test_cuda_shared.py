@@ -38,12 +38,12 @@ def gpu(monkeypatch):
         yield found
 
 
-def weights_of(products=""):
+def weights_of(compute=""):
     from fastrnn_kernels.cuda.data.weights import Weights
 
     rng = np.random.default_rng(0)
     values = [rng.standard_normal((4 * H, width)).astype(np.float32) for width in (I, H)]
-    return Weights(LSTM, *values, products=products)
+    return Weights(LSTM, *values, compute=compute)
 
 
 def run(gpu, weights):
@@ -166,12 +166,12 @@ def test_a_pass_in_anothers_capture_is_refused(gpu, said):
     run(gpu, weights)
 
 
-@pytest.mark.parametrize("products", ["", "tf32", "bfloat16", "float16"])
-def test_a_streams_products_are_in_the_layers_type(gpu, products):
+@pytest.mark.parametrize("compute", ["", "tf32", "bfloat16", "float16"])
+def test_a_streams_products_are_in_the_layers_type(gpu, compute):
     from fastrnn_kernels.cuda.stream import Steps
 
-    Steps([weights_of(products)], B).graph.run()
-    assert gpu.library.computed_in == [products] * (2 * bool(products))  # of x and of h
+    Steps([weights_of(compute)], B).graph.run()
+    assert gpu.library.computed_in == [compute] * (2 * bool(compute))  # of x and of h
 
 
 def test_a_slice_that_begins_anywhere_is_copied(gpu):

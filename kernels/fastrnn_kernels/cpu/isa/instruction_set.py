@@ -57,9 +57,9 @@ class InstructionSet:
         """
         return max(1, min(MAX_ROWS, (self.registers - 1) // (vectors + 1)))
 
-    def depth_multiple(self, products: str) -> int:
-        """What the products of a sum are rounded up to, in a type of products."""
-        return 2 if products == "bfloat16" else 1
+    def depth_multiple(self, compute: str) -> int:
+        """What the products of a sum are rounded up to, in a type to compute in."""
+        return 2 if compute == "bfloat16" else 1
 
 
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"})

@@ -56,7 +56,7 @@ def _widened(context: Any, builder: Any, kind: Any, value: Any, to: types.Type) 
     return splat(builder, context.cast(builder, value, kind, to.dtype), context.get_value_type(to))
 
 
-def _define(function: Any, compute: Callable[..., Any], operands: int) -> None:
+def _define(function: Any, emit: Callable[..., Any], operands: int) -> None:
     """Give an operator of Python its meaning for vectors."""
 
     @type_callable(function)
@@ -71,7 +71,7 @@ def _define(function: Any, compute: Callable[..., Any], operands: int) -> None:
             _widened(context, builder, kind, value, to)
             for kind, value in zip(kinds, args, strict=True)
         ]
-        return compute(builder, *values)
+        return emit(builder, *values)
 
     if operands == 1:
         lower_builtin(function, Vector)(_lowered)
@@ -101,7 +101,7 @@ def _math(builder: Any, name: str, *values: Any) -> Any:
     return _call(builder, f"llvm.{name}.{suffix_of(kind)}", kind, list(values))
 
 
-def _elementwise(compute: Callable[..., Any], count: int) -> Any:
+def _elementwise(emit: Callable[..., Any], count: int) -> Any:
     """An intrinsic of `count` operands, scalars of one type or vectors among them."""
 
     def typed(*kinds: types.Type) -> Any:
@@ -112,7 +112,7 @@ def _elementwise(compute: Callable[..., Any], count: int) -> Any:
                 _widened(context, builder, kind, value, signature.return_type)
                 for kind, value in zip(signature.args, args, strict=True)
             ]
-            return compute(builder, *values)
+            return emit(builder, *values)
 
         return None if to is None else (to(*kinds), codegen)
 

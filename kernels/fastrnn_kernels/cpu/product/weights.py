@@ -88,13 +88,13 @@ class Weights(weights.Weights):
     @property
     def operand_dtype(self) -> np.dtype[Any]:
         """Of the arrays that products read: pairs of bfloat16 are integers of 32 bits."""
-        return np.dtype(np.int32) if VALUES[self.products] > 1 else self.dtype
+        return np.dtype(np.int32) if VALUES[self.compute] > 1 else self.dtype
 
     def forward(self) -> ForwardPanels:
         """Packed for the forward kernel, when first asked for."""
 
         def operands(name: str, panels: Array, K: int, width: int) -> Array:
-            return paired(panels, K, width) if VALUES[self.products] > 1 else panels
+            return paired(panels, K, width) if VALUES[self.compute] > 1 else panels
 
         return self._kept("forward", lambda: self._pack_forward(operands))
 
@@ -122,7 +122,7 @@ class Weights(weights.Weights):
             panels, scales[name] = stored(panels, K, width, storage)
             return panels
 
-        if storage == (BF16 if VALUES[self.products] > 1 else FULL):
+        if storage == (BF16 if VALUES[self.compute] > 1 else FULL):
             panels = self.forward()
         else:
             panels = self._pack_forward(operands)

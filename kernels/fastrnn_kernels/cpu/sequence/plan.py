@@ -169,7 +169,7 @@ def _split(
 
 
 def _forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
-    cell, dtype, values = weights.cell, weights.dtype, VALUES[weights.products]
+    cell, dtype, values = weights.cell, weights.dtype, VALUES[weights.compute]
     I, H, P = weights.input_size, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
     S, lanes, line = cell.S, lanes_of(dtype), CACHE_LINE // dtype.itemsize

@@ -83,11 +83,11 @@ def start_forward(
     on, zeros where a row is padding. start_h and final_h (B, P), start_rest and final_rest
     (states but h, B, H); the pass writes the final ones. `share` passes will run together.
     """
-    cell, values = weights.cell, VALUES[weights.products]
+    cell, values = weights.cell, VALUES[weights.compute]
     if cell.reads_h and weights.w_hr is not None:
         raise ValueError(f"cell {cell.name} reads h of its own unit, which a projection has not")
     if taping and values > 1:
-        raise ValueError(f"products in {weights.products} are for inference: they keep no tape")
+        raise ValueError(f"products in {weights.compute} are for inference: they keep no tape")
     panels, plan = weights.forward(), forward_plan(weights, rows, share)
     scratch, indices = plan.scratch()
     operands = scratch.view(np.int32) if values > 1 else scratch

@@ -61,7 +61,7 @@ def x_sums(given: Forward) -> Array:
     weights = given.weights
     x, of = given.x.reshape(-1, weights.input_size), weights.matrices.x
     sums = xp.empty((x.shape[0], of.shape[0]), weights.dtype)
-    product(x, of, sums, transposed=True, products=weights.products)
+    product(x, of, sums, transposed=True, compute=weights.compute)
     return sums
 
 

@@ -53,9 +53,9 @@ class Plain:
         """Neighbours to array[at + offset] on, aligned to the size of all of them."""
         array[at + offset : at + offset + len(values)] = values
 
-    def store_rounded(self, array: Any, at: int, value: Any, products: str) -> None:
+    def store_rounded(self, array: Any, at: int, value: Any, compute: str) -> None:
         """A value to be multiplied by tensor cores, at a place of its size in a global array."""
-        found = bits(np.array([value]), products)
+        found = bits(np.array([value]), compute)
         array.view(found.dtype)[at] = found[0]
 
     def add(self, a: Any, b: Any) -> Any:
@@ -66,9 +66,9 @@ class Plain:
         """total + a b."""
         return total + a * b
 
-    def tensor(self, a: list[Any], b: list[Any], totals: list[Any], products: str) -> list[Any]:
+    def tensor(self, a: list[Any], b: list[Any], totals: list[Any], compute: str) -> list[Any]:
         """totals (16, 8) + a (16, K) b (K, 8), of a warp, in the registers that PTX says."""
-        return list(_thread().tensor(a, b, totals, products))
+        return list(_thread().tensor(a, b, totals, compute))
 
     def arrive(self, met: Any, at: int) -> None:
         """Count one more in met[at], after all that this block has written."""
@@ -139,13 +139,13 @@ class Emitted:
         stored = build.store(vector, build.bitcast(address, vector.type.as_pointer()))
         stored.align = count * _bytes(one)
 
-    def store_rounded(self, array: Any, at: Any, value: Any, products: str) -> None:
+    def store_rounded(self, array: Any, at: Any, value: Any, compute: str) -> None:
         """A value to be multiplied by tensor cores, rounded to their type."""
         build = self._builder
-        size = 32 // PER_WORD[products]
+        size = 32 // PER_WORD[compute]
         word = ir.IntType(size)
         register = "r" if size == 32 else "h"
-        text = f"{_ROUNDED[products]}.f32 $0, $1;"
+        text = f"{_ROUNDED[compute]}.f32 $0, $1;"
         kind = ir.FunctionType(word, [value.type])
         found = build.asm(kind, text, f"={register},f", [value], False)
         first = self._address(array, _I64(0), 0)
@@ -160,12 +160,12 @@ class Emitted:
         """total + a b, rounded once."""
         return self._builder.fma(a, b, total)
 
-    def tensor(self, a: list[Any], b: list[Any], totals: list[Any], products: str) -> list[Any]:
+    def tensor(self, a: list[Any], b: list[Any], totals: list[Any], compute: str) -> list[Any]:
         """totals + a b of a warp, each lane with its registers."""
         build = self._builder
         words = [build.bitcast(value, _I32) for value in (*a, *b)]
         text = (
-            f"{_TENSOR[products]} {{$0, $1, $2, $3}}, {{$4, $5, $6, $7}}, {{$8, $9}}, "
+            f"{_TENSOR[compute]} {{$0, $1, $2, $3}}, {{$4, $5, $6, $7}}, {{$8, $9}}, "
             "{$10, $11, $12, $13};"
         )
         constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)

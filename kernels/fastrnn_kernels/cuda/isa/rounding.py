@@ -14,12 +14,12 @@ from fastrnn_kernels import bfloat16
 PER_WORD = {"tf32": 1, "bfloat16": 2, "float16": 2}
 
 
-def bits(array: Any, products: str) -> Any:
+def bits(array: Any, compute: str) -> Any:
     """float32 values rounded, as the bits of each: uint32 of tf32, else uint16."""
-    if products == "float16":
+    if compute == "float16":
         with np.errstate(over="ignore"):
             return array.astype(np.float16).view(np.uint16)
-    if products == "bfloat16":
+    if compute == "bfloat16":
         return bfloat16.bits(array)
     # The bits beneath tf32's ten are left out; what is not finite has none that count.
     words = array.view(np.uint32)
@@ -27,13 +27,13 @@ def bits(array: Any, products: str) -> Any:
     return np.where(np.isfinite(array), nearest, words)
 
 
-def values(found: Any, products: str) -> Any:
+def values(found: Any, compute: str) -> Any:
     """The float32 values of such bits."""
-    if products == "float16":
+    if compute == "float16":
         return found.view(np.float16).astype(np.float32)
-    return bfloat16.values(found) if products == "bfloat16" else found.view(np.float32)
+    return bfloat16.values(found) if compute == "bfloat16" else found.view(np.float32)
 
 
-def rounded(array: Any, products: str) -> Any:
+def rounded(array: Any, compute: str) -> Any:
     """float32 values as the nearest that a type has."""
-    return values(bits(array, products), products)
+    return values(bits(array, compute), compute)

@@ -26,31 +26,31 @@ FLOAT32, BY_ITSELF = 0, -1
 COMPUTE = {"float16": 74, "bfloat16": 75, "tf32": 77}
 
 
-def product(a: Array, b: Array, out: Array, transposed: bool = False, products: str = "") -> None:
+def product(a: Array, b: Array, out: Array, transposed: bool = False, compute: str = "") -> None:
     """out (m, n) = a (m, k) b (k, n), or a bᵀ of b (n, k) where `transposed`.
 
-    out is C-contiguous; a and b have one contiguous axis each. `products`, if it names one, is
+    out is C-contiguous; a and b have one contiguous axis each. `compute`, if it names one, is
     the type in which tensor cores multiply values of float32; sums are of float32.
     """
     b = b.T if transposed else b
     if config.ENABLE_CUDASIM:
-        simulate(lambda: np.matmul(_rounded(a, products), _rounded(b, products), out=out))
+        simulate(lambda: np.matmul(_rounded(a, compute), _rounded(b, compute), out=out))
     elif (library := cublas()) is None:
         xp.matmul(a, b, out=out)
     else:
-        library.product(a, b, out, products)
+        library.product(a, b, out, compute)
 
 
-def _rounded(array: Array, products: str) -> Array:
-    if products not in PER_WORD or array.dtype != np.float32:
+def _rounded(array: Array, compute: str) -> Array:
+    if compute not in PER_WORD or array.dtype != np.float32:
         return array
-    return rounded(np.ascontiguousarray(array), products)
+    return rounded(np.ascontiguousarray(array), compute)
 
 
-def multiplied(a: Array, b: Array, products: str = "") -> Array:
+def multiplied(a: Array, b: Array, compute: str = "") -> Array:
     """A product in an array of its own."""
     out = xp.empty((a.shape[0], b.shape[1]), a.dtype)
-    product(a, b, out, products=products)
+    product(a, b, out, compute=compute)
     return out
 
 
@@ -122,7 +122,7 @@ class Cublas:
         """Raise RuntimeError if the library does not work here."""
         self._free.append(self._new_handle())
 
-    def product(self, a: Array, b: Array, out: Array, products: str) -> None:
+    def product(self, a: Array, b: Array, out: Array, compute: str) -> None:
         """As `product`; RuntimeError where cuBLAS fails."""
         m, n = out.shape
         k = a.shape[1]
@@ -142,19 +142,19 @@ class Cublas:
         status = 0 if handle.place == place else self._move(handle, place)
         (of_a, a_step), (of_b, b_step) = _laid(a), _laid(b)
         first = handle.address, of_b, of_a, n, m, k, one
-        if products not in COMPUTE or out.dtype != np.float32:
+        if compute not in COMPUTE or out.dtype != np.float32:
             status = status or function(
                 *first, b.data.ptr, b_step, a.data.ptr, a_step, none, out.data.ptr, n
             )
         else:
             status = status or self._library.cublasGemmEx(
                 *first, b.data.ptr, FLOAT32, b_step, a.data.ptr, FLOAT32, a_step, none,
-                out.data.ptr, FLOAT32, n, COMPUTE[products], BY_ITSELF,
+                out.data.ptr, FLOAT32, n, COMPUTE[compute], BY_ITSELF,
             )  # fmt: skip
         self._free.append(handle)
         if status:
             raise RuntimeError(
-                f"a product of ({m}, {k}) by ({k}, {n}), {products or out.dtype}: cuBLAS's error "
+                f"a product of ({m}, {k}) by ({k}, {n}), {compute or out.dtype}: cuBLAS's error "
                 f"{status}"
             )
 

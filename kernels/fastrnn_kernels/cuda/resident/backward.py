@@ -33,7 +33,7 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
     H, U, rows, gridded = division.H, division.units, division.rows, division.gridded
     blocks, held_values = division.blocks, max(1, division.held * division.vector)
     start, fill, multiply = started(division), filled(division), multiplied(division)
-    filling = gridded and not division.products
+    filling = gridded and not division.compute
     cluster, clustered = division.cluster, division.cluster > 1
     come, go_on = cluster_barrier(division)
     add_own, place = add_parts(division, 0), put(division)

@@ -66,7 +66,7 @@ class Division(NamedTuple):
     blocks: int = 1
     gridded: bool = False  # whether all blocks share the units, and meet at every step
     cluster: int = 1  # blocks that do so in each other's shared memory, each for some rows
-    products: str = ""  # the type that tensor cores multiply; none, in the type of the values
+    compute: str = ""  # the type that tensor cores multiply; none, in the type of the values
     rows: int = 1  # of a batch, that a block takes at a time
     group: int = 1  # of those, that are multiplied at a time
     parts: int = 1  # C, of a sum
@@ -86,17 +86,17 @@ class Division(NamedTuple):
     @property
     def vector(self) -> int:
         """Values of a piece, or words of two neighbours in each lane of a tile."""
-        return 2 if self.products else 16 // self.item
+        return 2 if self.compute else 16 // self.item
 
     @property
     def values(self) -> int:
         """Values of R in a piece of a thread."""
-        return self.vector * (PER_WORD[self.products] if self.products else 1)
+        return self.vector * (PER_WORD[self.compute] if self.compute else 1)
 
     @property
     def chunk(self) -> int:
         """Values along K of a piece."""
-        return 8 * PER_WORD[self.products] if self.products else self.vector
+        return 8 * PER_WORD[self.compute] if self.compute else self.vector
 
     @property
     def chunks(self) -> int:
@@ -117,7 +117,7 @@ class Division(NamedTuple):
     @property
     def lanes(self) -> int:
         """Threads to a part."""
-        return WARP if self.products else -(-self.width // self.columns)
+        return WARP if self.compute else -(-self.width // self.columns)
 
     @property
     def workers(self) -> int:
@@ -132,7 +132,7 @@ class Division(NamedTuple):
     @property
     def padded_width(self) -> int:
         """N to whole columns of all threads."""
-        return (TILE_COLUMNS if self.products else self.lanes) * self.columns
+        return (TILE_COLUMNS if self.compute else self.lanes) * self.columns
 
     @property
     def operand_at(self) -> int:
@@ -143,7 +143,7 @@ class Division(NamedTuple):
     def sums_at(self) -> int:
         """Where in shared memory the parts of sums (C, rows, N) begin."""
         return self.operand_at + (
-            0 if self.products else self.halves * self.rows * self.padded_depth
+            0 if self.compute else self.halves * self.rows * self.padded_depth
         )
 
     @property
@@ -160,7 +160,7 @@ class Division(NamedTuple):
     def registers(self) -> int:
         """Registers of a thread, about."""
         held = self.held * self.vector
-        if self.products:
+        if self.compute:
             sums, ahead = 4 * self.columns, 4 * min(AHEAD, self.chunks) + 2 * self.columns
             return OTHER_TENSOR_REGISTERS + held + sums + ahead
         sums = (self.group + self.vector) * self.columns
@@ -182,7 +182,7 @@ class Division(NamedTuple):
         """Values of an operand that blocks exchange, through global memory or each other's."""
         if not self.gridded:
             return self.rows * self.padded_depth if self.cluster > 1 else 0
-        per_value = PER_WORD[self.products] if self.products else 1
+        per_value = PER_WORD[self.compute] if self.compute else 1
         return -(-B // self.rows) * self.rows * self.padded_depth // per_value
 
     def seconds(self, B: int) -> float:
@@ -201,7 +201,7 @@ class Division(NamedTuple):
     def _product(self) -> float:
         """Clocks of a group's product: of what is busiest, or of its longest chain."""
         warps, spare, wide = self.workers / WARP, self.pieces - self.held, self.item // 4
-        if self.products:
+        if self.compute:
             # A multiprocessor's four tensor cores do 1024 products of tf32 in a clock, twice as
             # many of 16 bits; mma.sync reaches six tenths of that.
             tensor = warps * self.pieces / 0.6
@@ -263,11 +263,11 @@ def _tiled(given: Division, tiles: Iterable[int], B: int, gpu: Gpu) -> Division 
 
 @cache
 def one_block(
-    cell: Cell, H: int, B: int, item: int, gpu: Gpu, backward: bool, products: str = ""
+    cell: Cell, H: int, B: int, item: int, gpu: Gpu, backward: bool, compute: str = ""
 ) -> Division | None:
     """The division by rows, a block or a cluster of them holding all of R; None if none can.
 
-    Products are in the type of the values, whatever `products` says.
+    Products are in the type of the values, whatever `compute` says.
     """
     found = []
     for cluster in (1, *(CLUSTERS if gpu.capability >= CLUSTERED else ())):
@@ -286,21 +286,21 @@ def one_block(
 
 @cache
 def all_blocks(
-    cell: Cell, H: int, B: int, item: int, gpu: Gpu, backward: bool, products: str = ""
+    cell: Cell, H: int, B: int, item: int, gpu: Gpu, backward: bool, compute: str = ""
 ) -> Division | None:
     """The division by units, all blocks together holding R; None where it does not fit.
 
-    `products` names the type that tensor cores multiply, where there are rows enough for them.
+    `compute` names the type that tensor cores multiply, where there are rows enough for them.
     """
     units = -(-H // gpu.multiprocessors)
     if units == H:
         return None
     blocks = -(-H // units)
     given = Division(H, cell.G, backward, item, gpu.multiprocessors, units, blocks, gridded=True)
-    tensor = products in PER_WORD and item == 4
+    tensor = compute in PER_WORD and item == 4
     if tensor and B >= TENSOR_ROWS and gpu.capability >= (8, 0):
         tiles = -(-given.width // TILE_COLUMNS)
-        given = given._replace(products=products, columns=tiles, group=TILE_ROWS)
+        given = given._replace(compute=compute, columns=tiles, group=TILE_ROWS)
         tried = [
             given._replace(parts=parts, rows=rows)
             for parts in range(1, MOST_THREADS // WARP + 1)
@@ -313,14 +313,14 @@ def all_blocks(
 
 
 def divide(
-    cell: Cell, H: int, B: int, item: int, gpu: Gpu, backward: bool, products: str = ""
+    cell: Cell, H: int, B: int, item: int, gpu: Gpu, backward: bool, compute: str = ""
 ) -> Division | None:
     """The quicker division of a pass, or None where R does not fit.
 
-    The bits of a row's sums follow from the parts and the type of products. For one block and for
+    The bits of a row's sums follow from the parts and the type to compute in. For one block and for
     all, those follow from H; a cluster's size, and whether tensor cores have rows enough, from B
     too. The values of other rows never have a part in them.
     """
-    size = cell, H, B, item, gpu, backward, products
+    size = cell, H, B, item, gpu, backward, compute
     found = [division for division in (one_block(*size), all_blocks(*size)) if division]
     return min(found, key=lambda division: division.seconds(B), default=None)

@@ -25,10 +25,10 @@ def _cut(matrix: Array, division: Division) -> Array:
     """R (E H, H) in pieces; 0 where there is none."""
     flat = xp.concatenate([matrix.reshape(-1), xp.zeros(1, matrix.dtype)])
     found = flat[_places(division)]
-    if not division.products:
+    if not division.compute:
         return found
     # Two of 16 bits make a word, the first its lower half.
-    return bits(found, division.products).view(np.float32)
+    return bits(found, division.compute).view(np.float32)
 
 
 def _places(division: Division) -> Array:
@@ -38,8 +38,8 @@ def _places(division: Division) -> Array:
     block, i, v, worker, j = xp.indices(shape, dtype=np.int32)
     c, lane = worker // L, worker % L
     chunk = c + i * C
-    if division.products:
-        per = PER_WORD[division.products]
+    if division.compute:
+        per = PER_WORD[division.compute]
         word, half = j // per, j % per
         k = chunk * division.chunk + (lane % 4 + 4 * word) * per + half
         n = v * TILE_COLUMNS + lane // 4

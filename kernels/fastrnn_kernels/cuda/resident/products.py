@@ -58,7 +58,7 @@ def multiply(division: Division) -> Any:
     at: where a thread's first values of the operand are, in shared memory, or in the array of
     the exchange for tensor cores; sums_at: where its first part of a sum goes.
     """
-    plain = _multiply_by_tensor_cores if division.products else _multiply
+    plain = _multiply_by_tensor_cores if division.compute else _multiply
     return operation(plain(division))
 
 
@@ -85,7 +85,7 @@ def _multiply(division: Division) -> Any:
 
 
 def _multiply_by_tensor_cores(division: Division) -> Any:
-    products, tiles = division.products, range(division.columns)
+    compute, tiles = division.compute, range(division.columns)
     step = division.parts * WARP * 4
 
     def written(ops, held, shared, operand, at, spare_at, sums_at):  # type: ignore[no-untyped-def]
@@ -97,7 +97,7 @@ def _multiply_by_tensor_cores(division: Division) -> Any:
                 for v in tiles:
                     piece = i * division.columns + v
                     weights = _piece(ops, division, piece, held, shared, spare_at)
-                    sums[v] = ops.tensor(values[i - first], weights, sums[v], products)
+                    sums[v] = ops.tensor(values[i - first], weights, sums[v], compute)
         for v in tiles:
             upper, lower = sums[v][:2], sums[v][2:]
             ops.store(shared, sums_at, v * TILE_COLUMNS, upper)
@@ -134,7 +134,7 @@ def put(division: Division) -> Any:
     To shared memory for row r of a block's tile, of all blocks of its cluster from `at` behind
     the operand's place; for all blocks to the exchange, from `at` on, for row b.
     """
-    stride, operand_at, products = division.padded_depth, division.operand_at, division.products
+    stride, operand_at, compute = division.padded_depth, division.operand_at, division.compute
     blocks = division.cluster
     if blocks > 1:
 
@@ -157,7 +157,7 @@ def put(division: Division) -> Any:
 
         return to_block
 
-    if not products:
+    if not compute:
 
         @device
         def to_all(shared, exchange, at, r, b, k, value):  # type: ignore[no-untyped-def]
@@ -165,11 +165,11 @@ def put(division: Division) -> Any:
 
         return to_all
 
-    per, chunk = PER_WORD[products], division.chunk
+    per, chunk = PER_WORD[compute], division.chunk
     chunks = stride // chunk
 
     def written_rounded(ops, exchange, at, value):  # type: ignore[no-untyped-def]
-        ops.store_rounded(exchange, at, value, products)
+        ops.store_rounded(exchange, at, value, compute)
 
     store_rounded = operation(written_rounded)
 
@@ -242,7 +242,7 @@ def multiplied(division: Division) -> Any:
     Of the rows from q on, at most `tile`, which is the division's; were it known to the compiler,
     that would multiply all groups at once and run out of registers.
     """
-    tensor, width, lanes = bool(division.products), division.vector, division.lanes
+    tensor, width, lanes = bool(division.compute), division.vector, division.lanes
     rows, group, depth = division.rows, division.group, division.padded_depth
     workers, padded = division.workers, division.padded_width
     operand_at, sums_at = division.operand_at, division.sums_at

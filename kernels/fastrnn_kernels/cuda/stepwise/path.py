@@ -69,7 +69,7 @@ class _Plan:
         return sum(one.nbytes for one in vars(self).values() if hasattr(one, "nbytes"))
 
     def _product(self, a: Array, b: Array, out: Array, transposed: bool = False) -> None:
-        product(a, b, out, transposed, self.weights.products)
+        product(a, b, out, transposed, self.weights.compute)
 
     def step(self, step: int) -> None:
         """The launches and products of one step of a block."""

@@ -35,11 +35,11 @@ def runs(*isas):
     )
 
 
-def both(isa, compute):
+def both(isa, calculate):
     """What is computed by kernels for the host, and by those for another instruction set."""
-    wanted = compute()
+    wanted = calculate()
     with host.compiling_for(isa):
-        return wanted, compute()
+        return wanted, calculate()
 
 
 @runs(SSE2, AVX2)
@@ -50,7 +50,7 @@ def both(isa, compute):
 def test_odd_sizes_agree(other, cell, dtype):
     """Units and inputs that fill no vector, ragged, in both directions; and one row of one step."""
 
-    def compute():
+    def calculate():
         found = []
         for T, B, I, H, lengths in ((5, 7, 3, 37, [5, 1, 0, 4, 5, 3, 2]), (1, 1, 1, 1, None)):
             layer = make(cell, I, H, bidirectional=True, dtype=dtype)
@@ -58,7 +58,7 @@ def test_odd_sizes_agree(other, cell, dtype):
             found += run(layer, p, lengths=lengths).arrays().values()
         return found
 
-    wanted, found = both(other, compute)
+    wanted, found = both(other, calculate)
     for one, its in zip(wanted, found, strict=True):
         if other.fused == host.HOST.fused:
             np.testing.assert_array_equal(its, one)
@@ -70,22 +70,22 @@ def test_odd_sizes_agree(other, cell, dtype):
 def test_bfloat16_agrees(other):
     """Pairs that one instruction multiplies, or that are taken apart."""
 
-    def compute():
+    def calculate():
         layer = make("GRU", 9, 37, dtype="bfloat16")
         return layer(problem(layer, 5, 7).x)[0]
 
-    wanted, found = both(other, compute)
+    wanted, found = both(other, calculate)
     np.testing.assert_allclose(found, wanted, atol=0 if other.fused == host.HOST.fused else 1e-6)
 
 
 @runs(AVX2)
-@pytest.mark.parametrize("weights", [None, "bf16", "int8"])
-def test_streams_agree(other, weights):
-    def compute():
+@pytest.mark.parametrize("storage", [None, "bf16", "int8"])
+def test_streams_agree(other, storage):
+    def calculate():
         model = fastrnn.Sequential(make("GRU", 9, 21), fastrnn.Linear(21, 3, seed=0))
-        return model.stream(weights=weights).block(np.ones((4, 9), np.float32))
+        return model.stream(weights=storage).block(np.ones((4, 9), np.float32))
 
-    wanted, found = both(other, compute)
+    wanted, found = both(other, calculate)
     np.testing.assert_allclose(found, wanted, atol=0 if other.fused == host.HOST.fused else 1e-6)
 
 

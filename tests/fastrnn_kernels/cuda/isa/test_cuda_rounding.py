@@ -21,14 +21,14 @@ def some():
     return np.array([*values, *halves, *ends, *(-np.array(halves))], np.float32)
 
 
-@pytest.mark.parametrize("products", ["bfloat16", "float16"])
-def test_types_of_sixteen_bits_as_torch_rounds(products):
+@pytest.mark.parametrize("compute", ["bfloat16", "float16"])
+def test_types_of_sixteen_bits_as_torch_rounds(compute):
     array = some()
-    wanted = torch.from_numpy(array).to(getattr(torch, products))
+    wanted = torch.from_numpy(array).to(getattr(torch, compute))
     np.testing.assert_array_equal(
-        bits(array, products), wanted.view(torch.int16).numpy().view(np.uint16)
+        bits(array, compute), wanted.view(torch.int16).numpy().view(np.uint16)
     )
-    np.testing.assert_array_equal(rounded(array, products), wanted.float().numpy())
+    np.testing.assert_array_equal(rounded(array, compute), wanted.float().numpy())
 
 
 def test_tf32_is_the_nearest_of_ten_bits_and_of_two_the_farther_from_zero():
@@ -43,7 +43,7 @@ def test_tf32_is_the_nearest_of_ten_bits_and_of_two_the_farther_from_zero():
     assert not np.any(bits(array[finite], "tf32") & 0x1FFF)
 
 
-@pytest.mark.parametrize("products", ["tf32", "bfloat16", "float16"])
-def test_nan_stays(products):
+@pytest.mark.parametrize("compute", ["tf32", "bfloat16", "float16"])
+def test_nan_stays(compute):
     array = np.array([0x7FC00000, 0x7F800001, 0xFFFFFFFF], np.uint32).view(np.float32)
-    assert np.isnan(rounded(array, products)).all()
+    assert np.isnan(rounded(array, compute)).all()

@@ -155,7 +155,7 @@ def test_a_protocol_that_raises_is_said_by_name(layer):
 
 def test_a_type_that_the_gpu_has_not_is_refused_with_an_array_there(monkeypatch):
     for module in ("device", "models.module"):
-        monkeypatch.setattr(f"fastrnn.{module}.GPU_PRODUCTS", ("float32", "float64"))
+        monkeypatch.setattr(f"fastrnn.{module}.GPU_COMPUTE", ("float32", "float64"))
     layer = make("LSTM", I, H, dtype="bfloat16")
     with pytest.raises(ValueError, match="dtype 'bfloat16' is for the CPU so far, not for 'cuda'"):
         layer(gpu(np.zeros((T, B, I), np.float32)))

@@ -35,20 +35,20 @@ def test_products(gpu, sizes, transposed, dtype):
     a = gpu.cupy.asarray(rng.standard_normal((m, k)).astype(dtype))
     b = gpu.cupy.asarray(rng.standard_normal((n, k) if transposed else (k, n)).astype(dtype))
     out = gpu.cupy.full((m, n), np.nan, dtype)
-    gpu.products.product(a, b, out, transposed)
+    gpu.blas.product(a, b, out, transposed)
     # Sums of at most five products, in any order.
     wanted = a @ (b.T if transposed else b)
     np.testing.assert_allclose(out.get(), wanted.get(), rtol=1e-5, atol=1e-6)
     assert gpu.library.streams == ([11] if m else [])
 
 
-@pytest.mark.parametrize("products", ["tf32", "bfloat16", "float16"])
-def test_products_by_tensor_cores(gpu, products):
+@pytest.mark.parametrize("compute", ["tf32", "bfloat16", "float16"])
+def test_products_by_tensor_cores(gpu, compute):
     a, b = gpu.cupy.full((2, 3), 2, "float32"), gpu.cupy.full((3, 4), 3, "float32")
     out = gpu.cupy.empty((2, 4), "float32")
-    gpu.products.product(a, b, out, products=products)
+    gpu.blas.product(a, b, out, compute=compute)
     np.testing.assert_array_equal(out.get(), np.full((2, 4), 18))
-    assert gpu.library.computed_in == [products]
+    assert gpu.library.computed_in == [compute]
 
 
 @pytest.mark.parametrize("k", [0, 1, 3])
@@ -57,21 +57,21 @@ def test_products_of_columns_and_of_transposed_matrices(gpu, k):
     wide, b = rng.standard_normal((k, 7)), rng.standard_normal((k, 2))
     for columns in (slice(2, 5), slice(1)):
         out = gpu.cupy.full((wide[:, columns].shape[1], 2), np.nan, "float64")
-        gpu.products.product(gpu.cupy.asarray(wide)[:, columns].T, gpu.cupy.asarray(b), out)
+        gpu.blas.product(gpu.cupy.asarray(wide)[:, columns].T, gpu.cupy.asarray(b), out)
         np.testing.assert_allclose(out.get(), wide[:, columns].T @ b, rtol=1e-13)
 
 
 def test_a_matrix_without_a_contiguous_axis_is_refused(gpu):
     a, b, out = (gpu.cupy.zeros(shape) for shape in ((4, 9), (5, 3), (2, 3)))
     with pytest.raises(ValueError, match=r"a matrix of strides .* reached cuBLAS"):
-        gpu.products.product(a[::2, ::2], b, out)
+        gpu.blas.product(a[::2, ::2], b, out)
 
 
 def test_a_failed_product_says_its_sizes(gpu):
     gpu.library.error = 3
     a, b, out = (gpu.cupy.zeros(shape) for shape in ((2, 3), (3, 4), (2, 4)))
     with pytest.raises(RuntimeError, match="cuBLAS cannot be used on this GPU: its error 3"):
-        gpu.products.product(a, b, out)
+        gpu.blas.product(a, b, out)
 
 
 CAPTURE = [
@@ -105,7 +105,7 @@ def test_the_second_run_is_captured_and_replayed(gpu, monkeypatch):
 def test_another_stream_has_a_recording_of_its_own(gpu, monkeypatch):
     """What products use beside belongs to the stream."""
     captures, streams = Captures(monkeypatch), []
-    graph = gpu.graph.Graph(lambda: streams.append(gpu.products.workspace().data.ptr), "a test")
+    graph = gpu.graph.Graph(lambda: streams.append(gpu.blas.workspace().data.ptr), "a test")
     graph.run()
     graph.record()
     graph.run()
@@ -206,7 +206,7 @@ def test_products_and_launches_of_a_recording_go_to_its_stream(gpu, monkeypatch)
     a = gpu.cupy.zeros((2, 2))
 
     def calls():
-        gpu.products.product(a, a, a)
+        gpu.blas.product(a, a, a)
         gpu.launch.launch(kernel, 300, a, 3)
 
     graph = gpu.graph.Graph(calls, "a test")
@@ -216,8 +216,8 @@ def test_products_and_launches_of_a_recording_go_to_its_stream(gpu, monkeypatch)
     assert [found.stream for found in gpu.driver.launches] == [11, 99]
     assert {found.values([8, 8])[0] for found in gpu.driver.launches} == {a.data.ptr}
     assert {(found.blocks, found.threads) for found in gpu.driver.launches} == {(2, 256)}
-    gpu.products.product(a, a, a)
-    gpu.products.product(a, a, a)
+    gpu.blas.product(a, a, a)
+    gpu.blas.product(a, a, a)
     assert gpu.library.streams == [11, 99, 11]
     assert gpu.library.handles == 1
 
@@ -302,9 +302,9 @@ def test_where_cublas_does_not_work_products_are_cupys(gpu, monkeypatch, error):
     gpu.restore_cublas()
     a, b = gpu.cupy.full((2, 3), 2.0), gpu.cupy.full((4, 3), 3.0)
     out = gpu.cupy.zeros((2, 4))
-    graph = gpu.graph.Graph(lambda: gpu.products.product(a, b, out, transposed=True), "a test")
+    graph = gpu.graph.Graph(lambda: gpu.blas.product(a, b, out, transposed=True), "a test")
     with monkeypatch.context() as patch:
-        patch.setattr(gpu.products.ctypes, "CDLL", lambda path: gpu.library)
+        patch.setattr(gpu.blas.ctypes, "CDLL", lambda path: gpu.library)
         for _ in range(2):
             graph.run()
     np.testing.assert_array_equal(out.get(), np.full((2, 4), 18.0))
@@ -316,4 +316,4 @@ def test_what_cublas_refuses_says_its_sizes(gpu, monkeypatch):
     monkeypatch.setattr(gpu.library, "cublasSetStream_v2", lambda *given: 13)
     a, b, out = (gpu.cupy.zeros(shape) for shape in ((2, 3), (3, 4), (2, 4)))
     with pytest.raises(RuntimeError, match=r"\(2, 3\) by \(3, 4\), float64: cuBLAS's error 13"):
-        gpu.products.product(a, b, out)
+        gpu.blas.product(a, b, out)

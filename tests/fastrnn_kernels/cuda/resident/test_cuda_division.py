@@ -32,12 +32,12 @@ SIZES = list(itertools.product((1, 7, 64, 113, 256, 768), (1, 17, 500)))
 @pytest.mark.smoke
 @pytest.mark.parametrize("gpu", GPUS)
 @pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize(("products", "item"), [("", 4), ("", 8), ("tf32", 4), ("bfloat16", 4)])
+@pytest.mark.parametrize(("compute", "item"), [("", 4), ("", 8), ("tf32", 4), ("bfloat16", 4)])
 @pytest.mark.parametrize("way", [one_block, all_blocks])
-def test_everything_has_its_place(way, products, item, backward, gpu):
+def test_everything_has_its_place(way, compute, item, backward, gpu):
     gpu, found = GPUS[gpu], 0
     for cell, (H, B) in itertools.product((RNN_TANH, LSTM), SIZES):
-        one = way(cell, H, B, item, gpu, backward, products)
+        one = way(cell, H, B, item, gpu, backward, compute)
         if one is None:
             continue
         found += 1
@@ -51,20 +51,20 @@ def test_everything_has_its_place(way, products, item, backward, gpu):
         assert one.rows % one.group == 0
         assert one.padded_depth >= one.depth
         assert one.padded_width >= one.width
-        assert one.lanes * one.columns * (8 if one.products else 1) >= one.width
+        assert one.lanes * one.columns * (8 if one.compute else 1) >= one.width
         sharing = one.blocks if one.gridded else one.cluster
         assert H <= sharing * one.units < H + one.units
         if one.gridded:
             assert one.blocks <= gpu.multiprocessors
-            assert one.exchanged(B) >= B * one.depth / (2 if one.products == "bfloat16" else 1)
+            assert one.exchanged(B) >= B * one.depth / (2 if one.compute == "bfloat16" else 1)
         else:
             assert one.blocks // one.cluster * one.rows >= B
             assert one.cluster == 1 or gpu.capability >= CLUSTERED
-        assert not one.products or (one.products == products and B >= 8)
+        assert not one.compute or (one.compute == compute and B >= 8)
         # 16 bytes at a time, and two words of a tile's sums.
         assert one.operand_at * item % 16 == 0
         assert one.padded_depth * item % 16 == 0
-        assert not one.products or one.sums_at % 2 == one.padded_width % 2 == 0
+        assert not one.compute or one.sums_at % 2 == one.padded_width % 2 == 0
         assert one.seconds(B) > 0
     assert found > 5
 

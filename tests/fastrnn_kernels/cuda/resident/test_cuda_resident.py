@@ -49,9 +49,9 @@ WAYS = {
     "tensor cores, tiles at once": (4, 35, {"rows": 32, "parts": 1, "held": 2}),
 }
 CASES = [
-    (way, products)
+    (way, compute)
     for way in WAYS
-    for products in (TYPES if "tensor" in way or "step" in way else [""])
+    for compute in (TYPES if "tensor" in way or "step" in way else [""])
 ]
 #: Of float32: each step's sums of some 50 products, and equations of a few operations, whose
 #: derivatives and values are of order 1.
@@ -60,14 +60,14 @@ TOLERANCE = 2e-6
 OF_PRODUCTS = 5e-6
 
 
-def division(cell, way, products, backward):
+def division(cell, way, compute, backward):
     units, _, given = WAYS[way]
-    given = {"group": 16} | given if products else given
+    given = {"group": 16} | given if compute else given
     made = Division(
         H, len(cell.gates), backward, 4, 3, units, blocks=-(-H // units),
-        gridded=units < H and "cluster" not in given, products=products, **given,
+        gridded=units < H and "cluster" not in given, compute=compute, **given,
     )  # fmt: skip
-    if products:
+    if compute:
         made = made._replace(columns=-(-made.width // 8))
     return made._replace(held=min(made.held, made.pieces))
 
@@ -76,13 +76,13 @@ def division(cell, way, products, backward):
 def pass_of(monkeypatch):
     """Runs a way's forward and backward pass on fresh inputs; gives all that came of it."""
 
-    def run(cell, way, products, reverse=False, lengths=None, T=T):
+    def run(cell, way, compute, reverse=False, lengths=None, T=T):
         B = WAYS[way][1]
 
         def division_of(weights, B, backward):
             if way == "step by step":
                 return None
-            found = division(cell, way, products, backward)
+            found = division(cell, way, compute, backward)
             tiles = -(-B // found.rows)
             return found if found.gridded else found._replace(blocks=tiles * found.cluster)
 
@@ -95,7 +95,7 @@ def pass_of(monkeypatch):
 
         weights = Weights(
             cell, normal(G * H, I), normal(G * H, H) / 4, normal(G * H), normal(G * H), None,
-            products,
+            compute,
         )  # fmt: skip
         rows = Rows(T, B, lengths)
         g = SimpleNamespace(weights=weights, x=normal(T, B, I), start_h=normal(B, H))
@@ -134,8 +134,8 @@ def close(found, wanted, tolerance, name):
     assert np.max(np.abs(found - wanted), initial=0) <= tolerance * scale, name
 
 
-def as_multiplied(array, products):
-    return (rounded(np.ascontiguousarray(array), products) if products else array).astype(float)
+def as_multiplied(array, compute):
+    return (rounded(np.ascontiguousarray(array), compute) if compute else array).astype(float)
 
 
 def each(function, *groups):
@@ -158,22 +158,22 @@ def by_sum(cell, matrix, gates):
 
 
 @pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
-@pytest.mark.parametrize(("way", "products"), CASES)
-def test_each_step(pass_of, cell, way, products):
+@pytest.mark.parametrize(("way", "compute"), CASES)
+def test_each_step(pass_of, cell, way, compute):
     cell = CELLS[cell]
-    g = pass_of(cell, way, products)
+    g = pass_of(cell, way, compute)
     w, tape = g.weights, g.tape
     A, E = len(cell.apart), len(cell.gates)
-    R = np.concatenate(by_sum(cell, as_multiplied(w.w_hh, products), cell.h_gates))
-    W = np.concatenate(by_sum(cell, as_multiplied(w.w_ih, products), cell.x_gates))
+    R = np.concatenate(by_sum(cell, as_multiplied(w.w_hh, compute), cell.h_gates))
+    W = np.concatenate(by_sum(cell, as_multiplied(w.w_ih, compute), cell.x_gates))
     apart = np.repeat([gate in cell.apart for gate in cell.gates], H)
     bias = np.concatenate(by_sum(cell, np.where(apart, w.b_ih, w.b_ih + w.b_hh), cell.x_gates))
     h_bias = np.concatenate([w.b_hh[:0], *by_sum(cell, w.b_hh, cell.apart)])
     h, rest = g.start_h, g.start_rest
     for t in range(T):
-        x_part = as_multiplied(g.x[t], products) @ W.T + bias
+        x_part = as_multiplied(g.x[t], compute) @ W.T + bias
         sums = np.concatenate([x_part, np.tile(h_bias, (len(h), 1))], axis=1)
-        sums[:, A * H :] += as_multiplied(h, products) @ R.T
+        sums[:, A * H :] += as_multiplied(h, compute) @ R.T
         split = np.split(sums, len(cell.sums), axis=1)
         new, saved = each(cell.forward, split, [h, *rest])
         close(g.y[t], new[0], TOLERANCE, f"y at {t}")
@@ -196,19 +196,19 @@ def test_each_step(pass_of, cell, way, products):
         for s, wanted in enumerate(d_sums[t]):
             close(found[:, s], wanted, 4 * TOLERANCE, f"d{cell.sums[s]} at {t}")
         through = found[:, A:].reshape(-1, E * H)
-        own = d_old[0] + as_multiplied(through, products) @ R
+        own = d_old[0] + as_multiplied(through, compute) @ R
         rest = d_old[1:]
     close(g.gradients.start_h, own, 4 * TOLERANCE, "dh")
     for mine, wanted in zip(g.gradients.start_rest, rest, strict=True):
         close(mine, wanted, 4 * TOLERANCE, "rest")
 
-    sums = as_multiplied(g.d_sums.reshape(T * len(h), -1), products)
+    sums = as_multiplied(g.d_sums.reshape(T * len(h), -1), compute)
     x_sums, h_sums = sums[:, : E * H], sums[:, A * H :]
     close(g.gradients.x.reshape(-1, I), x_sums @ W, OF_PRODUCTS, "dx")
     for name, rows, gates, operand in (
         ("w_ih", x_sums, cell.x_gates, g.x), ("w_hh", h_sums, cell.h_gates, tape.old_h),
     ):  # fmt: skip
-        wanted = rows.T @ as_multiplied(operand.reshape(T * len(h), -1), products)
+        wanted = rows.T @ as_multiplied(operand.reshape(T * len(h), -1), compute)
         wanted = np.concatenate(by_sum(SimpleNamespace(gates=gates), wanted, cell.gates))
         close(getattr(g.gradients, name), wanted, OF_PRODUCTS, name)
 
