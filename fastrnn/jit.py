@@ -33,7 +33,7 @@ DONE, WRONG_INPUT, WRONG_OUTPUT = 0, 1, 2
 
 
 class Handle(NamedTuple):
-    """A stream for compiled code: its block, which keeps all else alive, and its memory."""
+    """A stream for compiled code: its record, which keeps all else alive, and its memory."""
 
     words: Array
     memory: Array
@@ -42,7 +42,7 @@ class Handle(NamedTuple):
 class _HandleType(types.NamedTuple):  # type: ignore[misc]
     """A handle's type, another one for each version of the kernels.
 
-    What users compile and keep on disk reads a block's words itself: with other kernels it has
+    What users compile and keep on disk reads a record's words itself: with other kernels it has
     to be compiled anew, and is, as the type of its argument is another.
     """
 

@@ -121,7 +121,7 @@ def test_another_thing_is_no_handle():
 
 
 def test_with_other_kernels_a_handle_is_of_another_type(monkeypatch):
-    """So that what users keep compiled on disk is not taken for blocks that it cannot read."""
+    """So that what users keep compiled on disk is not taken for records that it cannot read."""
     handle = make("LSTM", 5, 7).stream().handle
     now = numba.typeof(handle)
     assert numba.typeof(handle) == now

@@ -20,9 +20,9 @@ def teams(monkeypatch, many_cpus):
     joined = []
     begin = board.begin
 
-    def counted(words, number, blocks, helpers):
-        asleep = begin(words, number, blocks, helpers)
-        joined.append(int(blocks[MEMBERS::WORDS].sum()))
+    def counted(words, number, records, helpers):
+        asleep = begin(words, number, records, helpers)
+        joined.append(int(records[MEMBERS::WORDS].sum()))
         return asleep
 
     counted.compile = begin.compile  # what the pool does before it first calls it

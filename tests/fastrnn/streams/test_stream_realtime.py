@@ -169,13 +169,13 @@ def test_an_interrupted_use_leaves_the_stream_to_its_thread():
     stream = make("LSTM", 5, 7).stream()
     x = np.zeros(5, np.float32)
     # An interrupt right behind this would leave the stream as this does.
-    assert entry.take(stream._steps._block, threading.get_ident())
+    assert entry.take(stream._steps._record, threading.get_ident())
     with ThreadPoolExecutor(1) as others:
         with pytest.raises(RuntimeError, match="another thread is using this stream"):
             others.submit(stream.step, x).result()
         stream.step(x)
         others.submit(stream.step, x).result()
-        assert entry.take(stream._steps._block, threading.get_ident())
+        assert entry.take(stream._steps._record, threading.get_ident())
         stream.reset()
         others.submit(stream.block, x[None]).result()
 

@@ -87,8 +87,8 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
 
     @job(f"{cell.key}-backward", Arguments)
     def make(arguments):  # type: ignore[no-untyped-def]
-        def run(block, number, members):  # type: ignore[no-untyped-def]
-            given = arguments(block)
+        def run(record, number, members):  # type: ignore[no-untyped-def]
+            given = arguments(record)
             T, B, Y = given.dy.shape
             H, P, y_at = given.H, given.P, given.y_at
             reverse, resetting, projected = given.reverse, given.resetting, given.projected
@@ -136,7 +136,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                     at = (j * B + b) * H + u_first
                     copy(d_rest, (j * rows + p) * HU + u_first, d_final_rest, at, u_many)
                 dh_at[p] = p * PU
-            phase = meet(block, members, phase)
+            phase = meet(record, members, phase)
 
             for s in range(longest - 1, -1, -1):
                 active = min(rows, valid[s] - first)
@@ -150,7 +150,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                     for p in range(active):
                         at = p * PU + c_first
                         copy(dh_tape, t_at[p] * P + c_first, dh, at, c_many)
-                    phase = meet(block, members, phase)
+                    phase = meet(record, members, phase)
                     for position in range(n_first, n_last):
                         n = alternate(s, position, n_first, n_last)
                         q = ZERO
@@ -166,7 +166,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                             )  # fmt: skip
                             q += m
                     # Nobody may clear dh before all have read it.
-                    phase = meet(block, members, phase)
+                    phase = meet(record, members, phase)
 
                 if L > 0:
                     for p in range(active):
@@ -180,7 +180,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                             at = (t_at[p] * S + E) * H + u
                             store_late(d_sums, at, H, H - u, late)
                         row_at[p] = (t_at[p] * S + E) * H
-                    phase = meet(block, members, phase)
+                    phase = meet(record, members, phase)
                     for position in range(n_first, n_last):
                         n = alternate(s, position, n_first, n_last)
                         q = ZERO
@@ -226,7 +226,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                     if projected:  # its cell reads no h: the products alone give the gradient
                         for u in range(c_first, p_last * W4):
                             dh[p * PU + u] = 0
-                phase = meet(block, members, phase)
+                phase = meet(record, members, phase)
 
                 for position in range(p_first, p_last):
                     n = alternate(s, position, p_first, p_last)

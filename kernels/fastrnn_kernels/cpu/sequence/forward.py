@@ -111,8 +111,8 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
 
     @job(f"{cell.key}-forward{'-pairs' if paired else ''}", Arguments)
     def make(arguments):  # type: ignore[no-untyped-def]
-        def run(block, number, members):  # type: ignore[no-untyped-def]
-            given = arguments(block)
+        def run(record, number, members):  # type: ignore[no-untyped-def]
+            given = arguments(record)
             T, B, I = given.x.shape
             Y, H, P, y_at = given.y.shape[2], given.H, given.P, given.y_at
             reverse, resetting = given.reverse, given.resetting
@@ -227,7 +227,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                         q += m
 
                 if block_start == 0:  # not sooner: a member may come late, and has its x-part to do
-                    phase = meet(block, members, phase)
+                    phase = meet(record, members, phase)
                 step_at = 0  # of the step's first row among the block's
                 for s in range(block_start, block_end):
                     active = min(rows, valid[s] - first)
@@ -265,7 +265,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                         if taping and u < H:
                                             store_one(inner_tape, t_at[p] * HL + u, 0, (value,))
                                 q += m
-                        phase = meet(block, members, phase)
+                        phase = meet(record, members, phase)
 
                     for position in range(n_first, n_last):
                         n = alternate(s, position, n_first, n_last)
@@ -319,7 +319,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                             q += m
 
                     if projected:
-                        phase = meet(block, members, phase)
+                        phase = meet(record, members, phase)
                         for position in range(p_first, p_last):
                             n = alternate(s, position, p_first, p_last)
                             q = ZERO
@@ -363,7 +363,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                     copy(state_rest, at, start_rest, start, u_many)
                     current, following = following, current
                     step_at += active
-                    phase = meet(block, members, phase)
+                    phase = meet(record, members, phase)
                 block_start = block_end
 
         return run

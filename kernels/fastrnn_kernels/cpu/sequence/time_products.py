@@ -49,11 +49,11 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
 
     product, largest = multiply(VECTORS), current().rows(VECTORS)
 
-    def run(block, number, members):  # type: ignore[no-untyped-def]
+    def run(record, number, members):  # type: ignore[no-untyped-def]
         (
             d_sums_given, d_at, d_width, b_given, b_width, columns, rows, M, each,
             out, scratch, indices,
-        ) = arguments(block)  # fmt: skip
+        ) = arguments(record)  # fmt: skip
         d_sums, b = flat(d_sums_given), flat(b_given)
         first, last = number * each, min(number * each + each, M)
         W4 = lanes(b) * VECTORS
@@ -103,10 +103,10 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
 
     product, largest = multiply(VECTORS), current().rows(VECTORS)
 
-    def run(block, number, members):  # type: ignore[no-untyped-def]
+    def run(record, number, members):  # type: ignore[no-untyped-def]
         (
             d_sums_given, width, depth, panels, rows, each, out_given, columns, scratch, indices,
-        ) = arguments(block)  # fmt: skip
+        ) = arguments(record)  # fmt: skip
         d_sums, out = flat(d_sums_given), flat(out_given)
         first, last = number * each, min(number * each + each, rows.size)
         W4 = lanes(out) * VECTORS
@@ -149,8 +149,8 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
 def bias_gradient(arguments):  # type: ignore[no-untyped-def]
     """out[m] += Σ_k d_sums[rows[k], m]; out (width,), zeros at first; scratch part (width,)."""
 
-    def run(block, number, members):  # type: ignore[no-untyped-def]
-        (d_sums_given, width, rows, out, part) = arguments(block)  # fmt: skip
+    def run(record, number, members):  # type: ignore[no-untyped-def]
+        (d_sums_given, width, rows, out, part) = arguments(record)  # fmt: skip
         d_sums = flat(d_sums_given)
         for start in range(0, rows.size, DEPTH):
             for m in range(width):

@@ -1,6 +1,6 @@
 """Ways into a stream's compiled function: from Python, from compiled code, from C.
 
-A stream's block is that of a job whose calls are the members of a team, and its arguments
+A stream's record is that of a job whose calls are the members of a team, and its arguments
 the words named below. From Python, `caller` makes a function that reads NumPy's arrays where
 they stand: it makes no object and allocates nothing, and takes a tenth of a microsecond.
 """
@@ -20,9 +20,9 @@ from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.stream.program import STEP as PROGRAM_STEP
 from fastrnn_kernels.cpu.stream.program import TEAM as PROGRAM_TEAM
 from fastrnn_kernels.cpu.threads import board, pool
-from fastrnn_kernels.cpu.threads.job import ARGUMENTS, COUNT, ENTRY, SIGNATURE, TEAM, WORDS, Block
+from fastrnn_kernels.cpu.threads.job import ARGUMENTS, COUNT, ENTRY, SIGNATURE, TEAM, WORDS, Record
 
-#: Words of a stream's block, behind a job's header.
+#: Words of a stream's record, behind a job's header.
 (
     PROGRAM,  # where its program's table is
     MEMORY,  # where its states are
@@ -60,53 +60,53 @@ DONE, NULL_POINTER = 0, 1
 
 
 @inlined
-def _step_of(block, x, y):  # type: ignore[no-untyped-def]
+def _step_of(record, x, y):  # type: ignore[no-untyped-def]
     """One step on the calling thread."""
-    program = word(block, PROGRAM)
-    call_native(word(program, PROGRAM_STEP), (program, word(block, MEMORY), x, y))
+    program = word(record, PROGRAM)
+    call_native(word(program, PROGRAM_STEP), (program, word(record, MEMORY), x, y))
 
 
 @inlined
-def run_steps(block, x, y, steps):  # type: ignore[no-untyped-def]
-    """Run steps of the stream whose block lies at an address, on the calling thread."""
-    item = word(block, ITEM) * word(block, ROWS)
+def run_steps(record, x, y, steps):  # type: ignore[no-untyped-def]
+    """Run steps of the stream whose record lies at an address, on the calling thread."""
+    item = word(record, ITEM) * word(record, ROWS)
     for t in range(steps):
-        _step_of(block, x + t * item * word(block, INPUTS), y + t * item * word(block, OUTPUTS))
+        _step_of(record, x + t * item * word(record, INPUTS), y + t * item * word(record, OUTPUTS))
 
 
 @kernel("stream-member")
-def _member(block, number, members):  # type: ignore[no-untyped-def]
-    """A job's call: one member's share of the steps that the block asks for."""
-    block = address_of(block)
-    program, memory = word(block, PROGRAM), word(block, MEMORY)
-    x, y, steps = word(block, X), word(block, Y), word(block, STEPS)
+def _member(record, number, members):  # type: ignore[no-untyped-def]
+    """A job's call: one member's share of the steps that the record asks for."""
+    record = address_of(record)
+    program, memory = word(record, PROGRAM), word(record, MEMORY)
+    x, y, steps = word(record, X), word(record, Y), word(record, STEPS)
     if members == 1:
-        run_steps(block, x, y, steps)
+        run_steps(record, x, y, steps)
     else:
         team = word(program, PROGRAM_TEAM)
-        call_native(team, (program, memory, x, y, steps, number, members, block))
+        call_native(team, (program, memory, x, y, steps, number, members, record))
 
 
 @inlined
-def _fits(array, block, width, wanted):  # type: ignore[no-untyped-def]
+def _fits(array, record, width, wanted):  # type: ignore[no-untyped-def]
     """Whether an object is an array that the function takes: (B, width), or (width,) of one row."""
-    if word(array + _TYPE_AT, 0) != word(block, _ARRAY_TYPE):
+    if word(array + _TYPE_AT, 0) != word(record, _ARRAY_TYPE):
         return False
-    if word(array + _DESCR, 0) != word(block, _FLOAT_TYPE):
+    if word(array + _DESCR, 0) != word(record, _FLOAT_TYPE):
         return False
     if short_word(array + _FLAGS, 0) & wanted != wanted:
         return False
-    shape, rows = word(array + _SHAPE, 0), word(block, ROWS)
+    shape, rows = word(array + _SHAPE, 0), word(record, ROWS)
     ndim = short_word(array + _NDIM, 0)
     if ndim == 1:
-        return rows == 1 and word(shape, 0) == word(block, width)
-    return ndim == 2 and word(shape, 0) == rows and word(shape, 1) == word(block, width)
+        return rows == 1 and word(shape, 0) == word(record, width)
+    return ndim == 2 and word(shape, 0) == rows and word(shape, 1) == word(record, width)
 
 
 @inlined
-def _take(block, thread):  # type: ignore[no-untyped-def]
+def _take(record, thread):  # type: ignore[no-untyped-def]
     """Mark a stream as in use by a thread; whether it may be."""
-    return atomic.replace(block, BUSY, 0, thread) or atomic.load(block, BUSY) == thread
+    return atomic.replace(record, BUSY, 0, thread) or atomic.load(record, BUSY) == thread
 
 
 _this_thread = call_c(types.int64, ())
@@ -116,77 +116,77 @@ _restore_thread = call_c(types.void, (types.int64,))
 
 
 @inlined
-def _object(block, at):  # type: ignore[no-untyped-def]
-    found = word(block, at)
+def _object(record, at):  # type: ignore[no-untyped-def]
+    found = word(record, at)
     if _COUNTS_REFERENCES:
         atomic.add(words(found), 0, 1)
     return found
 
 
 @inlined
-def _held(block):  # type: ignore[no-untyped-def]
+def _held(record):  # type: ignore[no-untyped-def]
     """Helpers for a step, held on another CPU than this thread's; 0 where it takes Python."""
-    current = word(block, _CPU)
-    if current and _this_cpu(current, ()) != word(word(block, BOARD), board.CPU):
+    current = word(record, _CPU)
+    if current and _this_cpu(current, ()) != word(word(record, BOARD), board.CPU):
         return 0
-    return board.hold(word(block, BOARD), word(block, COUNT))
+    return board.hold(word(record, BOARD), word(record, COUNT))
 
 
 @kernel("stream-call", for_c=True)
 def _call(self, args, many):  # type: ignore[no-untyped-def]
     """(x, y) -> True when the step is done, None if Python has to wake its team, else False."""
-    block = word(self + _DATA, 0)
+    record = word(self + _DATA, 0)
     if many != 2:
-        return _object(block, _FALSE)
+        return _object(record, _FALSE)
     x, y = word(args, 0), word(args, 1)
     if not (
-        _fits(x, block, INPUTS, _READABLE)
-        and _fits(y, block, OUTPUTS, _WRITEABLE)
+        _fits(x, record, INPUTS, _READABLE)
+        and _fits(y, record, OUTPUTS, _WRITEABLE)
         and short_word(x + _NDIM, 0) == short_word(y + _NDIM, 0)
-        and _take(words(block), _this_thread(word(block, _THREAD), ()))
+        and _take(words(record), _this_thread(word(record, _THREAD), ()))
     ):
-        return _object(block, _FALSE)
+        return _object(record, _FALSE)
     source, target = word(x + _DATA, 0), word(y + _DATA, 0)
-    if word(block, SHARED):
-        helpers = _held(block)
+    if word(record, SHARED):
+        helpers = _held(record)
         if helpers == 0:
-            atomic.store(words(block), BUSY, 0)
-            return _object(block, _NONE)
-        atomic.store(words(block), X, source)
-        atomic.store(words(block), Y, target)
-        atomic.store(words(block), STEPS, 1)
-        thread = _save_thread(word(block, _SAVE_THREAD), ())
-        board.run_held(word(block, BOARD), block, helpers)
-        _restore_thread(word(block, _RESTORE_THREAD), (thread,))
-    elif word(block, KEEPS_LOCK):
-        _step_of(block, source, target)
+            atomic.store(words(record), BUSY, 0)
+            return _object(record, _NONE)
+        atomic.store(words(record), X, source)
+        atomic.store(words(record), Y, target)
+        atomic.store(words(record), STEPS, 1)
+        thread = _save_thread(word(record, _SAVE_THREAD), ())
+        board.run_held(word(record, BOARD), record, helpers)
+        _restore_thread(word(record, _RESTORE_THREAD), (thread,))
+    elif word(record, KEEPS_LOCK):
+        _step_of(record, source, target)
     else:
-        thread = _save_thread(word(block, _SAVE_THREAD), ())
-        _step_of(block, source, target)
-        _restore_thread(word(block, _RESTORE_THREAD), (thread,))
-    atomic.store(words(block), BUSY, 0)
-    return _object(block, _TRUE)
+        thread = _save_thread(word(record, _SAVE_THREAD), ())
+        _step_of(record, source, target)
+        _restore_thread(word(record, _RESTORE_THREAD), (thread,))
+    atomic.store(words(record), BUSY, 0)
+    return _object(record, _TRUE)
 
 
 @kernel("stream-step", for_c=True)
-def _step(block, x, y):  # type: ignore[no-untyped-def]
+def _step(record, x, y):  # type: ignore[no-untyped-def]
     """C's way in: `int step(void *state, const float *x, float *y)`."""
-    if block == 0 or x == 0 or y == 0:
+    if record == 0 or x == 0 or y == 0:
         return types.int32(NULL_POINTER)
-    _step_of(block, x, y)
+    _step_of(record, x, y)
     return types.int32(DONE)
 
 
 @kernel("stream-take")
-def take(block, thread):  # type: ignore[no-untyped-def]
+def take(record, thread):  # type: ignore[no-untyped-def]
     """Mark a stream as in use by a thread, named as Python does; whether it may be."""
-    return _take(block, thread)
+    return _take(record, thread)
 
 
 @kernel("stream-leave")
-def leave(block, thread):  # type: ignore[no-untyped-def]
+def leave(record, thread):  # type: ignore[no-untyped-def]
     """Mark a stream as free, if a thread has it; who takes it sees what was written before."""
-    return atomic.replace(block, BUSY, thread, 0)
+    return atomic.replace(record, BUSY, thread, 0)
 
 
 class _MethodDef(ctypes.Structure):
@@ -213,32 +213,32 @@ def _compile() -> _MethodDef:
     return _method[0]
 
 
-def new_block(rows: int, inputs: int, outputs: int, dtype: np.dtype[Any]) -> Block:
-    """The block of a stream, all but the addresses of its program and memory."""
+def new_record(rows: int, inputs: int, outputs: int, dtype: np.dtype[Any]) -> Record:
+    """The record of a stream, all but the addresses of its program and memory."""
     _compile()
-    block = np.zeros(WORDS, np.int64)
-    block[ENTRY] = native_address(_member, SIGNATURE)
-    block[COUNT], block[TEAM] = 1, 1
-    block[ROWS], block[INPUTS], block[OUTPUTS] = rows, inputs, outputs
-    block[ITEM] = dtype.itemsize
-    block[_ARRAY_TYPE] = id(np.ndarray)
-    block[_FLOAT_TYPE] = id(np.dtype(dtype.name))  # NumPy's own: an unpickled one is another
+    record = np.zeros(WORDS, np.int64)
+    record[ENTRY] = native_address(_member, SIGNATURE)
+    record[COUNT], record[TEAM] = 1, 1
+    record[ROWS], record[INPUTS], record[OUTPUTS] = rows, inputs, outputs
+    record[ITEM] = dtype.itemsize
+    record[_ARRAY_TYPE] = id(np.ndarray)
+    record[_FLOAT_TYPE] = id(np.dtype(dtype.name))  # NumPy's own: an unpickled one is another
     for at, constant in ((_TRUE, True), (_FALSE, False), (_NONE, None)):
-        block[at] = id(constant)
+        record[at] = id(constant)
     for at, name in (
         (_THREAD, "PyThread_get_thread_ident"),
         (_SAVE_THREAD, "PyEval_SaveThread"),
         (_RESTORE_THREAD, "PyEval_RestoreThread"),
     ):
-        block[at] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
-    block[_CPU], block[BOARD] = pool.CPU_FUNCTION, pool.board_address()
-    return block
+        record[at] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+    record[_CPU], record[BOARD] = pool.CPU_FUNCTION, pool.board_address()
+    return record
 
 
-def caller(block: Block) -> Callable[[Any, Any], bool | None]:
+def caller(record: Record) -> Callable[[Any, Any], bool | None]:
     """A function (x, y) of arrays that takes one step; see `_call`."""
     function: Callable[[Any, Any], bool | None] = _new_function(
-        ctypes.byref(_compile()), block, None
+        ctypes.byref(_compile()), record, None
     )
     return function
 

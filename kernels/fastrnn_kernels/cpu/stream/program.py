@@ -1,7 +1,7 @@
 """Streams as compiled functions: stages one after the other.
 
     step(program, memory, x, y)
-    team(program, memory, x, y, steps, member, members, barrier)
+    team(program, memory, x, y, steps, member, members, record)
 
 Both take addresses. The program's table begins with the functions' own, and from WEIGHTS on
 has those of the stages' weights. Memory is a header of HEADER bytes, whose first word is the
@@ -81,10 +81,10 @@ def _stacked(stages: list[tuple[Stage, int, int]], team: bool) -> Any:
     step, each = stage.out_step, stage.B * stage.out_step
 
     @inlined
-    def both(program, memory, x, x_step, turn, member, members, barrier, phase):  # type: ignore[no-untyped-def]
-        phase = first(program, memory, x, x_step, turn, member, members, barrier, phase)
+    def both(program, memory, x, x_step, turn, member, members, record, phase):  # type: ignore[no-untyped-def]
+        phase = first(program, memory, x, x_step, turn, member, members, record, phase)
         x = moved(memory, at + (1 - turn) * each)
-        return then(program, memory, x, step, turn, member, members, barrier, phase)
+        return then(program, memory, x, step, turn, member, members, record, phase)
 
     return both
 
@@ -98,8 +98,8 @@ def _whole_step(stages: Sequence[Stage], team: bool) -> Any:
     load_one, store_one = load(1), store_part(1)
 
     @inlined
-    def step(program, memory, x, y, turn, member, members, barrier, phase):  # type: ignore[no-untyped-def]
-        phase = through(program, memory, x, I, turn, member, members, barrier, phase)
+    def step(program, memory, x, y, turn, member, members, record, phase):  # type: ignore[no-untyped-def]
+        phase = through(program, memory, x, I, turn, member, members, record, phase)
         if member == 0:
             for row in range(B):
                 for u in range(0, O, W):
@@ -128,12 +128,12 @@ def _team_function(stages: Sequence[Stage]) -> Any:
     one_step, pointer = _whole_step(stages, True), values(FLOATS[stages[0].dtype])
     inputs, outputs = stages[0].B * stages[0].I, stages[0].B * stages[-1].out_size
 
-    def team(program, memory, x, y, steps, member, members, barrier):  # type: ignore[no-untyped-def]
+    def team(program, memory, x, y, steps, member, members, record):  # type: ignore[no-untyped-def]
         mode, turn, phase = flush(), word(memory, 0), 0
         for t in range(steps):
             phase = one_step(
                 program, pointer(memory + HEADER), moved(pointer(x), t * inputs),
-                moved(pointer(y), t * outputs), turn, member, members, barrier, phase,
+                moved(pointer(y), t * outputs), turn, member, members, record, phase,
             )  # fmt: skip
             turn = 1 - turn
         if member == 0:

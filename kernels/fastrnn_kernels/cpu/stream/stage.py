@@ -3,7 +3,7 @@
 A stage is a description of sizes. Its `step` makes the function that runs one step, for one
 thread or for the members of a team:
 
-    step(program, memory, x, x_step, turn, member, members, barrier, phase) -> phase
+    step(program, memory, x, x_step, turn, member, members, record, phase) -> phase
 
 `program` is the address of a table in which the addresses of the stage's weights stand, from
 word `slot` on; `memory` points to the values of a stream, of which the stage's own begin at
@@ -73,15 +73,15 @@ def shared(run: Any, panels: int, team: bool) -> Any:
     """A pass over panels, shared among the members of a team, if it is for one."""
 
     @inlined
-    def alone(program, memory, x, x_step, turn, member, members, barrier, phase):  # type: ignore[no-untyped-def]
+    def alone(program, memory, x, x_step, turn, member, members, record, phase):  # type: ignore[no-untyped-def]
         run(program, memory, x, x_step, turn, 0, panels)
         return phase
 
     @inlined
-    def parted(program, memory, x, x_step, turn, member, members, barrier, phase):  # type: ignore[no-untyped-def]
+    def parted(program, memory, x, x_step, turn, member, members, record, phase):  # type: ignore[no-untyped-def]
         first, last = panels * member // members, panels * (member + 1) // members
         run(program, memory, x, x_step, turn, first, last)
-        return meet(words(barrier), members, phase)
+        return meet(words(record), members, phase)
 
     return parted if team else alone
 
@@ -94,8 +94,8 @@ def one_after_another(steps: list[Any]) -> Any:
     then = one_after_another(others)
 
     @inlined
-    def both(program, memory, x, x_step, turn, member, members, barrier, phase):  # type: ignore[no-untyped-def]
-        phase = first(program, memory, x, x_step, turn, member, members, barrier, phase)
-        return then(program, memory, x, x_step, turn, member, members, barrier, phase)
+    def both(program, memory, x, x_step, turn, member, members, record, phase):  # type: ignore[no-untyped-def]
+        phase = first(program, memory, x, x_step, turn, member, members, record, phase)
+        return then(program, memory, x, x_step, turn, member, members, record, phase)
 
     return both

@@ -1,4 +1,4 @@
-"""A model one step at a time on the CPU: its memory, and the block by which code finds it.
+"""A model one step at a time on the CPU: its memory, and the record by which code finds it.
 
 What `cuda/stream.py` is for the GPU. Whoever steps a model asks this for it, and knows no word.
 """
@@ -29,22 +29,22 @@ KEPT_PROGRAMS = 8
 
 
 class _Owner:
-    """A block for whoever holds an array of it, with all that the block points to."""
+    """A record for whoever holds an array of it, with all that the record points to."""
 
-    def __init__(self, block: Array, keeps: Sequence[Any]) -> None:
-        self.block, self.keeps = block, list(keeps)
-        self.__array_interface__ = block.__array_interface__
+    def __init__(self, record: Array, keeps: Sequence[Any]) -> None:
+        self.record, self.keeps = record, list(keeps)
+        self.__array_interface__ = record.__array_interface__
 
 
 class Use:
     """The use of a stream by one thread; another one is refused meanwhile."""
 
-    def __init__(self, block: Array) -> None:
-        self._block = block
+    def __init__(self, record: Array) -> None:
+        self._record = record
 
     def __enter__(self) -> None:
         try:
-            if not entry.take(self._block, threading.get_ident()):
+            if not entry.take(self._record, threading.get_ident()):
                 raise RuntimeError(
                     "another thread is using this stream: one stream serves one thread at a time"
                 )
@@ -53,7 +53,7 @@ class Use:
             raise
 
     def __exit__(self, *error: object) -> None:
-        entry.leave(self._block, threading.get_ident())
+        entry.leave(self._record, threading.get_ident())
 
 
 #: All there are: what a fork interrupts in other threads is not in use in the child.
@@ -77,7 +77,7 @@ def members_for(work: int) -> int:
 class Steps:
     """The states of a program, and the ways to run it.
 
-    memory: the header and the values of all stages. words: the block, as compiled code takes it;
+    memory: the header and the values of all stages. words: the record, as compiled code takes it;
     who holds it keeps alive what it points to. step: `(x, y) -> bool | None`, one step of arrays
     of NumPy's that fit (`entry.caller`): None where `run_shared` has to do it.
     """
@@ -86,36 +86,36 @@ class Steps:
         """Of a program, whose steps so many threads share; all states zeros."""
         first, last = program.stages[0], program.stages[-1]
         dtype: np.dtype[Any] = np.dtype(first.dtype)
-        self._block = block = entry.new_block(first.B, first.I, last.out_size, dtype)
+        self._record = record = entry.new_record(first.B, first.I, last.out_size, dtype)
         self.memory = program.new_memory()
-        self._owner = _Owner(block, [self.memory])
+        self._owner = _Owner(record, [self.memory])
         self.words: Array = np.asarray(self._owner)
-        block[entry.MEMORY] = self.memory.ctypes.data
-        block[entry.KEEPS_LOCK] = program.work <= KEEPS_LOCK
-        block[COUNT], block[entry.SHARED] = members, members > 1
-        self._job = Job(block, ())
+        record[entry.MEMORY] = self.memory.ctypes.data
+        record[entry.KEEPS_LOCK] = program.work <= KEEPS_LOCK
+        record[COUNT], record[entry.SHARED] = members, members > 1
+        self._job = Job(record, ())
         self.step: Callable[[Any, Any], bool | None] = entry.caller(self.words)
         self.use(program)
         _ALIVE.add(self)
 
     def use(self, program: Program) -> None:
         """Run another program of the same stages from now on."""
-        # A thread that steps by the block asks nobody, and may still be reading the one before:
+        # A thread that steps by the record asks nobody, and may still be reading the one before:
         # so the last ones stay, more than it can miss in one step.
         kept = self._owner.keeps[1:]
         self._owner.keeps = [self.memory, *kept[-KEPT_PROGRAMS:], program]
-        block, cleared = self._block, program.cleared
-        block[entry.PROGRAM] = program.table.ctypes.data
-        block[entry.RUNS], block[entry.RUN_COUNT] = cleared.ctypes.data, len(cleared)
+        record, cleared = self._record, program.cleared
+        record[entry.PROGRAM] = program.table.ctypes.data
+        record[entry.RUNS], record[entry.RUN_COUNT] = cleared.ctypes.data, len(cleared)
         self.program = program
 
     def in_use(self) -> Use:
         """Keeps other threads away; raises RuntimeError if one is there."""
-        return Use(self._block)
+        return Use(self._record)
 
     def free(self) -> None:
         """Whoever had it is gone."""
-        self._block[entry.BUSY] = 0
+        self._record[entry.BUSY] = 0
 
     @property
     def states(self) -> list[tuple[Array, Array]]:
@@ -129,10 +129,10 @@ class Steps:
 
     def run(self, x: Array, y: Array, steps: int) -> None:
         """Some steps, of x (steps, B, I) to y (steps, B, O), C-contiguous; no lock is held."""
-        block = self._block
-        with Use(block):
-            block[entry.X], block[entry.Y] = x.ctypes.data, y.ctypes.data
-            block[entry.STEPS] = steps
+        record = self._record
+        with Use(record):
+            record[entry.X], record[entry.Y] = x.ctypes.data, y.ctypes.data
+            record[entry.STEPS] = steps
             pool.run([self._job], self.program.work * steps, 2 * MEMBER_WORK)
 
     def run_shared(self, x: Array, y: Array) -> None:
@@ -141,10 +141,10 @@ class Steps:
         Python wakes the helpers, or runs the step alone; while they listen, compiled code calls
         them by itself.
         """
-        self._block[entry.BOARD] = pool.board_address()  # another one after a fork
+        self._record[entry.BOARD] = pool.board_address()  # another one after a fork
         self.run(x, y, 1)
 
     @property
     def address(self) -> int:
-        """Where the block lies: what C takes as a stream."""
+        """Where the record lies: what C takes as a stream."""
         return int(self.words.ctypes.data)

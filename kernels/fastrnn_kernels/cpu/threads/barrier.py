@@ -12,16 +12,16 @@ from fastrnn_kernels.cpu.threads.job import ARRIVALS
 
 
 @njit(**NO_WRAPPERS)
-def _meet(block, wanted):  # type: ignore[no-untyped-def]
-    atomic.add(block, ARRIVALS, 1)
+def _meet(record, wanted):  # type: ignore[no-untyped-def]
+    atomic.add(record, ARRIVALS, 1)
     looks = 0
-    while atomic.load(block, ARRIVALS) < wanted:
+    while atomic.load(record, ARRIVALS) < wanted:
         looks = atomic.wait(looks)
 
 
 @inlined
-def meet(block, members, phase):  # type: ignore[no-untyped-def]
+def meet(record, members, phase):  # type: ignore[no-untyped-def]
     """Wait until all members have come for the next phase; its number."""
     if members > 1:
-        _meet(block, (phase + 1) * members)
+        _meet(record, (phase + 1) * members)
     return phase + 1

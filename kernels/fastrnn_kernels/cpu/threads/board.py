@@ -23,7 +23,7 @@ from fastrnn_kernels.cpu.threads.job import (
     MEMBERS,
     TEAM,
     WORDS,
-    Block,
+    Record,
     call,
 )
 
@@ -39,7 +39,7 @@ LINE, FIRST = 16, 2
 NEXT = 0  # the number of the call that is made next
 FINISHED = 8  # calls that are done
 (
-    BLOCKS,  # where the jobs' blocks are
+    RECORDS,  # where the jobs' records are
     TOTAL,  # calls in all
     OWNER,  # who has the board
     CPU,  # which helpers keep off: the caller's
@@ -57,7 +57,7 @@ ASLEEP, LISTENING, CALLED, WORKING, HELD = 0, 1, 2, 3, 4
 TAKEN = -1
 
 
-def new_board() -> Block:
+def new_board() -> Record:
     """A board, which stays for good: a helper may look at it as Python ends."""
     memory = (ctypes.c_int64 * (LINE * (MOST_HELPERS + FIRST)))()
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
@@ -74,11 +74,11 @@ def _make_calls(board):  # type: ignore[no-untyped-def]
         number = atomic.add(board, NEXT, 1)
         if number >= total:
             return
-        block = board[BLOCKS]
-        while number >= word(block, CALLS):
-            number -= word(block, CALLS)
-            block += 8 * WORDS
-        call(block, number, word(block, MEMBERS))
+        record = board[RECORDS]
+        while number >= word(record, CALLS):
+            number -= word(record, CALLS)
+            record += 8 * WORDS
+        call(record, number, word(record, MEMBERS))
         atomic.add(board, FINISHED, 1)
 
 
@@ -101,15 +101,15 @@ def _come_back(board, helpers, idle):  # type: ignore[no-untyped-def]
 
 
 @kernel("board-alone")
-def alone(blocks):  # type: ignore[no-untyped-def]
+def alone(records):  # type: ignore[no-untyped-def]
     """Make all calls of jobs; a team is one thread."""
-    for at in range(0, blocks.size, WORDS):
-        for number in range(1 if blocks[at + TEAM] else blocks[at + COUNT]):
-            call(blocks.ctypes.data + 8 * at, number, 1)
+    for at in range(0, records.size, WORDS):
+        for number in range(1 if records[at + TEAM] else records[at + COUNT]):
+            call(records.ctypes.data + 8 * at, number, 1)
 
 
 @kernel("board-begin")
-def begin(board, own, blocks, helpers):  # type: ignore[no-untyped-def]
+def begin(board, own, records, helpers):  # type: ignore[no-untyped-def]
     """Put the jobs of call number `own` on the board and call helpers.
 
     How many of these sleep and have to be woken, or TAKEN.
@@ -120,18 +120,18 @@ def begin(board, own, blocks, helpers):  # type: ignore[no-untyped-def]
     if not atomic.replace(board, OWNER, FREE, own):
         return TAKEN
     teams = 0
-    for at in range(0, blocks.size, WORDS):
-        teams += blocks[at + TEAM]
+    for at in range(0, records.size, WORDS):
+        teams += records[at + TEAM]
     total = 0
-    for at in range(0, blocks.size, WORDS):
-        many = blocks[at + COUNT]
-        if blocks[at + TEAM]:
+    for at in range(0, records.size, WORDS):
+        many = records[at + COUNT]
+        if records[at + TEAM]:
             many = min(many, max(1, (helpers + 1) // teams))
-        blocks[at + CALLS] = many
-        blocks[at + MEMBERS] = many if blocks[at + TEAM] else 1
-        blocks[at + ARRIVALS] = 0
+        records[at + CALLS] = many
+        records[at + MEMBERS] = many if records[at + TEAM] else 1
+        records[at + ARRIVALS] = 0
         total += many
-    board[BLOCKS], board[TOTAL] = blocks.ctypes.data, total
+    board[RECORDS], board[TOTAL] = records.ctypes.data, total
     board[FINISHED] = 0
     atomic.store(board, NEXT, 0)
     asleep = 0
@@ -170,13 +170,13 @@ def hold(board, most):  # type: ignore[no-untyped-def]
 
 
 @njit(**NO_WRAPPERS)
-def run_held(board, block, helpers):  # type: ignore[no-untyped-def]
-    """Run the team's job whose block lies at an address, with the helpers that are held."""
-    set_word(block, CALLS, helpers + 1)
-    set_word(block, MEMBERS, helpers + 1)
-    set_word(block, ARRIVALS, 0)
+def run_held(board, record, helpers):  # type: ignore[no-untyped-def]
+    """Run the team's job whose record lies at an address, with the helpers that are held."""
+    set_word(record, CALLS, helpers + 1)
+    set_word(record, MEMBERS, helpers + 1)
+    set_word(record, ARRIVALS, 0)
     board = words(board)
-    board[BLOCKS], board[TOTAL] = block, helpers + 1
+    board[RECORDS], board[TOTAL] = record, helpers + 1
     board[FINISHED] = 0
     atomic.store(board, NEXT, 0)
     for k in range(helpers):
@@ -214,7 +214,7 @@ def look(board, mailbox, looks):  # type: ignore[no-untyped-def]
     return found
 
 
-def set_looks(board: Block) -> None:
+def set_looks(board: Record) -> None:
     """Measure how many looks LINGER_SECONDS are: the instruction that waits differs by CPU."""
     many, mailbox = 1000, FIRST * LINE
     best = min(_seconds(look, board, mailbox, many) for _ in range(3))

@@ -2,9 +2,9 @@
 
 A job is a function, its arguments, and how many times it is to be called: once for each
 number below `count`, by whoever is free, or, as a team, by several threads at the same
-time. It lies in a block of 64-bit words, behind a header:
+time. It lies in a record of 64-bit words, behind a header:
 
-    ENTRY     address of the function, which takes its arguments from the block
+    ENTRY     address of the function, which takes its arguments from the record
     COUNT     calls; of a team, the most members worth having
     TEAM      whether it is one
     CALLS     to be made, and MEMBERS of the team: chosen when it runs
@@ -31,26 +31,26 @@ from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
 from fastrnn_kernels.cpu.isa.llvm import data_of
 
 ENTRY, COUNT, TEAM, CALLS, MEMBERS, ARRIVALS, ARGUMENTS = 0, 1, 2, 3, 4, 16, 32
-#: Words of a block: room for sixty arrays.
+#: Words of a record: room for sixty arrays.
 WORDS = 512
 
-Block = NDArray[np.int64]
+Record = NDArray[np.int64]
 _INDEX = ir.IntType(64)
-#: Of the functions that calls are made of: a block, a number, members.
+#: Of the functions that calls are made of: a record, a number, members.
 SIGNATURE = (types.CPointer(types.int64), types.int64, types.int64)
 
 
 @dataclass(slots=True, eq=False)  # frozen ones take longer to make
 class Job:
-    """A packed job, and the arrays that its block points into."""
+    """A packed job, and the arrays that its record points into."""
 
-    block: Block
+    record: Record
     arguments: tuple[Any, ...]
 
     @property
     def largest(self) -> int:
         """The most threads that can take part."""
-        return int(self.block[COUNT])
+        return int(self.record[COUNT])
 
 
 def _borrowed(context: Any, builder: Any, kind: types.Type, value: Any) -> Any:
@@ -64,7 +64,7 @@ def _borrowed(context: Any, builder: Any, kind: types.Type, value: Any) -> Any:
 
 
 def _struct(context: Any, kinds: tuple[types.Type, ...]) -> tuple[list[Any], Any]:
-    """How arguments lie in a block: their models, and LLVM's type of them all."""
+    """How arguments lie in a record: their models, and LLVM's type of them all."""
     models = [context.data_model_manager[kind] for kind in kinds]
     return models, ir.LiteralStructType([model.get_data_type() for model in models])
 
@@ -75,14 +75,14 @@ def _tag(kinds: tuple[types.Type, ...]) -> int:
 
 
 @intrinsic
-def _pack(typingctx, block, arguments):  # type: ignore[no-untyped-def]
-    """Store the arguments in the block; the tag of their types."""
+def _pack(typingctx, record, arguments):  # type: ignore[no-untyped-def]
+    """Store the arguments in the record; the tag of their types."""
     kinds = tuple(arguments)
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         models, struct = _struct(context, kinds)
         if context.get_abi_sizeof(struct) > 8 * (WORDS - ARGUMENTS):
-            raise ValueError(f"{len(kinds)} arguments do not fit the block of a job")
+            raise ValueError(f"{len(kinds)} arguments do not fit the record of a job")
         words = data_of(context, builder, signature.args[0], args[0])
         stored = builder.bitcast(builder.gep(words, [_INDEX(ARGUMENTS)]), struct.as_pointer())
         for k, (kind, model) in enumerate(zip(kinds, models, strict=True)):
@@ -91,24 +91,24 @@ def _pack(typingctx, block, arguments):  # type: ignore[no-untyped-def]
             builder.store(value, cgutils.gep_inbounds(builder, stored, 0, k))
         return _INDEX(_tag(kinds))
 
-    return types.int64(block, arguments), codegen
+    return types.int64(record, arguments), codegen
 
 
 @kernel("job-fill")
-def _fill(block, count, team, *arguments):  # type: ignore[no-untyped-def]
-    block[COUNT] = count
-    block[TEAM] = team
-    return _pack(block, arguments)
+def _fill(record, count, team, *arguments):  # type: ignore[no-untyped-def]
+    record[COUNT] = count
+    record[TEAM] = team
+    return _pack(record, arguments)
 
 
 def _unpacker(kinds: tuple[types.Type, ...], fields: type[Any] | None) -> Any:
-    """A function `(block)` that gives the arguments of these types that lie in the block.
+    """A function `(record)` that gives the arguments of these types that lie in the record.
 
     fields: the class of the named tuple that they make, or None for a plain one.
     """
 
     @intrinsic
-    def unpack(typingctx, block):  # type: ignore[no-untyped-def]
+    def unpack(typingctx, record):  # type: ignore[no-untyped-def]
         result = types.Tuple(kinds) if fields is None else types.NamedTuple(kinds, fields)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -121,7 +121,7 @@ def _unpacker(kinds: tuple[types.Type, ...], fields: type[Any] | None) -> Any:
             ]
             return context.make_tuple(builder, signature.return_type, values)
 
-        return result(block), codegen
+        return result(record), codegen
 
     return unpack
 
@@ -131,8 +131,8 @@ def job(
 ) -> Callable[[Callable[[Any], Any]], Callable[..., Job]]:
     """Make a job, `(count, team, *arguments) -> Job`, of `make(arguments)`.
 
-    `make` gives the function `(block, number, members)` that calls are made of: it takes its
-    arguments by `arguments(block)`; its number is below `count` or among the members, and
+    `make` gives the function `(record, number, members)` that calls are made of: it takes its
+    arguments by `arguments(record)`; its number is below `count` or among the members, and
     `members` is 1 for what is no team. It must not raise. It is compiled once per machine,
     for each combination of the arguments' types.
 
@@ -152,10 +152,10 @@ def job(
             return found
 
         def prepare(count: int, team: bool, *arguments: Any) -> Job:
-            block = np.empty(WORDS, np.int64)
-            tag = _fill(block, count, team, *arguments)
-            block[ENTRY] = entries.get((tag, current())) or entry(arguments)
-            return Job(block, arguments)
+            record = np.empty(WORDS, np.int64)
+            tag = _fill(record, count, team, *arguments)
+            record[ENTRY] = entries.get((tag, current())) or entry(arguments)
+            return Job(record, arguments)
 
         prepare.compiled = kept  # type: ignore[attr-defined]
         return prepare
@@ -164,12 +164,12 @@ def job(
 
 
 @intrinsic
-def call(typingctx, block, number, members):  # type: ignore[no-untyped-def]
-    """Make one call of the job whose block lies at an address."""
+def call(typingctx, record, number, members):  # type: ignore[no-untyped-def]
+    """Make one call of the job whose record lies at an address."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        block, number, members = args
-        words = builder.inttoptr(block, _INDEX.as_pointer())
+        record, number, members = args
+        words = builder.inttoptr(record, _INDEX.as_pointer())
         entry = builder.load(builder.gep(words, [_INDEX(ENTRY)]))
         convention = context.call_conv
         kind = convention.get_function_type(types.void, SIGNATURE)

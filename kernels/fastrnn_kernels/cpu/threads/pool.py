@@ -22,7 +22,7 @@ import numpy as np
 
 from fastrnn_kernels.cpu.threads import board
 from fastrnn_kernels.cpu.threads.board import FIRST, LINE, LINGER_SECONDS, MOST_HELPERS, TAKEN
-from fastrnn_kernels.cpu.threads.job import Block, Job
+from fastrnn_kernels.cpu.threads.job import Job, Record
 
 #: Multiply-adds below which handing work to another thread costs more than it saves, if that
 #: thread listens, and if it has to be woken (measured).
@@ -70,7 +70,7 @@ def _room() -> tuple[frozenset[int], int]:
 class _Helper:
     """A thread that makes calls."""
 
-    def __init__(self, own: Block, number: int) -> None:
+    def __init__(self, own: Record, number: int) -> None:
         self._board, self._mailbox = own, (number + FIRST) * LINE
         self.wakes: SimpleQueue[None] = SimpleQueue()
         self._cpus: frozenset[int] = frozenset()
@@ -147,7 +147,7 @@ class _Pool:
             helper.stay_on(cpus)
 
     def run(self, jobs: Sequence[Job], work: float, least: float) -> None:
-        blocks = jobs[0].block if len(jobs) == 1 else np.concatenate([job.block for job in jobs])
+        records = jobs[0].record if len(jobs) == 1 else np.concatenate([job.record for job in jobs])
         helpers = 0
         if self.threads > 1 and work >= least and not self._closed:
             helpers = min(self.threads, sum(job.largest for job in jobs)) - 1
@@ -158,19 +158,19 @@ class _Pool:
             moved = _cpu_of_caller() != self.board[board.CPU]
             helpers = min(helpers, _room()[1] if moved else int(self.board[board.ROOM]))
             if helpers > 0:
-                self._run_with(self._grow(helpers), moved, blocks)
+                self._run_with(self._grow(helpers), moved, records)
                 return
-        board.alone(blocks)
+        board.alone(records)
         self._last = time.perf_counter()
 
-    def _run_with(self, helpers: int, moved: bool, blocks: Block) -> None:
+    def _run_with(self, helpers: int, moved: bool, records: Record) -> None:
         own, number = self.board, next(self._calls)
         # Whatever is raised from here on, by a signal's handler at any line: helpers that were
         # called are woken, each in turn by this one call, and their calls waited for.
         wakes = map(SimpleQueue.put, [h.wakes for h in self._helpers[:helpers]], repeat(None))
         asleep = helpers
         try:
-            asleep = board.begin(own, number, blocks, helpers)
+            asleep = board.begin(own, number, records, helpers)
             if asleep > 0 or (moved and asleep != TAKEN):
                 self._make_room(helpers)
         finally:
@@ -180,7 +180,7 @@ class _Pool:
             finally:
                 board.finish(own, number, helpers)
         if asleep == TAKEN or own is not self.board:  # a handler forked, and this is the child
-            board.alone(blocks)
+            board.alone(records)
         self._last = time.perf_counter()
 
 

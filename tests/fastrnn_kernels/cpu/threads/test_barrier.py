@@ -13,25 +13,25 @@ ROUNDS = 200
 
 
 @njit(nogil=True)
-def take_turns(block, members, member, counts, seen):
+def take_turns(record, members, member, counts, seen):
     """Count up, meet, and note what the others have counted by then."""
     phase = 0
     for k in range(ROUNDS):
         counts[member] += 1
-        phase = barrier.meet(block, members, phase)
+        phase = barrier.meet(record, members, phase)
         for other in range(members):
             seen[member, k, other] = counts[other]
-        phase = barrier.meet(block, members, phase)
+        phase = barrier.meet(record, members, phase)
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("members", [1, 2, 5])
 def test_all_have_come_before_anyone_passes(members):
     """Five members on fewer CPUs: those without one are waited for asleep."""
-    block, counts = np.zeros(WORDS, np.int64), np.zeros(members, np.int64)
+    record, counts = np.zeros(WORDS, np.int64), np.zeros(members, np.int64)
     seen = np.zeros((members, ROUNDS, members), np.int64)
     threads = [
-        threading.Thread(target=take_turns, args=(block, members, member, counts, seen))
+        threading.Thread(target=take_turns, args=(record, members, member, counts, seen))
         for member in range(members)
     ]
     for thread in threads:

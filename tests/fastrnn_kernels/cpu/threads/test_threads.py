@@ -19,8 +19,8 @@ ENOUGH = float(pool.WAKING_WORK)
 def count(arguments):
     """Mark the call; the first `meeting` calls wait until so many are there."""
 
-    def run(block, number, members):
-        seen, meeting = arguments(block)
+    def run(record, number, members):
+        seen, meeting = arguments(record)
         if number < meeting[0]:
             atomic.add(meeting, 1, 1)
             looks = 0
@@ -35,10 +35,10 @@ def count(arguments):
 def team(arguments):
     """Note the members, and meet."""
 
-    def run(block, number, members):
-        (seen,) = arguments(block)
+    def run(record, number, members):
+        (seen,) = arguments(record)
         seen[number] = members
-        barrier.meet(block, members, 0)
+        barrier.meet(record, members, 0)
 
     return run
 
@@ -206,7 +206,7 @@ def test_a_process_may_end_while_helpers_listen():
 
 def test_a_block_that_is_too_small_is_refused():
     array = np.zeros((1,) * 30)  # 65 words of addresses, sizes and strides
-    with pytest.raises(Exception, match="8 arguments do not fit the block of a job"):
+    with pytest.raises(Exception, match="8 arguments do not fit the record of a job"):
         _fill(np.zeros(WORDS, np.int64), 1, False, *[array] * 8)
 
 
