@@ -81,10 +81,10 @@ def row_keeper(values: int) -> Any:
 
 
 def paired(panels: Array, K: int, width: int) -> Array:
-    """Panels [block][K][width] of float32 -> [block][(K + 1) / 2][width] of pairs."""
-    blocks = panels.size // max(1, K * width)
+    """Panels [panel][K][width] of float32 -> [panel][(K + 1) / 2][width] of pairs."""
+    many = panels.size // max(1, K * width)
     pairs = (K + 1) // 2
-    halves = np.zeros((blocks, 2 * pairs, width), np.uint16)
-    halves[:, :K] = bfloat16.bits(panels.reshape(blocks, K, width))
-    ordered = halves.reshape(blocks, pairs, 2, width).swapaxes(2, 3)
+    halves = np.zeros((many, 2 * pairs, width), np.uint16)
+    halves[:, :K] = bfloat16.bits(panels.reshape(many, K, width))
+    ordered = halves.reshape(many, pairs, 2, width).swapaxes(2, 3)
     return np.ascontiguousarray(ordered).view(np.int32).reshape(-1)

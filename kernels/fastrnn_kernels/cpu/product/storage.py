@@ -1,10 +1,10 @@
 """How the weights of a stream are stored: in full, as bfloat16, or as 8 bits and a scale.
 
 A step of one row is bound by reading its weights; arithmetic, sums and states are the same
-for all. Panels [block][K][width] in float32 become
+for all. Panels [panel][K][width] in float32 become
 
-    bf16    [block][(K + 1) / 2][width] of int32, two values of k in one element (`pairs.py`)
-    int8    [block][K][width] of int8, and scales [block][width] of float32: each column of a
+    bf16    [panel][(K + 1) / 2][width] of int32, two values of k in one element (`pairs.py`)
+    int8    [panel][K][width] of int8, and scales [panel][width] of float32: each column of a
             panel, which is a row of the weights, has its own, so that its largest is 127
 """
 
@@ -34,17 +34,17 @@ def elements(storage: str, K: int) -> int:
 
 
 def stored(panels: Array, K: int, width: int, storage: str) -> tuple[Array, Array]:
-    """Panels [block][K][width] stored so, and their scales."""
+    """Panels [panel][K][width] stored so, and their scales."""
     none = np.empty(0, panels.dtype)
     if storage == FULL:
         return panels, none
     if storage == BF16:
         return paired(panels, K, width), none
-    blocks = panels.reshape(-1, K, width)
-    scales = np.abs(blocks).max(axis=1) / np.float32(127)
+    values = panels.reshape(-1, K, width)
+    scales = np.abs(values).max(axis=1) / np.float32(127)
     # Where all are zero, any scale will do; where one is not finite, the scale makes all NaN.
     steps = np.where((scales > 0) & np.isfinite(scales), scales, np.float32(1))
-    usable = np.where(np.isfinite(scales)[:, None], blocks, np.float32(0))
+    usable = np.where(np.isfinite(scales)[:, None], values, np.float32(0))
     rounded = np.rint(usable / steps[:, None])
     scales = np.where(np.isfinite(scales), steps, np.float32(np.nan))
     return rounded.astype(np.int8).reshape(-1), scales.reshape(-1)

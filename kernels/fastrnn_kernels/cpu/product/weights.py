@@ -24,29 +24,29 @@ def lanes_of(dtype: np.dtype[Any]) -> int:
 
 
 def _gate_panels(matrix: Array, gates: list[int], H: int, U: int) -> Array:
-    """(gates * H, K), gates as listed -> [unit block][K][gate][U], units padded with zeros."""
+    """(gates * H, K), gates as listed -> [panel][K][gate][U], units padded with zeros."""
     K = matrix.shape[1]
-    blocks = -(-H // U)
+    many = -(-H // U)
     make = memory.zeros if H % U else memory.empty
-    panels = make((blocks * K * len(gates) * U,), matrix.dtype)
-    view = panels.reshape(blocks, K, len(gates), U)
+    panels = make((many * K * len(gates) * U,), matrix.dtype)
+    view = panels.reshape(many, K, len(gates), U)
     for position, gate in enumerate(gates):
         rows = matrix[gate * H : (gate + 1) * H]
-        for n in range(blocks):
+        for n in range(many):
             part = rows[n * U : (n + 1) * U]
             view[n, :, position, : len(part)] = part.T
     return panels
 
 
 def plain_panels(matrix: Array) -> Array:
-    """(K, N) -> [column block][K][4 vectors], columns padded with zeros."""
+    """(K, N) -> [panel][K][4 vectors], columns padded with zeros."""
     K, N = matrix.shape
     width = VECTORS * lanes_of(matrix.dtype)
-    blocks = -(-N // width)
+    many = -(-N // width)
     make = memory.zeros if N % width else memory.empty
-    panels = make((blocks * K * width,), matrix.dtype)
-    view = panels.reshape(blocks, K, width)
-    for n in range(blocks):
+    panels = make((many * K * width,), matrix.dtype)
+    view = panels.reshape(many, K, width)
+    for n in range(many):
         part = matrix[:, n * width : (n + 1) * width]
         view[n, :, : part.shape[1]] = part
     return panels

@@ -50,9 +50,9 @@ class Arguments(NamedTuple):
     order: Any
     lengths: Any
     valid: Any
-    h_panels: Any  # (N, E H, 4 vectors) of R, gates in the order of the sums
-    late_panels: Any  # (N, L H, 4 vectors)
-    p_panels: Any  # (N, P, 4 vectors) of the projection
+    h_panels: Any  # (panels, E H, 4 vectors) of R, gates in the order of the sums
+    late_panels: Any  # (panels, L H, 4 vectors)
+    p_panels: Any  # (panels, P, 4 vectors) of the projection
     d_final_h: Any  # (B, P)
     d_final_rest: Any  # (states but h, B, H)
     d_start_h: Any  # as d_final_h
@@ -102,9 +102,9 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
             pieces, scratch, indices = given.pieces, given.scratch, given.indices
             W = lanes(dy)
             W4 = W * VECTORS
-            blocks, p_blocks = (H + W4 - 1) // W4, (P + W4 - 1) // W4
+            panels, state_panels = (H + W4 - 1) // W4, (P + W4 - 1) // W4
             HL, PL = (H + W - 1) // W * W, (P + W - 1) // W * W
-            HU, PU = blocks * W4, p_blocks * W4
+            HU, PU = panels * W4, state_panels * W4
 
             # A team does one piece together; other calls do each its own.
             piece, member = (0, number) if members > 1 else (number, 0)
@@ -113,9 +113,10 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
             rows = last - first
             longest = lengths[first] if rows > 0 else 0
             phase = 0
-            # A member's own blocks of units and of columns of h.
-            n_first, n_last = blocks * member // members, blocks * (member + 1) // members
-            p_first, p_last = p_blocks * member // members, p_blocks * (member + 1) // members
+            # A member's own panels of units and of columns of h.
+            n_first, n_last = panels * member // members, panels * (member + 1) // members
+            p_first = state_panels * member // members
+            p_last = state_panels * (member + 1) // members
             u_first, u_last = n_first * W4, min(H, n_last * W4)
             c_first, c_last = p_first * W4, min(P, p_last * W4)
             u_many, c_many = u_last - u_first, c_last - c_first

@@ -49,12 +49,12 @@ class Arguments(NamedTuple):
     order: Any
     lengths: Any
     valid: Any
-    x_panels: Any  # (N, I, G, U)
-    bias: Any  # (N, G, U)
-    h_panels: Any  # (N, P, E, U) of the E early gates
-    h_bias: Any  # (N, A, U) of the A gates apart
-    late_panels: Any  # (N, H, L, U) of the L late gates
-    p_panels: Any  # (N', H, 4 vectors): the projection's, or empty
+    x_panels: Any  # (panels, I, G, U)
+    bias: Any  # (panels, G, U)
+    h_panels: Any  # (panels, P, E, U) of the E early gates
+    h_bias: Any  # (panels, A, U) of the A gates apart
+    late_panels: Any  # (panels, H, L, U) of the L late gates
+    p_panels: Any  # (panels, H, 4 vectors): the projection's, or empty
     start_h: Any  # (B, P)
     start_rest: Any  # (states but h, B, H)
     final_h: Any  # as start_h
@@ -130,10 +130,10 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             operands, indices = given.operands, given.indices
             W = lanes(x)
             U, W4 = W * units, W * VECTORS
-            blocks, p_blocks = (H + U - 1) // U, (P + W4 - 1) // W4
+            panels, state_panels = (H + U - 1) // U, (P + W4 - 1) // W4
             HL, PL = (H + W - 1) // W * W, (P + W - 1) // W * W
-            HU = blocks * U
-            PU = p_blocks * W4 if projected else HU
+            HU = panels * U
+            PU = state_panels * W4 if projected else HU
             # Products to a sum, and elements to a row of x.
             KI, KH, KP = (
                 (I + values - 1) // values,
@@ -149,10 +149,11 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             rows = last - first
             longest = lengths[first] if rows > 0 else 0
             phase = 0
-            # A member's own unit blocks, units, blocks of the projection, and columns of h.
-            n_first, n_last = blocks * member // members, blocks * (member + 1) // members
+            # A member's own panels, units, panels of columns of h, and these columns.
+            n_first, n_last = panels * member // members, panels * (member + 1) // members
             u_first, u_many = n_first * U, min(H, n_last * U) - n_first * U
-            p_first, p_last = p_blocks * member // members, p_blocks * (member + 1) // members
+            p_first = state_panels * member // members
+            p_last = state_panels * (member + 1) // members
             c_first, c_many = u_first, u_many
             if projected:
                 c_first, c_many = p_first * W4, min(P, p_last * W4) - p_first * W4
@@ -166,7 +167,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             state_h, state_rest = scratch[shared_at:], scratch[shared_at + rest_at :]
             h_rows = operands[shared_at + (rows_at if paired else 0) :]
             full_h, inner = operands[shared_at + full_at :], operands[shared_at + inner_at :]
-            panels_each = (blocks + members - 1) // members
+            panels_each = (panels + members - 1) // members
             most = steps_per_block * rows
             work_at, x_rows_at, own_size = own_parts(most, panels_each * U, S, U, XW, values, line)
             own_at += member * own_size
@@ -201,7 +202,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                 block_end = min(longest, block_start + steps_per_block)
 
                 # The x-parts of all steps and rows of the block: sums
-                # [unit block][step, row][S, U].
+                # [panel][step, row][S, U].
                 count = 0
                 for s in range(block_start, block_end):
                     for p in range(min(rows, valid[s] - first)):

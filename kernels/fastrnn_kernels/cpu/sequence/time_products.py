@@ -43,7 +43,7 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
     """out[m, n] += Σ_k d_sums[rows[k], d_at + m] b[rows[k], n] for the rows m of this call.
 
     d_sums (., d_width), b (., b_width); out (M, columns padded to whole vectors), zeros at
-    first; scratch of a call: a_rows (DEPTH, SPAN + PADDING) and b_panels (N, DEPTH, 4 vectors),
+    first; scratch of a call: a_rows (DEPTH, SPAN + PADDING), b_panels (panels, DEPTH, 4 vectors),
     and of indices tile_at (MAX_ROWS,).
     """
 
@@ -97,7 +97,7 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
 def input_gradient(arguments):  # type: ignore[no-untyped-def]
     """out[rows[k]] = d_sums[rows[k], :depth] W for the k of this call.
 
-    d_sums (., width); panels (N, depth, 4 vectors) of W; out (., columns); scratch of a call:
+    d_sums (., width); w_panels (panels, depth, 4 vectors); out (., columns); scratch of a call:
     tile (MAX_ROWS + 1, 4 vectors), and of indices a_at (INPUT_ROWS,)
     """
 
@@ -105,14 +105,14 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (
-            d_sums_given, width, depth, panels, rows, each, out_given, columns, scratch, indices,
+            d_sums_given, width, depth, w_panels, rows, each, out_given, columns, scratch, indices,
         ) = arguments(record)  # fmt: skip
         d_sums, out = flat(d_sums_given), flat(out_given)
         first, last = number * each, min(number * each + each, rows.size)
         W4 = lanes(out) * VECTORS
         tile = scratch[number * (MAX_ROWS + 1) * W4 :]
         a_at = indices[number * INPUT_ROWS :]
-        blocks = (columns + W4 - 1) // W4
+        panels = (columns + W4 - 1) // W4
         zeros = MAX_ROWS * W4
         for u in range(W4):
             tile[zeros + u] = 0
@@ -121,7 +121,7 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
             many = min(INPUT_ROWS, last - start)
             for k in range(many):
                 a_at[k] = rows[start + k] * width
-            for n in range(blocks):
+            for n in range(panels):
                 here = min(W4, columns - n * W4)
                 q = ZERO
                 while q < many:
@@ -130,12 +130,12 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
                     if here == W4 and rows[start + q + m - 1] - row == m - 1:
                         product(
                             m, out, row * columns + n * W4, columns, tile, zeros, ZERO,
-                            d_sums, a_at, q, ONE, panels, n * depth * W4, W4, depth,
+                            d_sums, a_at, q, ONE, w_panels, n * depth * W4, W4, depth,
                         )  # fmt: skip
                     else:
                         product(
                             m, tile, ZERO, W4, tile, zeros, ZERO,
-                            d_sums, a_at, q, ONE, panels, n * depth * W4, W4, depth,
+                            d_sums, a_at, q, ONE, w_panels, n * depth * W4, W4, depth,
                         )  # fmt: skip
                         for r in range(m):
                             copy(out, rows[start + q + r] * columns + n * W4, tile, r * W4, here)
