@@ -18,20 +18,20 @@ from numba import njit
 
 from fastrnn.bench.machine import cache_bytes
 from fastrnn_kernels.cpu.isa.host import HOST
-from fastrnn_kernels.cpu.product.block import block
+from fastrnn_kernels.cpu.product.block import register_block
 from fastrnn_kernels.cpu.product.pairs import VALUES
 
 #: Each run lasts about so long; the best of so many counts, as others may use the machine too.
 SECONDS, RUNS = 0.03, 10
 #: Accumulators, one operand for each row and one for the column fill the registers exactly
-#: or leave some free; a block of 6 x 2, which spills two of sixteen, reaches half the speed.
+#: or leave some free; a block of 6 x 2 sums, which spills two of sixteen, reaches half the speed.
 ROWS, VECTORS = (6, 4) if HOST.registers >= 32 else (3, 4)
-#: Products to a sum: the panel of one block then fits the first cache.
+#: Products to a sum: the panel of one then fits the first cache.
 DEPTH = 128
 #: However large the last cache is, more than this is not allocated to get past it.
 MOST_BYTES = 1 << 30
 
-_product = block(ROWS, VECTORS)
+_product = register_block(ROWS, VECTORS)
 
 
 @njit(nogil=True)

@@ -9,8 +9,8 @@ from fastrnn_kernels.cache.disk import kernel
 from fastrnn_kernels.cpu.arrays.memory import Array
 from fastrnn_kernels.cpu.isa.address import values
 
-#: Words that are compared without a branch: the difference is looked at behind each block.
-_BLOCK = 2048
+#: Words that are compared without a branch: the difference is looked at behind each run.
+_RUN = 2048
 
 _words_at = values(types.uint32)
 
@@ -21,8 +21,8 @@ def _same(places):  # type: ignore[no-untyped-def]
         count = places[k, 2]
         some = numba.carray(_words_at(places[k, 0]), count)
         others = numba.carray(_words_at(places[k, 1]), count)
-        for at in range(0, count, _BLOCK):
-            here, there = some[at : at + _BLOCK], others[at : at + _BLOCK]
+        for at in range(0, count, _RUN):
+            here, there = some[at : at + _RUN], others[at : at + _RUN]
             difference = np.uint32(0)
             for n in range(len(here)):
                 difference |= here[n] ^ there[n]

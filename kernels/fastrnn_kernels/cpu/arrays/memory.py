@@ -35,13 +35,13 @@ def _size_class(size: int) -> int:
 class _Lease:
     """Memory in use; arrays made from it keep it, and their end gives it back."""
 
-    def __init__(self, store: "_Store", block: Array, interface: dict[str, Any]) -> None:
-        self._store, self._block = store, block
+    def __init__(self, store: "_Store", buffer: Array, interface: dict[str, Any]) -> None:
+        self._store, self._buffer = store, buffer
         self.__array_interface__ = interface
 
     def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         if not ending():  # what it would need may be gone then
-            self._store.give(self._block)
+            self._store.give(self._buffer)
 
 
 class _Store:
@@ -70,8 +70,8 @@ class _Store:
             self.release()
             return np.empty(size + CACHE_LINE, np.uint8)
 
-    def give(self, block: Array) -> None:
-        self._returned.append(block)
+    def give(self, buffer: Array) -> None:
+        self._returned.append(buffer)
         if self._lock.acquire(blocking=False):
             try:
                 self._take_up()
@@ -89,16 +89,16 @@ class _Store:
     def _take_up(self) -> None:
         """Keep what has come back, and let go of what is too much. The lock is held."""
         while self._returned:
-            block = self._returned.popleft()
-            size = block.size - CACHE_LINE
+            buffer = self._returned.popleft()
+            size = buffer.size - CACHE_LINE
             if size > LIMIT:
                 continue
             for oldest in list(self._waiting):  # the sizes in use longest ago come first
-                blocks = self._waiting[oldest]
-                while blocks and self.bytes + size > LIMIT:
-                    blocks.pop()
+                buffers = self._waiting[oldest]
+                while buffers and self.bytes + size > LIMIT:
+                    buffers.pop()
                     self.bytes -= oldest
-            self._waiting[size] = [*self._waiting.pop(size, []), block]
+            self._waiting[size] = [*self._waiting.pop(size, []), buffer]
             self.bytes += size
 
 
@@ -122,15 +122,15 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size < LEAST:
         return np.empty(shape, dtype)
-    block = _store.take(_size_class(size))
-    address = block.__array_interface__["data"][0]
+    buffer = _store.take(_size_class(size))
+    address = buffer.__array_interface__["data"][0]
     interface = {
         "shape": shape,
         "typestr": dtype.str,
         "data": (address + -address % CACHE_LINE, False),
         "version": 3,
     }
-    return np.asarray(_Lease(_store, block, interface))
+    return np.asarray(_Lease(_store, buffer, interface))
 
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -9,8 +9,8 @@
     SIMD128      16         16         two steps     taken apart      (WebAssembly)
 
 A new one is a row here, and in `host.py` the feature that tells it. What it does by instructions
-of its own stands where the others' are: the multiply-add of a block in `product/block.py`, powers
-of two in `vector.py`, a thread's mode in `denormals.py`.
+of its own stands where the others' are: the multiply-add of a register block in
+`product/block.py`, powers of two in `vector.py`, a thread's mode in `denormals.py`.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class InstructionSet:
 
     name: of it in the names of kernels.
     vector_bytes: of a register, which holds `lanes` values of a type.
-    registers: vector registers that a block may fill.
+    registers: vector registers that a register block may fill.
     needs: LLVM's names of the features that a host must have to run it.
     fused: whether multiply and add are one instruction, rounded once.
     pairs: whether one instruction multiplies pairs of bfloat16 and adds both.
@@ -51,7 +51,7 @@ class InstructionSet:
         return self.vector_bytes // itemsize
 
     def rows(self, vectors: int) -> int:
-        """Rows of a block of so many vectors of columns.
+        """Rows of a register block of so many vectors of columns.
 
         Their accumulators fit the registers beside one vector of the panel and the rows' values.
         """

@@ -1,6 +1,6 @@
 """Register blocks, as LLVM vectors of whatever width the host has.
 
-A block computes, for R rows and V vectors of columns,
+One computes, for R rows and V vectors of columns,
 
     out[r, v] = init[r, v] + sum_k a[r, k] * panel[k, v]
 
@@ -33,7 +33,7 @@ from fastrnn_kernels.cpu.isa.llvm import (
 CHUNK = 128
 
 
-#: Rows up to which a block is bound by reading its panel, and fetches it ahead where that helps.
+#: Rows up to which one is bound by reading its panel, and fetches it ahead where that helps.
 FETCHING_ROWS = 4
 
 
@@ -81,7 +81,7 @@ def _fetch(builder: Any, pointer: Any) -> None:
     builder.call(function, [builder.bitcast(pointer, cgutils.voidptr_t), read, keep, data])
 
 
-def block(rows: int, vectors: int) -> Callable[..., Any]:
+def register_block(rows: int, vectors: int) -> Callable[..., Any]:
     """A register block of `rows` rows and `vectors` vectors of columns, as a function.
 
         (out, out_at, out_step, init, init_at, init_step,

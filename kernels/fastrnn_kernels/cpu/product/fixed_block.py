@@ -1,7 +1,7 @@
 """Products of a step: register blocks whose sizes are known when they are compiled.
 
-As `block` of `block.py`, with the same sums in the same order (chains of CHUNK products, each
-begun at 0), but for a few panels at a time: a single row has too few sums in one panel to keep
+As `register_block`, with the same sums in the same order (chains of CHUNK products, each begun
+at 0), but for a few panels at a time: a single row has too few sums in one panel to keep
 the multipliers busy while it waits for them.
 """
 
@@ -22,10 +22,10 @@ STRAIGHT = 16
 _INDEX = ir.IntType(64)
 
 
-def block(
+def fixed_block(
     rows: int, panels: int, vectors: int, count: int, storage: str, *, from_zero: bool = False
 ) -> Callable[..., Any]:
-    """A block of `rows` rows and `panels` panels of so many vectors, `count` products to a sum.
+    """A block of `rows` rows, `panels` panels of so many vectors and `count` products to a sum.
 
         (out, out_at, row_step, panel_step, init, init_at, init_row_step, init_panel_step,
          a, a_at, a_step, panel, panel_at, weights_step, scales, scales_at)

@@ -18,7 +18,7 @@ from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.isa.llvm import data_of
 from fastrnn_kernels.cpu.isa.vector import Vector, first_lanes, load_part, store
 
-#: Values of a row that make an element of the arrays which blocks read.
+#: Values of a row that make an element of the arrays which register blocks read.
 VALUES = {"float32": 1, "float64": 1, "bfloat16": 2}
 
 

@@ -18,7 +18,7 @@ from fastrnn_kernels.cpu.isa.host import current, for_each, suffix
 from fastrnn_kernels.cpu.isa.inlined import NO_WRAPPERS, inlined
 from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.isa.llvm import pointer
-from fastrnn_kernels.cpu.product.block import block
+from fastrnn_kernels.cpu.product.block import register_block
 
 #: Numbers for products: Numba compiles a function anew for each constant it is given.
 ZERO: Any = np.int64(0)
@@ -62,8 +62,10 @@ def next_rows(left: int, largest: int) -> int:
 
 @for_each
 def multiply(vectors: int) -> Callable[..., Any]:
-    """A function `(rows, *arguments of a block)` that runs the block of so many rows."""
-    one, two, three, four, five, six = (block(rows, vectors) for rows in range(1, MAX_ROWS + 1))
+    """A function `(rows, *arguments of a register block)` that runs the one of so many rows."""
+    one, two, three, four, five, six = (
+        register_block(rows, vectors) for rows in range(1, MAX_ROWS + 1)
+    )
     largest = current().rows(vectors)
 
     def choose(  # type: ignore[no-untyped-def]

@@ -9,7 +9,7 @@ from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
 from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store
-from fastrnn_kernels.cpu.product.fixed_block import block
+from fastrnn_kernels.cpu.product.fixed_block import fixed_block
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
 from fastrnn_kernels.cpu.product.storage import element, elements
 from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, one_after_another, shared, tiled
@@ -139,8 +139,8 @@ class CellStage:
 
         def add_products(rows: int, many: int) -> Any:
             """Sums [row][panel][S][U], but for the h-parts of late gates."""
-            x_product = block(rows, many, G * units, I, self.storage)
-            h_product = block(rows, many, E * units, P, self.storage)
+            x_product = fixed_block(rows, many, G * units, I, self.storage)
+            h_product = fixed_block(rows, many, E * units, P, self.storage)
 
             @inlined
             def added(program, memory, x, x_step, turn, q, n, sums, at, row_step):  # type: ignore[no-untyped-def]
@@ -199,7 +199,7 @@ class CellStage:
             return run
 
         def late_step(rows: int, many: int) -> Any:
-            product = block(rows, many, max(1, L) * units, H, self.storage)
+            product = fixed_block(rows, many, max(1, L) * units, H, self.storage)
             apply = gates(rows, many)
 
             @inlined
@@ -217,7 +217,7 @@ class CellStage:
             return run
 
         def projection(rows: int, many: int) -> Any:
-            product = block(rows, many, VECTORS, H, self.storage, from_zero=True)
+            product = fixed_block(rows, many, VECTORS, H, self.storage, from_zero=True)
             width = VECTORS * W
 
             @inlined

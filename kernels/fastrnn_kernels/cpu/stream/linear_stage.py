@@ -9,7 +9,7 @@ from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
 from fastrnn_kernels.cpu.isa.vector import load, store
-from fastrnn_kernels.cpu.product.fixed_block import block
+from fastrnn_kernels.cpu.product.fixed_block import fixed_block
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded
 from fastrnn_kernels.cpu.product.storage import element, elements
 from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, shared, tiled
@@ -84,7 +84,7 @@ class LinearStage:
         activation = _activation(self.activation)
 
         def tile(rows: int, many: int) -> Any:
-            product = block(rows, many, VECTORS, I, self.storage)
+            product = fixed_block(rows, many, VECTORS, I, self.storage)
 
             @inlined
             def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]

@@ -7,7 +7,7 @@ from numba import njit
 from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.isa.llvm import lanes
-from fastrnn_kernels.cpu.product.block import block
+from fastrnn_kernels.cpu.product.block import register_block
 from fastrnn_kernels.cpu.product.tile import multiply, next_rows
 from fastrnn_kernels.cpu.product.weights import lanes_of
 
@@ -28,7 +28,7 @@ def operands(rows, vectors, count, dtype):
 @pytest.mark.parametrize(("rows", "vectors"), [(1, 1), (1, 4), (3, 3), (6, 4), (2, 6)])
 def test_block_is_a_product(rows, vectors, count, dtype):
     a, panel, init, width = operands(rows, vectors, count, dtype)
-    product = block(rows, vectors)
+    product = register_block(rows, vectors)
 
     @njit
     def run(out, init, a, rows_at, panel, count, width):
@@ -48,7 +48,7 @@ def test_block_is_a_product(rows, vectors, count, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_block_reads_columns_of_a_by_its_step(dtype):
     a, panel, _, width = operands(3, 2, 5, dtype)
-    product = block(3, 2)
+    product = register_block(3, 2)
 
     @njit
     def run(out, a, rows_at, panel, width):

@@ -6,7 +6,7 @@ from numba import njit
 
 from fastrnn_kernels.bfloat16 import bits as rounded
 from fastrnn_kernels.bfloat16 import values as widened
-from fastrnn_kernels.cpu.product.block import CHUNK, block
+from fastrnn_kernels.cpu.product.block import CHUNK, register_block
 from fastrnn_kernels.cpu.product.pairs import keeper, paired, row_keeper
 from fastrnn_kernels.cpu.product.weights import lanes_of
 
@@ -80,7 +80,7 @@ def test_block_of_pairs_is_a_product(rows, vectors, K):
     a = rng.normal(size=(rows, K)).astype(np.float32)
     panel = rng.normal(size=(K, width)).astype(np.float32)
     init = rng.normal(size=(rows, width)).astype(np.float32)
-    product = block(rows, vectors)
+    product = register_block(rows, vectors)
 
     @njit
     def run(out, init, a, rows_at, panel, pairs, width):
