@@ -35,8 +35,8 @@ PRODUCT_RATE, TENSOR_GAIN, CACHE_RATE = 1.7e11, {"tf32": 4, "bfloat16": 8, "floa
 
 #: Passes whose blocks the driver would not run at once, on a path alone and in both directions: a
 #: share of the GPU is another's.
-_refused: set[tuple["Pass", str]] = set()
-_refused_both: set["Pass"] = set()
+_refused: set[tuple["Problem", str]] = set()
+_refused_both: set["Problem"] = set()
 _only: ContextVar[str] = ContextVar("path", default="")
 
 
@@ -62,7 +62,7 @@ class Choice(NamedTuple):
     measured: bool  # whether measured times decided
 
 
-class Pass(NamedTuple):
+class Problem(NamedTuple):
     """What a choice depends on."""
 
     cell: Cell
@@ -130,12 +130,12 @@ def only(path: str) -> Iterator[None]:
         _only.reset(token)
 
 
-def pass_of(weights: Weights, B: int, backward: bool) -> Pass:
+def problem_of(weights: Weights, B: int, backward: bool) -> Problem:
     """What the choice for a pass depends on."""
     item = weights.dtype.itemsize
     compute = weights.compute or str(weights.dtype)
     projected = weights.w_hr is not None
-    return Pass(weights.cell, compute, item, weights.hidden_size, B, projected, backward)
+    return Problem(weights.cell, compute, item, weights.hidden_size, B, projected, backward)
 
 
 def choose(weights: Weights, B: int, backward: bool) -> Choice:
@@ -147,7 +147,7 @@ def choose(weights: Weights, B: int, backward: bool) -> Choice:
     if found is None:
         if len(known) >= MOST_KNOWN:
             known.clear()
-        found = known[key] = _choose(pass_of(weights, B, backward), here)
+        found = known[key] = _choose(problem_of(weights, B, backward), here)
     return found
 
 
@@ -175,7 +175,7 @@ def route(weights: Weights, T: int, B: int, share: int, backward: bool) -> Route
 
 def keep(weights: Weights, B: int, backward: bool, seconds: Mapping[str, float]) -> bool:
     """Keep measured seconds a step, by path, and choose by them; whether a file has them too."""
-    one = pass_of(weights, B, backward)
+    one = problem_of(weights, B, backward)
     kept = memo().put({one.name(path): taken for path, taken in seconds.items()})
     forget()
     return kept
@@ -195,7 +195,7 @@ def division_of(weights: Weights, B: int, backward: bool) -> Division | None:
     return one.division
 
 
-def _choose(one: Pass, here: Gpu) -> Choice:
+def _choose(one: Problem, here: Gpu) -> Choice:
     found = tuple(_candidate(one, here, path) for path in PATHS)
     possible = [candidate for candidate in found if not candidate.excluded]
     known = {
@@ -208,7 +208,7 @@ def _choose(one: Pass, here: Gpu) -> Choice:
     return Choice(best, found, measured)
 
 
-def _candidate(one: Pass, here: Gpu, path: str) -> Candidate:
+def _candidate(one: Problem, here: Gpu, path: str) -> Candidate:
     measured = memo().get(one.name(path))
     if path == "stepwise":
         return Candidate(path, None, _stepwise_s(one, here), measured)
@@ -234,7 +234,7 @@ def _candidate(one: Pass, here: Gpu, path: str) -> Candidate:
     return Candidate(path, found, found.seconds(one.B), measured)
 
 
-def _exclusion(one: Pass) -> str:
+def _exclusion(one: Problem) -> str:
     """What keeps R from staying on chip, whatever its size."""
     if one.cell.late:
         return f"gate {one.cell.late[0]} waits for others, with a product of its own"
@@ -243,12 +243,12 @@ def _exclusion(one: Pass) -> str:
     return "" if one.B else "there are no rows"
 
 
-def _work(one: Pass) -> float:
+def _work(one: Problem) -> float:
     """Multiply-adds with R of a step of a row, as many of float32 take as long."""
     return one.cell.G * one.H * one.H * one.item / 4
 
 
-def _stepwise_s(one: Pass, here: Gpu) -> float:
+def _stepwise_s(one: Problem, here: Gpu) -> float:
     launches = 2 + 2 * bool(one.cell.late) + 2 * one.projected
     rate = PRODUCT_RATE * TENSOR_GAIN.get(one.compute, 1)
     product = one.B * _work(one) / here.multiprocessors / rate
@@ -261,7 +261,7 @@ def division_of_both(weights: Weights, B: int, backward: bool) -> Division | Non
     None where two launches, one after the other, are quicker.
     """
     alone, here = division_of(weights, B, backward), gpu()
-    one = pass_of(weights, B, backward)
+    one = problem_of(weights, B, backward)
     if alone is None or here.multiprocessors < 2 or one in _refused_both:
         return None
     divided = all_blocks if alone.gridded else one_block
@@ -317,7 +317,7 @@ def _run_on_paths(
                 on_chip(*given, division=both)
                 return
             except TooManyBlocksError:  # nothing has run; one after the other may
-                _refused_both.add(pass_of(weights, B, backward))
+                _refused_both.add(problem_of(weights, B, backward))
     for one in given:
         while (division := division_of(weights, B, backward)) is not None:
             try:
@@ -327,7 +327,7 @@ def _run_on_paths(
                 if _only.get():
                     raise
                 path = "grid" if division.gridded else "block"
-                _refused.add((pass_of(weights, B, backward), path))
+                _refused.add((problem_of(weights, B, backward), path))
                 forget()
         else:
             by_steps(one)

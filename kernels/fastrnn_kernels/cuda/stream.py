@@ -14,7 +14,7 @@ from fastrnn_kernels.cuda.launch.graph import Graph
 from fastrnn_kernels.cuda.launch.launch import Readers, launch
 from fastrnn_kernels.cuda.stepwise import forward as ahead
 from fastrnn_kernels.cuda.stepwise.linear import activation_kernel
-from fastrnn_kernels.cuda.stepwise.path import ForwardPlan, Shape
+from fastrnn_kernels.cuda.stepwise.path import RecordedForward, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +50,12 @@ class _CellStep:
         self._weights, self._x = weights, x
         self.y = xp.empty((B, P), x.dtype)
         self._x_sums = xp.empty((B, G * weights.hidden_size), x.dtype)
-        self._plan = ForwardPlan(weights, Shape(B, 1, P, 0, False, False, taping=False))
-        self._plan.h[...] = 0
-        self._plan.rest[...] = 0
+        self._recorded = RecordedForward(weights, Shape(B, 1, P, 0, False, False, taping=False))
+        self._recorded.h[...] = 0
+        self._recorded.rest[...] = 0
         # No step is the last: of rows two steps long each is the first.
         self._lengths = xp.full(B, 2, "int64")
-        self._plan.table.fill(
+        self._recorded.table.fill(
             {
                 ahead.STEPS: 2, ahead.FIRST: 0, ahead.LENGTHS: self._lengths,
                 ahead.X_SUMS: self._x_sums, ahead.Y_OUT: self.y,
@@ -70,14 +70,14 @@ class _CellStep:
     @property
     def state(self) -> tuple[Array, Array]:
         """h (B, P), and the other states (states but h, B, H)."""
-        return self._plan.h, self._plan.rest
+        return self._recorded.h, self._recorded.rest
 
     def calls(self) -> None:
         """The launches and products of a step."""
         weights = self._weights
         compute = weights.compute
         product(self._x, weights.matrices.x, self._x_sums, transposed=True, compute=compute)
-        self._plan.step(0)
+        self._recorded.step(0)
 
 
 class _LinearStep:

@@ -107,7 +107,7 @@ def test_what_rules_a_path_out_is_told(monkeypatch):
 
 def test_measured_times_decide_once_all_are_known(here):
     weights = weights_of(make("LSTM", I, H, device="cuda"))
-    one = choice.pass_of(weights, B, False)
+    one = choice.problem_of(weights, B, False)
     here.put({one.name("stepwise"): 1e-6, one.name("block"): 3e-6})
     choice.forget()
     assert not choice.choose(weights, B, False).measured, "the grid's time is not known"
@@ -204,7 +204,7 @@ def test_what_is_explained_of_the_gpu(here):
     text = str(found)
     assert "layer 1 backward: block, R on chip, 2 blocks of" in text
     assert "µs a step, estimated" in text
-    one = choice.pass_of(weights_of(layer), B, False)
+    one = choice.problem_of(weights_of(layer), B, False)
     here.put({one.name(path): k * 1e-6 for k, path in enumerate(("stepwise", "grid", "block"), 1)})
     choice.forget()
     text = str(fastrnn.explain(layer, x))

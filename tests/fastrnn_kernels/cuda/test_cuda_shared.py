@@ -123,7 +123,7 @@ def test_what_is_small_is_each_streams_own(gpu):
     assert made() == first
 
 
-@pytest.mark.parametrize("name", ["plans", "matrices"])
+@pytest.mark.parametrize("name", ["recent", "matrices"])
 def test_threads_that_come_first_at_once_make_one_set(gpu, monkeypatch, name):
     """Recordings keep addresses: those of a set that is dropped would be another's soon."""
     from fastrnn_kernels.cuda.data import weights as module
@@ -135,7 +135,7 @@ def test_threads_that_come_first_at_once_make_one_set(gpu, monkeypatch, name):
 
         return make
 
-    monkeypatch.setattr(module, "Plans", slowly(module.Plans))
+    monkeypatch.setattr(module, "Recent", slowly(module.Recent))
     monkeypatch.setattr(module, "take", slowly(module.take))
     weights, found = weights_of(), []
     ready = threading.Barrier(3)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fastrnn_kernels import weights
 from fastrnn_kernels.cuda.launch.arrays import Array, take, wait
 from fastrnn_kernels.cuda.launch.launch import Readers
-from fastrnn_kernels.cuda.launch.recent import Plans
+from fastrnn_kernels.cuda.launch.recent import Recent
 
 #: Held by whoever copies weights to the GPU.
 _making = threading.RLock()
@@ -33,9 +33,9 @@ class Weights(weights.Weights):
     """One direction of one layer, copied to the GPU when first used."""
 
     @cached_property
-    def plans(self) -> Plans:
+    def recent(self) -> Recent:
         """What paths prepare for shapes, dropped with the weights."""
-        made: Plans = self.__dict__.setdefault("plans", Plans())  # threads' first use makes one
+        made: Recent = self.__dict__.setdefault("recent", Recent())  # threads' first use makes one
         return made
 
     @cached_property

@@ -5,11 +5,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Protocol, TypeVar, cast
 
-#: Plans of one direction of one layer, and the bytes of their arrays.
+#: How many stay for one direction of one layer, and the bytes of their arrays.
 KEPT, KEPT_BYTES = 16, 256 << 20
 
 
-class Plan(Protocol):
+class Prepared(Protocol):
     """What is kept."""
 
     @property
@@ -17,28 +17,28 @@ class Plan(Protocol):
         """Bytes of its arrays."""
 
 
-Made = TypeVar("Made", bound=Plan)
+Made = TypeVar("Made", bound=Prepared)
 
 
-class Plans:
-    """The plans that were used last, by key; at least the last. Threads may share it."""
+class Recent:
+    """What was used last, by key; at least the last. Threads may share it."""
 
     def __init__(self) -> None:
-        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Prepared] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._plans)
+        return len(self._kept)
 
     def get(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """The plan of a key, made if there is none."""
+        """What a key stands for, made if there is none."""
         with self._lock:
-            plans = self._plans
-            if key not in plans:
-                plans[key] = make()
-                while len(plans) > 1 and (
-                    len(plans) > KEPT or sum(plan.nbytes for plan in plans.values()) > KEPT_BYTES
+            kept = self._kept
+            if key not in kept:
+                kept[key] = make()
+                while len(kept) > 1 and (
+                    len(kept) > KEPT or sum(one.nbytes for one in kept.values()) > KEPT_BYTES
                 ):
-                    plans.popitem(last=False)
-            plans.move_to_end(key)
-            return cast(Made, plans[key])
+                    kept.popitem(last=False)
+            kept.move_to_end(key)
+            return cast(Made, kept[key])

@@ -18,7 +18,7 @@ def pieces_of(weights: Weights, division: Division) -> Array:
         wait()  # a stream that is made later may have this one's address
         return made
 
-    return weights.plans.get(("pieces", cut, caller_key()), make)
+    return weights.recent.get(("pieces", cut, caller_key()), make)
 
 
 def _cut(matrix: Array, division: Division) -> Array:

@@ -16,7 +16,7 @@ At step s a row of some length is at its time s, or length - 1 - s in reverse.
 
 The arrays of a call come by a table (`table.py`), in the places that are named here: of values
 (`vs`), integers (`ns`) and masks (`ms`); and T and the step that a recording begins with, in
-`words`. The others belong to a plan, and stay.
+`words`. The others belong to the recording, and stay.
 """
 
 from functools import cache

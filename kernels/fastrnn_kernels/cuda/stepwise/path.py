@@ -1,8 +1,8 @@
 """The path for any shape: to each step a product with R and a kernel of a thread to a unit.
 
-A block of steps is recorded once for a shape, with the products' arrays that belong to its plan;
-the arrays of a call come by a table. Each replay ends by moving on the step that it began with,
-so a pass is as many replays as it has blocks; steps past the end find no row that runs.
+Some steps are recorded once for a shape, with the products' arrays that belong to the recording;
+the arrays of a call come by a table. Each replay ends by moving on the step that it began with, so
+a pass is as many replays as it takes; steps past the end find no row that runs.
 """
 
 import threading
@@ -18,21 +18,21 @@ from fastrnn_kernels.cuda.stepwise import backward as back
 from fastrnn_kernels.cuda.stepwise import forward as ahead
 from fastrnn_kernels.cuda.stepwise.table import Table
 
-#: Steps of a block at most.
-BLOCK_STEPS = 64
+#: Steps of a recording at most.
+MOST_STEPS = 64
 
 
 def divided(T: int) -> tuple[int, int]:
-    """Blocks of T steps, and steps to a block."""
-    blocks = -(-T // BLOCK_STEPS)
-    return blocks, -(-T // max(1, blocks))
+    """Replays that T steps take, and steps to a replay."""
+    replays = -(-T // MOST_STEPS)
+    return replays, -(-T // max(1, replays))
 
 
 class Shape(NamedTuple):
     """What a recording follows from, beside the weights and the caller's stream."""
 
     B: int
-    steps: int  # to a block
+    steps: int  # to a replay
     Y: int
     y_at: int
     reverse: bool
@@ -40,7 +40,7 @@ class Shape(NamedTuple):
     taping: bool = True
 
 
-class _Plan:
+class _Recorded:
     """What passes in both directions of time share."""
 
     def __init__(self, weights: Weights, shape: Shape) -> None:
@@ -51,11 +51,11 @@ class _Plan:
         self.lock = threading.Lock()  # a call's table is not to be changed by another thread
         H, dtype = weights.hidden_size, weights.dtype
         name = f"{type(self).__name__} of {cell.name}, H={H}, {dtype}, {shape}"
-        self.graph = Graph(self._block, name)
+        self.graph = Graph(self._calls, name)
         words = self.table.words
         self._tables = words, words, words, words
 
-    def _block(self) -> None:
+    def _calls(self) -> None:
         steps = self.shape.steps
         for step in range(steps):
             self.step(step)
@@ -72,12 +72,12 @@ class _Plan:
         product(a, b, out, transposed, self.weights.compute)
 
     def step(self, step: int) -> None:
-        """The launches and products of one step of a block."""
+        """The launches and products of one step of a replay."""
         raise NotImplementedError
 
 
-class ForwardPlan(_Plan):
-    """A block of steps forward, its arrays and its recording."""
+class RecordedForward(_Recorded):
+    """Some steps forward, with their arrays, as a recording."""
 
     def __init__(self, weights: Weights, shape: Shape) -> None:
         super().__init__(weights, shape)
@@ -97,7 +97,7 @@ class ForwardPlan(_Plan):
         launch(kernel, max(many), self.table.words, self.h, self.rest, *many)
 
     def step(self, step: int) -> None:
-        """The launches and products of one step of a block."""
+        """The launches and products of one step of a replay."""
         shape, weights, kernels = self.shape, self.weights, self._kernels
         matrices, B, H, P = weights.matrices, shape.B, weights.hidden_size, weights.state_size
         vs, ns, ms, words = self._tables
@@ -118,8 +118,8 @@ class ForwardPlan(_Plan):
             launch(kernels.keep, B * P, vs, ns, ms, words, self._new_h, self.h, step, B, P, *place)
 
 
-class BackwardPlan(_Plan):
-    """A block of steps back, its arrays and its recording."""
+class RecordedBackward(_Recorded):
+    """Some steps back, with their arrays, as a recording."""
 
     _forward_in_time = -1
 
@@ -140,7 +140,7 @@ class BackwardPlan(_Plan):
         launch(kernel, max(many), self.dh, self.d_product, self.d_rest, *many)
 
     def step(self, step: int) -> None:
-        """The launches and products of one step of a block."""
+        """The launches and products of one step of a replay."""
         shape, weights, kernels = self.shape, self.weights, self._kernels
         matrices, B, H, P = weights.matrices, shape.B, weights.hidden_size, weights.state_size
         tables = self._tables
@@ -164,20 +164,20 @@ class BackwardPlan(_Plan):
         self._product(self._d_now, matrices.h, self.d_product)
 
 
-def _plan(kind: Any, weights: Weights, shape: Shape) -> Any:
+def _recorded(kind: Any, weights: Weights, shape: Shape) -> Any:
     key = kind, shape, caller_key()
-    return weights.plans.get(key, lambda: kind(weights, shape))
+    return weights.recent.get(key, lambda: kind(weights, shape))
 
 
 def forward(given: passes.Forward) -> None:
     """Run a forward pass."""
     rows, tape = given.rows, given.tape
-    blocks, steps = divided(rows.T)
+    replays, steps = divided(rows.T)
     shape = Shape(
         rows.B, steps, given.y.shape[2], given.y_at, given.reverse, given.reset is not None,
         tape is not None,
     )  # fmt: skip
-    plan = _plan(ForwardPlan, given.weights, shape)
+    recorded = _recorded(RecordedForward, given.weights, shape)
     x_sums, lengths = passes.x_sums(given), passes.lengths_of(rows)
     values = {
         ahead.STEPS: rows.T, ahead.FIRST: 0, ahead.LENGTHS: lengths, ahead.RESET: given.reset,
@@ -190,33 +190,33 @@ def forward(given: passes.Forward) -> None:
             ahead.SAVED: tape.saved, ahead.OLD_H: tape.old_h, ahead.OLD_REST: tape.old_rest,
             ahead.INNER: tape.inner, ahead.FULL_H: tape.full_h,
         }  # fmt: skip
-    with plan.lock:
-        plan.table.fill(values)
-        plan.begin()
-        for _ in range(blocks):
-            plan.graph.run()
+    with recorded.lock:
+        recorded.table.fill(values)
+        recorded.begin()
+        for _ in range(replays):
+            recorded.graph.run()
 
 
 def backward(given: passes.Backward) -> None:
     """Run a backward pass."""
     tape = given.tape
     rows = tape.rows
-    blocks, steps = divided(rows.T)
+    replays, steps = divided(rows.T)
     shape = Shape(
         rows.B, steps, given.dy.shape[2], given.y_at, tape.reverse, tape.reset is not None
     )
-    plan = _plan(BackwardPlan, tape.weights, shape)
+    recorded = _recorded(RecordedBackward, tape.weights, shape)
     values = {
-        ahead.STEPS: rows.T, ahead.FIRST: blocks * steps - 1,
+        ahead.STEPS: rows.T, ahead.FIRST: replays * steps - 1,
         ahead.LENGTHS: passes.lengths_of(rows), ahead.RESET: tape.reset,
         ahead.SAVED: tape.saved, ahead.OLD_H: tape.old_h, ahead.OLD_REST: tape.old_rest,
         back.DY: given.dy, back.D_FINAL_H: given.d_final_h, back.D_FINAL_REST: given.d_final_rest,
         back.D_START_H: given.d_start_h, back.D_START_REST: given.d_start_rest,
         back.D_SUMS: given.d_sums, back.DH_TAPE: given.dh_tape,
     }  # fmt: skip
-    with plan.lock:
-        plan.table.fill(values)
-        plan.begin()
-        for _ in range(blocks):
-            plan.graph.run()
-        passes.finish_backward(given, plan.dh, plan.d_product, plan.d_rest)
+    with recorded.lock:
+        recorded.table.fill(values)
+        recorded.begin()
+        for _ in range(replays):
+            recorded.graph.run()
+        passes.finish_backward(given, recorded.dh, recorded.d_product, recorded.d_rest)

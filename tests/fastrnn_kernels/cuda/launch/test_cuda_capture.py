@@ -233,8 +233,8 @@ def test_a_table_is_filled_by_one_launch(gpu):
     assert values == [made.words.data.ptr, 5, 0, x.data.ptr] + [0] * 13
 
 
-def test_a_pass_is_a_product_two_launches_and_a_replay_of_each_block(gpu, monkeypatch):
-    """All arguments of all launches lie in arrays of the plan; those of a call in its table."""
+def test_a_pass_is_a_product_two_launches_and_as_many_replays(gpu, monkeypatch):
+    """Arguments of launches lie in arrays of the recording; those of a call in its table."""
     from fastrnn_kernels.cells.lstm import LSTM
     from fastrnn_kernels.cuda.data import passes
     from fastrnn_kernels.cuda.data.weights import Weights
@@ -243,7 +243,7 @@ def test_a_pass_is_a_product_two_launches_and_a_replay_of_each_block(gpu, monkey
     from fastrnn_kernels.rows import Rows
 
     captures = Captures(monkeypatch)
-    monkeypatch.setattr(stepwise, "BLOCK_STEPS", 2)
+    monkeypatch.setattr(stepwise, "MOST_STEPS", 2)
     T, B, I, H = 4, 2, 3, 5
     rng = np.random.default_rng(0)
     weights = Weights(LSTM, *(rng.standard_normal((4 * H, width)) for width in (I, H)))
@@ -280,9 +280,9 @@ def test_a_pass_is_a_product_two_launches_and_a_replay_of_each_block(gpu, monkey
     assert {place: words[place] for place in wanted} == {
         place: array.data.ptr for place, array in wanted.items()
     }
-    (plan,) = weights.plans._plans.values()
+    (recorded,) = weights.recent._kept.values()
     assert begin.values([8] * 5) == [
-        plan.table.words.data.ptr, plan.h.data.ptr, plan.rest.data.ptr, B * H, B * H
+        recorded.table.words.data.ptr, recorded.h.data.ptr, recorded.rest.data.ptr, B * H, B * H
     ]  # fmt: skip
 
 

@@ -18,14 +18,14 @@ if config.ENABLE_CUDASIM:
     from fastrnn_kernels.cuda.resident import division
     from fastrnn_kernels.cuda.stepwise import path
 
-#: Calls until a block is replayed: one to warm up, one to record it.
+#: Calls until a recording is replayed: one to warm up, one to record it.
 WARM = 2
 
 
 @pytest.fixture(autouse=True)
 def step_by_step(monkeypatch):
     monkeypatch.setattr(choice, "gpu", lambda: division.Gpu(2, 0))  # where no R fits
-    monkeypatch.setattr(path, "BLOCK_STEPS", 3)
+    monkeypatch.setattr(path, "MOST_STEPS", 3)
 
 
 def layer_of(cell, H=4, **options):
@@ -33,20 +33,20 @@ def layer_of(cell, H=4, **options):
 
 
 def found(layer):
-    return list(layer._version.weights[0].plans._plans.values())
+    return list(layer._version.weights[0].recent._kept.values())
 
 
 @pytest.mark.parametrize(
     ("T", "wanted"), [(0, (0, 0)), (1, (1, 1)), (3, (1, 3)), (4, (2, 2)), (7, (3, 3)), (9, (3, 3))]
 )
-def test_blocks_are_of_a_size_and_cover_all_steps(T, wanted):
+def test_replays_are_of_a_size_and_cover_all_steps(T, wanted):
     assert path.divided(T) == wanted
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_replays_take_other_arrays_lengths_and_numbers_of_steps(cell):
     layer = layer_of(cell, bidirectional=True)
-    for seed, T in enumerate((7, 7, 8, 9, 8)):  # three blocks of three steps each
+    for seed, T in enumerate((7, 7, 8, 9, 8)):  # three replays of three steps each
         p = problem(layer, T, 2, seed=seed)
         lengths = np.array([T, seed])
         y, final = layer(p.x, as_state(p.state), lengths=lengths)
@@ -55,8 +55,8 @@ def test_replays_take_other_arrays_lengths_and_numbers_of_steps(cell):
         assert_close(y, wanted, 1e-12, "y")
         for mine, its in zip(states(final), wanted_final, strict=True):
             assert_close(mine, its, 1e-12, "state")
-    (plan,) = found(layer)
-    assert plan.graph.recorded
+    (recorded,) = found(layer)
+    assert recorded.graph.recorded
 
 
 @pytest.mark.parametrize("options", [{}, {"proj_size": 2}])
@@ -66,7 +66,7 @@ def test_gradients_of_replays(options):
     for _ in range(WARM):
         run(layer, p)
     check("LSTM", layer, p)
-    assert [plan.graph.recorded for plan in found(layer)] == [True, True]
+    assert [recorded.graph.recorded for recorded in found(layer)] == [True, True]
 
 
 def test_a_replay_has_the_bits_of_the_first_run():
@@ -89,33 +89,33 @@ def test_where_recording_is_refused_the_calls_are_made_one_by_one(monkeypatch):
     wanted, _, _ = expected("LSTM", layer, p)
     for _ in range(3):
         assert_close(layer(p.x, as_state(p.state))[0], wanted, 1e-12, "y")
-    (plan,) = found(layer)
-    assert str(plan.graph.refusal) == "not here"
-    assert not plan.graph.recorded
+    (recorded,) = found(layer)
+    assert str(recorded.graph.refusal) == "not here"
+    assert not recorded.graph.recorded
 
 
-def test_plans_are_kept_up_to_a_number_and_dropped_with_the_weights():
+def test_recordings_are_kept_up_to_a_number_and_dropped_with_the_weights():
     layer = layer_of("RNN-tanh", H=1)
     for B in range(1, recent.KEPT + 3):
         layer(np.zeros((1, B, 3)))
     assert len(found(layer)) == recent.KEPT
-    assert {plan.shape.B for plan in found(layer)} == set(range(3, recent.KEPT + 3))
+    assert {recorded.shape.B for recorded in found(layer)} == set(range(3, recent.KEPT + 3))
     layer.update(layer.state_dict())
     assert not found(layer)
 
 
-def test_plans_are_kept_up_to_so_many_bytes(monkeypatch):
+def test_recordings_are_kept_up_to_so_many_bytes(monkeypatch):
     layer = layer_of("LSTM")
     layer(np.zeros((2, 3, 3)))
-    (plan,) = found(layer)
+    (recorded,) = found(layer)
     # h, c, full_h, inner and new_h of 3 rows of 4 units, and four sums.
-    assert plan.nbytes == 8 * 3 * 4 * (5 + 4)
-    monkeypatch.setattr(recent, "KEPT_BYTES", 2 * plan.nbytes)
+    assert recorded.nbytes == 8 * 3 * 4 * (5 + 4)
+    monkeypatch.setattr(recent, "KEPT_BYTES", 2 * recorded.nbytes)
     for B in (3, 2, 1, 4):
         layer(np.zeros((2, B, 3)))
-    assert [plan.shape.B for plan in found(layer)] == [1, 4]
+    assert [recorded.shape.B for recorded in found(layer)] == [1, 4]
     layer(np.zeros((2, 50, 3)))
-    assert [plan.shape.B for plan in found(layer)] == [50]
+    assert [recorded.shape.B for recorded in found(layer)] == [50]
 
 
 def test_a_strided_array_does_not_reach_a_kernel():
