@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import fastrnn
-from fastrnn.bench.cases import DTYPES, SUITES, plan
+from fastrnn.bench.cases import DTYPES, SUITES, cases_of
 from fastrnn.bench.contenders import OWN, PEERS
 
 CONTENDERS = {OWN.name: OWN, **PEERS}
@@ -27,7 +27,7 @@ def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         config = metafunc.config
         contender = CONTENDERS[config.getoption("--contender")]
-        cases = plan(config.getoption("--suite"), dtype=config.getoption("--dtype"))
+        cases = cases_of(config.getoption("--suite"), dtype=config.getoption("--dtype"))
         metafunc.parametrize("case", [case for case in cases if contender.takes(case)], ids=str)
 
 

@@ -234,7 +234,7 @@ class Case:
         return f"{self.cell.upper()} {self.shape} {self.pass_}{on}"
 
 
-def plan(
+def cases_of(
     suite: str,
     cells: tuple[str, ...] = CELLS,
     shapes: tuple[Shape, ...] = (),

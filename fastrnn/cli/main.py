@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from fastrnn.bench.cases import CELLS, DTYPES, PASSES, SUITES, Shape, measurable, plan
+from fastrnn.bench.cases import CELLS, DTYPES, PASSES, SUITES, Shape, cases_of, measurable
 from fastrnn.cli import options
 from fastrnn.cli.models import export, model, stream
 from fastrnn.cli.tune import tune
@@ -130,7 +130,7 @@ def bench(
     if math.isnan(timeout):
         raise click.BadParameter("nan is no number of seconds", param_hint="--timeout")
     try:
-        plan(suite, cells or CELLS, shapes, passes, dtype)
+        cases_of(suite, cells or CELLS, shapes, passes, dtype)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if json_file is not None and not os.access(json_file.parent, os.W_OK):
@@ -148,15 +148,15 @@ def bench(
             f"{threads} is more than the {available_cpus()} CPUs there are", param_hint="--threads"
         )
     threads = threads or fastrnn.get_num_threads()
-    planned = plan(suite, cells or CELLS, shapes, passes, dtype, threads)
+    chosen = cases_of(suite, cells or CELLS, shapes, passes, dtype, threads)
     try:
-        contenders = command.field(device, peers, planned)
+        contenders = command.field(device, peers, chosen)
     except command.DeviceUnavailableError as error:
         raise click.UsageError(str(error)) from None
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--peers") from None
     try:
-        results = command.measure(planned, contenders, threads, timeout)
+        results = command.measure(chosen, contenders, threads, timeout)
     except WorkerError as error:
         raise click.ClickException(f"the machine could not be probed: {error}") from None
     report.show(results, contenders.peers, contenders.notes, Console())

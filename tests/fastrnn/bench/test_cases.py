@@ -1,6 +1,6 @@
 import pytest
 
-from fastrnn.bench.cases import CELLS, SUITES, Case, Shape, plan
+from fastrnn.bench.cases import CELLS, SUITES, Case, Shape, cases_of
 
 SHAPES = {
     "stream": "1,1,1,16 1,1,32,32 1,1,40,64 1,1,64,128 1,1,128,128 1,1,128,256 1,1,384,384 "
@@ -27,17 +27,17 @@ PASSES = {
 
 @pytest.mark.parametrize("suite", SHAPES)
 def test_a_suite_has_its_shapes_for_every_cell(suite):
-    found = {(case.cell, str(case.shape)) for case in plan(suite)}
+    found = {(case.cell, str(case.shape)) for case in cases_of(suite)}
     assert found == {(cell, shape) for cell in CELLS for shape in SHAPES[suite].split()}
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_has_its_passes(suite):
-    assert sorted({case.pass_ for case in plan(suite)}) == PASSES[suite]
+    assert sorted({case.pass_ for case in cases_of(suite)}) == PASSES[suite]
 
 
 def test_deepbench_has_a_list_for_each_cell():
-    hidden = {cell: [c.shape.H for c in plan("deepbench", (cell,))[::2]] for cell in CELLS}
+    hidden = {cell: [c.shape.H for c in cases_of("deepbench", (cell,))[::2]] for cell in CELLS}
     assert hidden == {
         "rnn": [1760, 2048, 2560],
         "lstm": [256, 512, 1024, 1536, 2048, 4096],
@@ -47,39 +47,39 @@ def test_deepbench_has_a_list_for_each_cell():
 
 def test_scaling_goes_through_the_threads_up_to_the_runs():
     shape = Shape(100, 16, 128, 256)
-    found = [c.threads for c in plan("scaling", ("rnn",), threads=6) if c.shape == shape]
+    found = [c.threads for c in cases_of("scaling", ("rnn",), threads=6) if c.shape == shape]
     assert found == [1, 1, 2, 2, 4, 4, None, None]
-    assert str(plan("scaling", ("rnn",), threads=2)[-3]) == "RNN 100,16,128,256 train on 1"
-    assert all(case.threads is None for case in plan("scaling", shapes=(shape,), threads=6))
+    assert str(cases_of("scaling", ("rnn",), threads=2)[-3]) == "RNN 100,16,128,256 train on 1"
+    assert all(case.threads is None for case in cases_of("scaling", shapes=(shape,), threads=6))
 
 
 def test_int8_is_for_streams():
-    assert {case.arrays for case in plan("stream", dtype="int8")} == {"float32"}
-    assert {case.compute for case in plan("stream", dtype="int8")} == {"float32"}
+    assert {case.arrays for case in cases_of("stream", dtype="int8")} == {"float32"}
+    assert {case.compute for case in cases_of("stream", dtype="int8")} == {"float32"}
     for suite in ("quick", "sequence", "train"):
         with pytest.raises(ValueError, match=f"int8 .* suite {suite} has no streams"):
-            plan(suite, dtype="int8")
+            cases_of(suite, dtype="int8")
 
 
 def test_bfloat16_is_for_inference():
-    assert {case.pass_ for case in plan("quick", dtype="bfloat16")} == {"forward"}
+    assert {case.pass_ for case in cases_of("quick", dtype="bfloat16")} == {"forward"}
     for arguments in ({"suite": "train"}, {"suite": "quick", "passes": ("train",)}):
         with pytest.raises(ValueError, match="bfloat16 is for inference"):
-            plan(**arguments, dtype="bfloat16")
+            cases_of(**arguments, dtype="bfloat16")
     case = Case("quick", "gru", shape := Shape(3, 2, 5, 7), "forward", "bfloat16")
     assert case.arrays == "float32"
     assert Case("quick", "gru", shape, "forward", "float64").arrays == "float64"
 
 
 def test_quick_is_three_shapes_of_each_cell():
-    cases = plan("quick")
+    cases = cases_of("quick")
     assert len(cases) == 3 * 3 * 2
     assert len({case.shape for case in cases}) == 3
 
 
 def test_cells_shapes_and_passes_can_be_chosen():
     shape = Shape(3, 2, 5, 7)
-    assert plan("quick", ("gru",), (shape,), ("train",), "float64") == [
+    assert cases_of("quick", ("gru",), (shape,), ("train",), "float64") == [
         Case("quick", "gru", shape, "train", "float64")
     ]
 
@@ -127,6 +127,6 @@ def test_a_shape_reads_what_it_writes():
 
 def test_stream_takes_single_steps_only():
     with pytest.raises(ValueError, match="T=1, got 5,1,2,2"):
-        plan("stream", shapes=(Shape(5, 1, 2, 2),))
+        cases_of("stream", shapes=(Shape(5, 1, 2, 2),))
     with pytest.raises(ValueError, match="no pass 'train'"):
-        plan("stream", passes=("train",))
+        cases_of("stream", passes=("train",))

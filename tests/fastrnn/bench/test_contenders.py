@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
-from fastrnn.bench.cases import CELLS, DTYPES, Case, Shape, measurable, plan
+from fastrnn.bench.cases import CELLS, DTYPES, Case, Shape, cases_of, measurable
 from fastrnn.bench.contenders import COMPILED, OWN, PEERS, peer
 from fastrnn.bench.data import sample
 from fastrnn.bench.parity import difference, truth
@@ -19,7 +19,7 @@ CASES = [
     }.items()
     for dtype in DTYPES
     if dtype != "int8" or suite == "stream"
-    for case in plan(suite, tuple(measurable()), shapes, dtype=dtype)
+    for case in cases_of(suite, tuple(measurable()), shapes, dtype=dtype)
 ]
 
 
@@ -59,7 +59,7 @@ def test_beside_bfloat16_peers_compute_in_float32():
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_repeated_steps_are_those_of_one_input_after_the_other(cell):
-    (case,) = plan("stream", cells=(cell,), shapes=(Shape(1, 1, 3, 5),))
+    (case,) = cases_of("stream", cells=(cell,), shapes=(Shape(1, 1, 3, 5),))
     module = importlib.import_module(COMPILED.module)
     one, many = (module.build(case, 1, "cpu") for _ in range(2))
     streams = [program.loaded[0][0] for program in (one, many)]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fastrnn.bench.cases import Case, Shape, plan
+from fastrnn.bench.cases import Case, Shape, cases_of
 from fastrnn.bench.data import sample, weights
 from fastrnn.bench.parity import PEER_TOLERANCE, TOLERANCE, difference, truth
 
@@ -23,7 +23,7 @@ def test_training_is_compared_in_everything_there_is():
 
 
 def test_a_step_is_compared_in_its_state():
-    (case,) = plan("stream", ("gru",), (Shape(1, 2, 3, 4),))
+    (case,) = cases_of("stream", ("gru",), (Shape(1, 2, 3, 4),))
     assert truth(case).keys() == {"h_n"}
     assert truth(case)["h_n"].shape == (2, 4)
 

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from fastrnn.bench import report
-from fastrnn.bench.cases import Case, Shape, plan
+from fastrnn.bench.cases import Case, Shape, cases_of
 from fastrnn.bench.contenders import COMPILED, OWN, PEERS
 from fastrnn.bench.results import Results, Row
 
@@ -71,7 +71,7 @@ def test_the_table_has_every_number_however_narrow_the_window():
 
 
 def test_the_headline_names_the_suite_whose_shapes_they_are():
-    (case, *_) = plan("quick", ("lstm",), ())
+    (case, *_) = cases_of("quick", ("lstm",), ())
     first, *_ = report.headline(MACHINE, [case], [])
     assert first.startswith("fastrnn 1.2.3, suite quick, float32")
 

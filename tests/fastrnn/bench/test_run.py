@@ -3,14 +3,14 @@
 import pytest
 
 from fastrnn.bench import timing
-from fastrnn.bench.cases import Shape, plan
+from fastrnn.bench.cases import Shape, cases_of
 from fastrnn.bench.contender import Contender
 from fastrnn.bench.contenders import COMPILED, OWN, PEERS
 from fastrnn.bench.run import Settings, run
 
 PROBES = {"fma": 1e12, "L1": 1e12, "L2": 1e12, "L3": 1e12, "memory": 1e12}
 CACHES = {"L1": 1 << 15, "L2": 1 << 20, "L3": 1 << 25}
-FORWARD, TRAIN = plan("quick", ("lstm",), (Shape(3, 2, 4, 5),))
+FORWARD, TRAIN = cases_of("quick", ("lstm",), (Shape(3, 2, 4, 5),))
 
 #: The NumPy loop, spoilt at one place.
 SPOILT = """
@@ -73,7 +73,7 @@ def test_a_good_contender_gets_all_its_numbers(spoilt):
 
 
 def test_single_steps_are_timed_one_by_one_too(spoilt):
-    (case,) = plan("stream", ("gru",), (Shape(1, 1, 4, 5),))
+    (case,) = cases_of("stream", ("gru",), (Shape(1, 1, 4, 5),))
     found = rows(case, OWN, COMPILED, PEERS["numpy"])
     assert [row.error for row in found.values()] == [None] * 3
     for name in ("fastrnn", "numpy"):

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 import fastrnn
 from fastrnn.bench import command, timing
-from fastrnn.bench.cases import plan
+from fastrnn.bench.cases import cases_of
 from fastrnn.cli.main import main
 
 ROW = {
@@ -178,7 +178,7 @@ def test_a_peer_that_is_not_installed_is_named_with_what_to_do(monkeypatch, shor
 
 def test_the_devices_decide_who_runs(monkeypatch):
     monkeypatch.setattr(fastrnn, "devices", lambda: device(True))
-    cases = plan("quick")
+    cases = cases_of("quick")
     chosen = {
         asked: [own.device for own in command.field(asked, "none", cases).own]
         for asked in ("auto", "cpu", "cuda")
@@ -189,7 +189,7 @@ def test_the_devices_decide_who_runs(monkeypatch):
     assert [own.device for own in field.own] == ["cpu"]
     assert field.notes == ("CUDA: no driver at all",)
     monkeypatch.setattr(fastrnn, "devices", lambda: device(True))
-    steps = command.field("auto", "none", plan("stream"))
+    steps = command.field("auto", "none", cases_of("stream"))
     found = [(own.name, own.device) for own in steps.own]
     assert found == [("fastrnn", "cpu"), ("fastrnn.jit", "cpu")]
     assert steps.notes == ("CUDA: streams run on the CPU so far",)
