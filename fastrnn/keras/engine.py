@@ -12,7 +12,7 @@ from fastrnn.device import kernels_for
 from fastrnn.keras.steps import Steps
 from fastrnn.keras.weights import KerasWeights, Layout, Packed
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.tape import Tape as Pass
+from fastrnn_kernels.tape import Tape as PassTape
 
 States = tuple[Array, ...]  # (B, H) each, h first
 
@@ -42,7 +42,7 @@ class Tape:
     """A forward pass, as `backward` needs it."""
 
     call: Call
-    taken: Pass[Any]
+    taken: PassTape[Any]
     steps: Steps
     biased: bool
 

@@ -18,7 +18,7 @@ from fastrnn.streams.source import LayerState
 from fastrnn_kernels.cpu.device import Stage, stage_of
 from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.rows import Rows
-from fastrnn_kernels.tape import Tape as Pass
+from fastrnn_kernels.tape import Tape as PassTape
 from fastrnn_kernels.weights import Weights
 
 
@@ -189,15 +189,15 @@ class Layer(Recurrent, Streamable[State]):
         if training and self.dropout > 0 and self.num_layers > 1:
             generator = self._dropout_generator() if rng is None else rng
             masks = draw_masks(self._stack, call, self.dropout, generator)
-        y, final, passes = run_forward(self._stack, call, masks, taping=True)
+        y, final, tapes = run_forward(self._stack, call, masks, taping=True)
         given = call.as_given(y)
-        gates = [self._given_gates(one, call) for one in passes] if return_gates else None
+        gates = [self._given_gates(one, call) for one in tapes] if return_gates else None
         tape = Tape(
             self,
             given.shape,
             call.batched,
             call.batch_first,
-            passes,
+            tapes,
             masks,
             call.host,
             call.kernels.NAME,
@@ -350,7 +350,7 @@ class Layer(Recurrent, Streamable[State]):
         many, others = self.num_layers * self.directions, len(self._cell.states) - 1
         return [(many, B, width) for width in (self.state_size, *[self.hidden_size] * others)]
 
-    def _given_gates(self, one: Pass[Any], call: Call) -> dict[str, Array]:
+    def _given_gates(self, one: PassTape[Any], call: Call) -> dict[str, Array]:
         """The values of the gates of one pass, by name, as the user's input is laid out."""
         give = call.kernels.give
         return {

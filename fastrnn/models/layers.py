@@ -5,7 +5,7 @@ from typing import Any
 from fastrnn import check
 from fastrnn.arrays import Array
 from fastrnn.models.layer import Layer
-from fastrnn_kernels.tape import Tape as Pass
+from fastrnn_kernels.tape import Tape as PassTape
 
 
 class RNN(Layer[Array]):
@@ -108,7 +108,7 @@ class LSTM(Layer[tuple[Array, Array]]):
             )
         self._set_up_stack(**common)
 
-    def _gates(self, one: Pass[Any], xp: Any) -> dict[str, Array]:
+    def _gates(self, one: PassTape[Any], xp: Any) -> dict[str, Array]:
         gates = super()._gates(one, xp)
         c_old = xp.zeros_like(gates["i"])
         H, running = self.hidden_size, one.rows.running

@@ -13,7 +13,7 @@ from fastrnn.models.module import Module, Version
 from fastrnn_kernels.cells import registry
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.device import Device as Kernels
-from fastrnn_kernels.tape import Tape as Pass
+from fastrnn_kernels.tape import Tape as PassTape
 from fastrnn_kernels.weights import Weights
 
 #: The classes of layers and of single steps by kind: all that have come to be (`classes.py`).
@@ -110,7 +110,7 @@ class Recurrent(Module):
             version.others[key] = self._make_weights(kernels, version.values, compute)
         return version.others[key]
 
-    def _gates(self, one: Pass[Any], xp: Any) -> dict[str, Array]:
+    def _gates(self, one: PassTape[Any], xp: Any) -> dict[str, Array]:
         """The values (T, B, H) of the gates of one pass, by name."""
         T, B, K, padded = one.saved.shape
         running = one.rows.running

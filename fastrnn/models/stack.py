@@ -10,7 +10,7 @@ from fastrnn.arrays import Array, Shape
 from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.gradients import Gradients as PassGradients
 from fastrnn_kernels.rows import Rows
-from fastrnn_kernels.tape import Tape as Pass
+from fastrnn_kernels.tape import Tape as PassTape
 from fastrnn_kernels.weights import Weights
 
 
@@ -130,7 +130,7 @@ def _told(stack: Stack, call: Call, error: MemoryError) -> MemoryError:
 
 def run_forward(
     stack: Stack, call: Call, masks: Sequence[Array | None] | None = None, *, taping: bool
-) -> tuple[Array, tuple[Array, ...], list[Pass[Any]]]:
+) -> tuple[Array, tuple[Array, ...], list[PassTape[Any]]]:
     """All layers and directions: y (T, B, D * P), final states, and what backward needs.
 
     masks: in front of each layer, None for no dropout.
@@ -139,7 +139,7 @@ def run_forward(
         kernels, weights = call.kernels, call.weights
         T, B, D, P = call.rows.T, call.rows.B, stack.directions, stack.state_size
         final = tuple(kernels.xp.empty_like(state) for state in call.states)
-        passes: list[Pass[Any]] = []
+        tapes: list[PassTape[Any]] = []
         x = call.x
         for k in range(stack.num_layers):
             mask = None if masks is None else masks[k]
@@ -168,15 +168,15 @@ def run_forward(
                 for d, end in enumerate(ends):
                     _keep(final, k * D + d, *end)
             if taping:
-                passes += [run.tape for run in runs if run.tape is not None]
+                tapes += [run.tape for run in runs if run.tape is not None]
             x = y
-        return x, final, passes
+        return x, final, tapes
     except MemoryError as error:
         raise _told(stack, call, error) from None
 
 
 def run_backward(
-    stack: Stack, passes: Sequence[Pass[Any]], masks: Sequence[Array | None] | None, call: Call
+    stack: Stack, tapes: Sequence[PassTape[Any]], masks: Sequence[Array | None] | None, call: Call
 ) -> tuple[Array, tuple[Array, ...], list[PassGradients]]:
     """All layers and directions backwards: dx, d_start, and each pass's gradients."""
     try:
@@ -189,7 +189,7 @@ def run_backward(
             runs = []
             for d in range(D):
                 h, rest = _of_pass(kernels, call.states, k * D + d)
-                runs.append(kernels.start_backward(passes[k * D + d], dy, d * P, h, rest, share=D))
+                runs.append(kernels.start_backward(tapes[k * D + d], dy, d * P, h, rest, share=D))
             kernels.run([run.job for run in runs], sum(run.work for run in runs))
             found = [run.finish() for run in runs]
             for d, one in enumerate(found):

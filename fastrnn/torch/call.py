@@ -83,14 +83,14 @@ class ModuleCall:
         x, states, masks, parameters, _ = self.split(tensors)
         with self.device.on_current_stream():
             self.weights = self.packed.weights(self.device, parameters)
-            y, final, passes = run_forward(
+            y, final, tapes = run_forward(
                 self._stack(parameters[0]),
                 self._arguments(x, states, x),
                 self._masks(masks),
                 taping=taping,
             )
             results = [self._leave(y), *(self._tensor(state) for state in final)]
-            tape = [getattr(one, name) for one in passes for name in ARRAYS]
+            tape = [getattr(one, name) for one in tapes for name in ARRAYS]
             return *results, *map(self.device.tensor, tape)
 
     def backward(self, d_results: Sequence[Any], tensors: Sequence[Any]) -> tuple[Any, ...]:
@@ -101,14 +101,14 @@ class ModuleCall:
             weights = self.weights or self.packed.weights(self.device, parameters)
             arrays = [self.device.array(one) for one in taped]
             make, width = self.device.kernels.Tape, len(ARRAYS)
-            passes = []
+            tapes = []
             for k, own in enumerate(weights):
                 of_pass = dict(zip(ARRAYS, arrays[k * width : (k + 1) * width], strict=True))
                 reverse = k % self.directions == 1
-                passes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
+                tapes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
             dx, d_start, found = run_backward(
                 self._stack(parameters[0]),
-                passes,
+                tapes,
                 self._masks(masks),
                 self._arguments(d_results[0], d_results[1:], x),
             )

@@ -124,7 +124,7 @@ class Device(Protocol):
     ) -> None:  # fmt: skip
         """Raise MemoryError, with the bytes needed and there, where a forward pass cannot fit."""
 
-    def check_backward(self, passes: Any, D: int, what: Callable[[], str]) -> None:
+    def check_backward(self, tapes: Any, D: int, what: Callable[[], str]) -> None:
         """Raise MemoryError, with the bytes needed and there, where a backward pass cannot fit."""
 
     def scratch_bytes(self, weights: Any, T: int, B: int, share: int) -> int:

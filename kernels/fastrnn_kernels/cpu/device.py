@@ -47,7 +47,7 @@ def check_forward(
     """NumPy raises MemoryError where there is none."""
 
 
-def check_backward(passes: Any, D: int, what: Callable[[], str]) -> None:
+def check_backward(tapes: Any, D: int, what: Callable[[], str]) -> None:
     """NumPy raises MemoryError where there is none."""
 
 

@@ -270,7 +270,7 @@ def division_of_both(weights: Weights, B: int, backward: bool) -> Division | Non
     return found if found and found.seconds(B) < 2 * alone.seconds(B) else None
 
 
-def run_forward(*given: passes.Forward) -> None:
+def run_forward(*given: passes.ForwardArguments) -> None:
     """Run forward passes, of one direction of a layer or of both, on the path that suits them."""
     refuse_capture()
     for one in given:
@@ -280,7 +280,7 @@ def run_forward(*given: passes.Forward) -> None:
     _run(given, given[0].weights, given[0].rows.B, False, resident.forward, stepwise.forward)
 
 
-def run_backward(*given: passes.Backward) -> None:
+def run_backward(*given: passes.BackwardArguments) -> None:
     """Run backward passes, of one direction of a layer or of both, on the path that suits them."""
     refuse_capture()
     tape = given[0].tape

@@ -24,7 +24,7 @@ from fastrnn_kernels.tape import Tape
 class Job:
     """What runs a pass."""
 
-    given: passes.Forward | passes.Backward
+    given: passes.ForwardArguments | passes.BackwardArguments
 
     def __call__(self) -> None:
         """Run it by itself."""
@@ -81,7 +81,7 @@ def start_forward(
     if cell.reads_h and weights.w_hr is not None:
         raise ValueError(f"cell {cell.name} reads h of its own unit, which a projection has not")
     tape = new_tape(weights, rows, x, reverse, reset) if taping else None
-    given = passes.Forward(
+    given = passes.ForwardArguments(
         weights, x, start_h, start_rest, final_h, final_rest, rows, y, y_at,
         reverse, None if reset is None else take(reset), tape,
     )  # fmt: skip
@@ -103,7 +103,7 @@ def start_backward(
     dtype = weights.dtype
     # Where a row has ended nothing is written, and the products over all steps add it up.
     make = xp.zeros if rows.ragged else xp.empty
-    found = passes.Backward(
+    found = passes.BackwardArguments(
         tape, dy, y_at, d_final_h, d_final_rest,
         d_start_h=xp.zeros((B, P), dtype),
         d_start_rest=xp.zeros((weights.cell.N - 1, B, H), dtype),
@@ -119,8 +119,8 @@ def start_backward(
 
 def run(jobs: list[Job], work: float) -> None:
     """Run the passes of a layer's directions, on the caller's stream."""
-    forward = [job.given for job in jobs if isinstance(job.given, passes.Forward)]
-    backward = [job.given for job in jobs if isinstance(job.given, passes.Backward)]
+    forward = [job.given for job in jobs if isinstance(job.given, passes.ForwardArguments)]
+    backward = [job.given for job in jobs if isinstance(job.given, passes.BackwardArguments)]
     if forward:
         choice.run_forward(*forward)
     if backward:

@@ -52,20 +52,20 @@ def check_forward(
         _check(needed + _missing_bytes(weights), what)
 
 
-def check_backward(passes: Sequence[Tape[Weights]], D: int, what: Callable[[], str]) -> None:
+def check_backward(tapes: Sequence[Tape[Weights]], D: int, what: Callable[[], str]) -> None:
     """Raise MemoryError, with the bytes needed and there, where a backward pass cannot fit."""
-    _check(backward_bytes(passes, D), what)
+    _check(backward_bytes(tapes, D), what)
 
 
-def backward_bytes(passes: Sequence[Tape[Weights]], D: int) -> int:
+def backward_bytes(tapes: Sequence[Tape[Weights]], D: int) -> int:
     """The least that a backward pass takes beside its tape and dy: gradients of sums and of x."""
     most = 0
-    for k in range(0, len(passes), D):
-        weights = passes[k].weights
+    for k in range(0, len(tapes), D):
+        weights = tapes[k].weights
         sums = weights.cell.S * weights.hidden_size
         most = max(most, D * sums + weights.input_size)
-    rows = passes[0].rows
-    return rows.T * rows.B * most * passes[0].weights.dtype.itemsize
+    rows = tapes[0].rows
+    return rows.T * rows.B * most * tapes[0].weights.dtype.itemsize
 
 
 def _uploaded(weights: Weights) -> bool:

@@ -12,8 +12,8 @@ from fastrnn_kernels.tape import Tape
 
 
 @dataclass(frozen=True, eq=False)
-class Forward:
-    """A forward pass; shapes as `sequence.start_forward` and `Tape` tell them."""
+class ForwardArguments:
+    """Those of a forward pass; shapes as `sequence.start_forward` and `Tape` tell them."""
 
     weights: Weights
     x: Array
@@ -30,8 +30,8 @@ class Forward:
 
 
 @dataclass(frozen=True, eq=False)
-class Backward:
-    """A backward pass; d_start_h, d_start_rest, d_sums and dh_tape are written."""
+class BackwardArguments:
+    """Those of a backward pass; d_start_h, d_start_rest, d_sums and dh_tape are written."""
 
     tape: Tape[Weights]
     dy: Array
@@ -56,7 +56,7 @@ def _all(T: int, B: int, stream: tuple[int, int]) -> Array:
     return made
 
 
-def x_sums(given: Forward) -> Array:
+def x_sums(given: ForwardArguments) -> Array:
     """W x for all steps, (T * B, G H)."""
     weights = given.weights
     x, of = given.x.reshape(-1, weights.input_size), weights.matrices.x
@@ -65,7 +65,7 @@ def x_sums(given: Forward) -> Array:
     return sums
 
 
-def prepare_forward(given: Forward) -> None:
+def prepare_forward(given: ForwardArguments) -> None:
     """Write what kernels do not, who write where a row runs."""
     rows, P = given.rows, given.weights.state_size
     if rows.ragged or rows.T == 0:
@@ -75,7 +75,7 @@ def prepare_forward(given: Forward) -> None:
         given.final_rest[...] = given.start_rest
 
 
-def finish_backward(given: Backward, dh: Array, d_product: Array, d_rest: Array) -> None:
+def finish_backward(given: BackwardArguments, dh: Array, d_product: Array, d_rest: Array) -> None:
     """Add what has come through to the first step to the gradient of the initial state."""
     rows = given.tape.rows
     if rows.T and not rows.ragged:

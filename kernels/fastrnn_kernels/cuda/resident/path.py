@@ -15,12 +15,12 @@ from fastrnn_kernels.cuda.resident.pieces import pieces_of
 Arrays = tuple[Array | None, ...]
 
 
-def forward(*given: passes.Forward, division: Division) -> None:
+def forward(*given: passes.ForwardArguments, division: Division) -> None:
     """Run the forward pass of one direction, or of both, divided alike."""
     first, last = given[0], given[-1]
     exchanged = division.exchanged(first.rows.B)
 
-    def arrays(one: passes.Forward) -> Arrays:
+    def arrays(one: passes.ForwardArguments) -> Arrays:
         weights, tape = one.weights, one.tape
         kept = (None, None, None) if tape is None else (tape.saved, tape.old_h, tape.old_rest)
         exchange, met = _exchange(division, exchanged, weights)
@@ -39,7 +39,7 @@ def forward(*given: passes.Forward, division: Division) -> None:
     )  # fmt: skip
 
 
-def backward(*given: passes.Backward, division: Division) -> None:
+def backward(*given: passes.BackwardArguments, division: Division) -> None:
     """Run the backward pass of one direction, or of both, divided alike."""
     first, last = given[0], given[-1]
     tape, H = first.tape, division.H
@@ -48,7 +48,7 @@ def backward(*given: passes.Backward, division: Division) -> None:
     dh, d_product = xp.zeros((2, len(given), rows.B, H), weights.dtype)
     d_rest = xp.zeros((len(given), weights.cell.N - 1, rows.B, H), weights.dtype)
 
-    def arrays(k: int, one: passes.Backward) -> Arrays:
+    def arrays(k: int, one: passes.BackwardArguments) -> Arrays:
         weights, tape = one.tape.weights, one.tape
         exchange, met = _exchange(division, exchanged, weights)
         return (

@@ -169,7 +169,7 @@ def _recorded(kind: Any, weights: Weights, shape: Shape) -> Any:
     return weights.recent.get(key, lambda: kind(weights, shape))
 
 
-def forward(given: passes.Forward) -> None:
+def forward(given: passes.ForwardArguments) -> None:
     """Run a forward pass."""
     rows, tape = given.rows, given.tape
     replays, steps = divided(rows.T)
@@ -197,7 +197,7 @@ def forward(given: passes.Forward) -> None:
             recorded.graph.run()
 
 
-def backward(given: passes.Backward) -> None:
+def backward(given: passes.BackwardArguments) -> None:
     """Run a backward pass."""
     tape = given.tape
     rows = tape.rows

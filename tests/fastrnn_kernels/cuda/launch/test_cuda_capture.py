@@ -250,7 +250,7 @@ def test_a_pass_is_a_product_two_launches_and_as_many_replays(gpu, monkeypatch):
 
     def run():
         made = gpu.cupy.zeros
-        given = passes.Forward(
+        given = passes.ForwardArguments(
             weights, made((T, B, I)), made((B, H)), made((1, B, H)), made((B, H)),
             made((1, B, H)), Rows.whole(T, B), made((T, B, H)), 0, False, None, None,
         )  # fmt: skip

@@ -237,7 +237,7 @@ def test_no_step_at_all(pass_of, monkeypatch, way, steps):
         np.testing.assert_array_equal(found, wanted)
     assert not g.gradients.w_hh.any()
     # The kernel by itself, as it would be launched.
-    given = passes.Forward(
+    given = passes.ForwardArguments(
         g.weights, g.x, g.start_h, g.start_rest, g.final_h, g.final_rest, g.tape.rows, g.y, 0,
         False, None, None,
     )  # fmt: skip
