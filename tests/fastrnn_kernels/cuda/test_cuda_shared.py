@@ -103,7 +103,7 @@ def test_events_that_have_passed_are_not_kept(gpu):
 def test_what_is_small_is_each_streams_own(gpu):
     """So that it returns to the stream that reads it."""
     from fastrnn_kernels.cuda.data import passes
-    from fastrnn_kernels.cuda.resident import division, pieces
+    from fastrnn_kernels.cuda.resident import division, fragments
 
     weights = weights_of()
     here = division.Gpu(2, 48 << 10)
@@ -112,7 +112,7 @@ def test_what_is_small_is_each_streams_own(gpu):
     def made():
         return (
             passes.lengths_of(Rows.whole(T, B)).data.ptr,
-            pieces.pieces_of(weights, divided).data.ptr,
+            fragments.fragments_of(weights, divided).data.ptr,
         )
 
     first = made()

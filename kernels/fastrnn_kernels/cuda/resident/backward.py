@@ -41,7 +41,7 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
 
     @cuda.jit(device=True)
     def one(  # type: ignore[no-untyped-def]
-        pieces, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
+        packed, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
         d_start_rest, saved, old_h, old_rest, d_sums, lengths, met, reset,
         dy, longest, T, B, Y, y_at, exchanged, tile, index, reverse, resetting,
     ):  # fmt: skip
@@ -59,7 +59,7 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
             last_row = min(B, first_row + rows)
         mine = r < rows and u < H
 
-        start(held, shared, pieces, block, thread)
+        start(held, shared, packed, block, thread)
         cuda.syncthreads()
         if clustered:  # before one writes into the operand of another
             come(thread)
@@ -131,20 +131,20 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
                     store_rest(d_rest, at, B * H, d_old[1:])
 
     def run(  # type: ignore[no-untyped-def]
-        pieces, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
+        packed, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
         d_start_rest, saved, old_h, old_rest, d_sums, lengths, met, reset,
         dy, longest, T, B, Y, y_at, exchanged, tile, reverse, resetting,
     ):  # fmt: skip
         one(
-            pieces, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
+            packed, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
             d_start_rest, saved, old_h, old_rest, d_sums, lengths, met, reset, dy, longest, T, B,
             Y, y_at, exchanged, tile, cuda.blockIdx.x, reverse, resetting,
         )  # fmt: skip
 
     def run_both(  # type: ignore[no-untyped-def]
-        pieces, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
+        packed, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
         d_start_rest, saved, old_h, old_rest, d_sums, lengths, met, reset,
-        pieces_2, exchange_2, dh_2, d_rest_2, d_product_2, d_final_h_2, d_final_rest_2,
+        packed_2, exchange_2, dh_2, d_rest_2, d_product_2, d_final_h_2, d_final_rest_2,
         d_start_h_2, d_start_rest_2, saved_2, old_h_2, old_rest_2, d_sums_2, lengths_2, met_2,
         reset_2,
         dy, longest, T, B, Y, y_at, exchanged, tile, y_at_2, reverse, resetting, reverse_2,
@@ -152,13 +152,13 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
         index, each = cuda.blockIdx.x, cuda.gridDim.x // 2
         if index < each:
             one(
-                pieces, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
+                packed, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
                 d_start_rest, saved, old_h, old_rest, d_sums, lengths, met, reset, dy, longest,
                 T, B, Y, y_at, exchanged, tile, index, reverse, resetting,
             )  # fmt: skip
         else:
             one(
-                pieces_2, exchange_2, dh_2, d_rest_2, d_product_2, d_final_h_2, d_final_rest_2,
+                packed_2, exchange_2, dh_2, d_rest_2, d_product_2, d_final_h_2, d_final_rest_2,
                 d_start_h_2, d_start_rest_2, saved_2, old_h_2, old_rest_2, d_sums_2, lengths_2,
                 met_2, reset_2, dy, longest, T, B, Y, y_at_2, exchanged, tile, index - each,
                 reverse_2, resetting,

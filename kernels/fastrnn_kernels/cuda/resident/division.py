@@ -54,7 +54,7 @@ class Division(NamedTuple):
     """Who computes what, all of it known when a kernel is compiled.
 
     A thread, or with tensor cores a warp, sums every C-th chunk of the K products of some
-    columns. R is cut into pieces to match, of one chunk and one of its columns each.
+    columns. R is cut into fragments to match, of one chunk and one of its columns each.
     """
 
     H: int
@@ -71,7 +71,7 @@ class Division(NamedTuple):
     group: int = 1  # of those, that are multiplied at a time
     parts: int = 1  # C, of a sum
     columns: int = 1  # of a thread, or tiles of them of a warp
-    held: int = 0  # pieces of a thread in registers; the others are in shared memory
+    held: int = 0  # fragments of a thread in registers; the others are in shared memory
 
     @property
     def depth(self) -> int:
@@ -85,17 +85,17 @@ class Division(NamedTuple):
 
     @property
     def vector(self) -> int:
-        """Values of a piece, or words of two neighbours in each lane of a tile."""
+        """Values of a fragment, or words of two neighbours in each lane of a tile."""
         return 2 if self.compute else 16 // self.item
 
     @property
     def values(self) -> int:
-        """Values of R in a piece of a thread."""
+        """Values of R in a fragment of a thread."""
         return self.vector * (PER_WORD[self.compute] if self.compute else 1)
 
     @property
     def chunk(self) -> int:
-        """Values along K of a piece."""
+        """Values along K of a fragment."""
         return 8 * PER_WORD[self.compute] if self.compute else self.vector
 
     @property
@@ -110,8 +110,8 @@ class Division(NamedTuple):
         return self.parts * self.chunks * self.chunk
 
     @property
-    def pieces(self) -> int:
-        """Pieces of R that a thread has."""
+    def fragments(self) -> int:
+        """Fragments of R that a thread has."""
         return self.chunks * self.columns
 
     @property
@@ -136,8 +136,8 @@ class Division(NamedTuple):
 
     @property
     def operand_at(self) -> int:
-        """Where in shared memory the operand (rows, K) begins, behind the pieces of R."""
-        return (self.pieces - self.held) * self.workers * self.vector
+        """Where in shared memory the operand (rows, K) begins, behind the fragments of R."""
+        return (self.fragments - self.held) * self.workers * self.vector
 
     @property
     def sums_at(self) -> int:
@@ -175,7 +175,7 @@ class Division(NamedTuple):
 
     @property
     def cut(self) -> "Division":
-        """What the pieces of R follow from."""
+        """What the fragments of R follow from."""
         return self.compiled._replace(rows=1, group=1, held=0)
 
     def exchanged(self, B: int) -> int:
@@ -200,15 +200,15 @@ class Division(NamedTuple):
 
     def _product(self) -> float:
         """Clocks of a group's product: of what is busiest, or of its longest chain."""
-        warps, spare, wide = self.workers / WARP, self.pieces - self.held, self.item // 4
+        warps, spare, wide = self.workers / WARP, self.fragments - self.held, self.item // 4
         if self.compute:
             # A multiprocessor's four tensor cores do 1024 products of tf32 in a clock, twice as
             # many of 16 bits; mma.sync reaches six tenths of that.
-            tensor = warps * self.pieces / 0.6
+            tensor = warps * self.fragments / 0.6
             shared = warps * (2 * spare + 4 * self.columns)
             return max(tensor, shared, TENSOR_LATENCY * self.chunks)
         loads = self.chunks * self.group
-        multiplied = self.group * self.pieces * self.vector * wide
+        multiplied = self.group * self.fragments * self.vector * wide
         issued = warps * (multiplied + loads + spare) / 4
         shared = warps * (loads + 4 * spare + self.group * self.columns)
         return max(issued, shared, LATENCY * self.chunks * self.vector) + 30
@@ -227,7 +227,7 @@ def _fitted(given: Division, gpu: Gpu) -> Division | None:
     warps = -(-given.threads // (4 * WARP))
     most = min(MOST_REGISTERS, 65536 // (4 * WARP * warps) // 8 * 8)
     room = most - given._replace(held=0).registers
-    held = min(given.pieces, room * 4 // (given.vector * given.item))
+    held = min(given.fragments, room * 4 // (given.vector * given.item))
     found = given._replace(held=max(0, held))
     return found if room >= 0 and found.shared_bytes <= gpu.shared_bytes else None
 

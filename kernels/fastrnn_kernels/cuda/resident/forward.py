@@ -11,7 +11,7 @@ r and unit u, in one order, and applies the gates. What a step reads beside the 
 for before the barrier, and what only later kernels read is written behind it. So a row's bits
 depend on the division alone.
 
-Dynamic shared memory, in values: pieces of R without a register; the operand (rows, K), unless
+Dynamic shared memory, in values: fragments of R without a register; the operand (rows, K), unless
 tensor cores take it from the exchange; parts of sums (C, rows, N). Global arrays:
 
     h (B, H): h of the step at hand, of whom computes it; d_product (B, H): what came through R
@@ -64,7 +64,7 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
 
     @cuda.jit(device=True)
     def one(  # type: ignore[no-untyped-def]
-        x_sums, pieces, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h, final_rest,
+        x_sums, packed, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h, final_rest,
         saved, old_h, old_rest, lengths, met, reset,
         y, longest, T, B, Y, y_at, exchanged, tile, index, reverse, resetting, taping,
     ):  # fmt: skip
@@ -82,7 +82,7 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
             last_row = min(B, first_row + rows)
         mine = r < rows and u < H
 
-        start(held, shared, pieces, block, thread)
+        start(held, shared, packed, block, thread)
         cuda.syncthreads()
         if clustered:  # before one writes into the operand of another
             come(thread)
@@ -161,33 +161,33 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
                         store_rest(final_rest, at, B * H, new[1:])
 
     def run(  # type: ignore[no-untyped-def]
-        x_sums, pieces, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h, final_rest,
+        x_sums, packed, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h, final_rest,
         saved, old_h, old_rest, lengths, met, reset,
         y, longest, T, B, Y, y_at, exchanged, tile, reverse, resetting, taping,
     ):  # fmt: skip
         one(
-            x_sums, pieces, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h,
+            x_sums, packed, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h,
             final_rest, saved, old_h, old_rest, lengths, met, reset, y, longest, T, B, Y, y_at,
             exchanged, tile, cuda.blockIdx.x, reverse, resetting, taping,
         )  # fmt: skip
 
     def run_both(  # type: ignore[no-untyped-def]
-        x_sums, pieces, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h, final_rest,
+        x_sums, packed, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h, final_rest,
         saved, old_h, old_rest, lengths, met, reset,
-        x_sums_2, pieces_2, bias_2, h_bias_2, exchange_2, h_2, rest_2, start_h_2, start_rest_2,
+        x_sums_2, packed_2, bias_2, h_bias_2, exchange_2, h_2, rest_2, start_h_2, start_rest_2,
         final_h_2, final_rest_2, saved_2, old_h_2, old_rest_2, lengths_2, met_2, reset_2,
         y, longest, T, B, Y, y_at, exchanged, tile, y_at_2, reverse, resetting, taping, reverse_2,
     ):  # fmt: skip
         index, each = cuda.blockIdx.x, cuda.gridDim.x // 2
         if index < each:
             one(
-                x_sums, pieces, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h,
+                x_sums, packed, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h,
                 final_rest, saved, old_h, old_rest, lengths, met, reset, y, longest, T, B, Y,
                 y_at, exchanged, tile, index, reverse, resetting, taping,
             )  # fmt: skip
         else:
             one(
-                x_sums_2, pieces_2, bias_2, h_bias_2, exchange_2, h_2, rest_2, start_h_2,
+                x_sums_2, packed_2, bias_2, h_bias_2, exchange_2, h_2, rest_2, start_h_2,
                 start_rest_2, final_h_2, final_rest_2, saved_2, old_h_2, old_rest_2, lengths_2,
                 met_2, reset_2, y, longest, T, B, Y, y_at_2, exchanged, tile, index - each,
                 reverse_2, resetting, taping,

@@ -10,7 +10,7 @@ from fastrnn_kernels.cuda.launch.launch import launch_blocks
 from fastrnn_kernels.cuda.resident.backward import backward_kernel
 from fastrnn_kernels.cuda.resident.division import Division
 from fastrnn_kernels.cuda.resident.forward import forward_kernel
-from fastrnn_kernels.cuda.resident.pieces import pieces_of
+from fastrnn_kernels.cuda.resident.fragments import fragments_of
 
 Arrays = tuple[Array | None, ...]
 
@@ -25,7 +25,7 @@ def forward(*given: passes.ForwardArguments, division: Division) -> None:
         kept = (None, None, None) if tape is None else (tape.saved, tape.old_h, tape.old_rest)
         exchange, met = _exchange(division, exchanged, weights)
         return (
-            passes.x_sums(one), pieces_of(weights, division), weights.matrices.bias,
+            passes.x_sums(one), fragments_of(weights, division), weights.matrices.bias,
             weights.matrices.h_bias, exchange, one.start_h.copy(), one.start_rest.copy(),
             one.start_h, one.start_rest, one.final_h, one.final_rest, *kept,
             passes.lengths_of(one.rows), met, one.reset,
@@ -52,7 +52,7 @@ def backward(*given: passes.BackwardArguments, division: Division) -> None:
         weights, tape = one.tape.weights, one.tape
         exchange, met = _exchange(division, exchanged, weights)
         return (
-            pieces_of(weights, division), exchange, dh[k], d_rest[k], d_product[k],
+            fragments_of(weights, division), exchange, dh[k], d_rest[k], d_product[k],
             one.d_final_h, one.d_final_rest, one.d_start_h, one.d_start_rest, tape.saved,
             tape.old_h, tape.old_rest, one.d_sums, passes.lengths_of(tape.rows), met, tape.reset,
         )  # fmt: skip

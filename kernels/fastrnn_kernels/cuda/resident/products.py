@@ -1,9 +1,9 @@
 """The product of a step: an operand (rows, K) by a block's columns of R (K, N).
 
-A block's R is cut into pieces (`division.py`), in the order in which its threads have them:
-(blocks, chunks, columns, workers, vector). A piece of plain products is `vector` neighbours along
+A block's R is cut into fragments (`division.py`), in the order in which its threads have them:
+(blocks, chunks, columns, workers, vector). One of plain products is `vector` neighbours along
 K of one column; chunk i of part c is the chunk c + i C of all, column v of lane l is l + v L.
-A piece of tensor cores is what a lane has of a tile (chunk, 8 columns): two words, of a value of
+One of tensor cores is what a lane has of a tile (chunk, 8 columns): two words, of a value of
 tf32 or of two of 16 bits each. They multiply it by 16 rows of the operand, of which a lane has
 four words. In each, as PTX says, with g = lane / 4, p = lane % 4, and k the word along K:
 
@@ -26,7 +26,7 @@ from fastrnn_kernels.cuda.resident.division import AHEAD, TILE_COLUMNS, TILE_ROW
 
 @cache
 def keep(division: Division) -> Any:
-    """A function `(held, shared, packed, at, spare_at)`: a thread's pieces of R to their places.
+    """A function `(held, shared, packed, at, spare_at)`: a thread's fragments of R to their places.
 
     at: where its first is; spare_at: where in shared memory its first goes that has no register.
     """
@@ -34,21 +34,23 @@ def keep(division: Division) -> Any:
     step = division.workers * width
 
     def written(ops, held, shared, packed, at, spare_at):  # type: ignore[no-untyped-def]
-        for piece in range(division.pieces):
-            values = ops.load(packed, at, piece * step, width)
-            if piece < division.held:
-                ops.store(held, 0, piece * width, values)
+        for fragment in range(division.fragments):
+            values = ops.load(packed, at, fragment * step, width)
+            if fragment < division.held:
+                ops.store(held, 0, fragment * width, values)
             else:
-                ops.store(shared, spare_at, (piece - division.held) * step, values)
+                ops.store(shared, spare_at, (fragment - division.held) * step, values)
 
     return operation(written)
 
 
-def _piece(ops: Any, division: Division, piece: int, held: Any, shared: Any, spare_at: Any) -> Any:
+def _fragment(
+    ops: Any, division: Division, fragment: int, held: Any, shared: Any, spare_at: Any
+) -> Any:
     width = division.vector
-    if piece < division.held:
-        return ops.load(held, 0, piece * width, width)
-    return ops.load(shared, spare_at, (piece - division.held) * division.workers * width, width)
+    if fragment < division.held:
+        return ops.load(held, 0, fragment * width, width)
+    return ops.load(shared, spare_at, (fragment - division.held) * division.workers * width, width)
 
 
 @cache
@@ -69,12 +71,14 @@ def _multiply(division: Division) -> Any:
     def written(ops, held, shared, operand, at, spare_at, sums_at):  # type: ignore[no-untyped-def]
         sums = [[ops.zero(shared) for _ in columns] for _ in rows]
         for i in range(division.chunks):
-            pieces = [_piece(ops, division, i * V + v, held, shared, spare_at) for v in columns]
+            fragments = [
+                _fragment(ops, division, i * V + v, held, shared, spare_at) for v in columns
+            ]
             for r in rows:
                 offset = r * division.padded_depth + i * division.parts * width
                 values = ops.load(operand, at, offset, width)
                 for v in columns:
-                    for value, weight in zip(values, pieces[v], strict=True):
+                    for value, weight in zip(values, fragments[v], strict=True):
                         sums[r][v] = ops.fma(value, weight, sums[r][v])
         for r in rows:
             for v in columns:
@@ -95,8 +99,8 @@ def _multiply_by_tensor_cores(division: Division) -> Any:
             values = [ops.load_fresh(operand, at, i * step, 4) for i in chunks]
             for i in chunks:
                 for v in tiles:
-                    piece = i * division.columns + v
-                    weights = _piece(ops, division, piece, held, shared, spare_at)
+                    fragment = i * division.columns + v
+                    weights = _fragment(ops, division, fragment, held, shared, spare_at)
                     sums[v] = ops.tensor(values[i - first], weights, sums[v], compute)
         for v in tiles:
             upper, lower = sums[v][:2], sums[v][2:]
@@ -200,16 +204,16 @@ def fetch(division: Division) -> Any:
 
 @cache
 def started(division: Division) -> Any:
-    """A function `(held, shared, pieces, block, thread)`: R to its place, and an empty operand."""
+    """A function `(held, shared, packed, block, thread)`: R to its place, and an empty operand."""
     width, workers, threads = division.vector, division.workers, division.threads
-    of_block = division.pieces * workers * width
+    of_block = division.fragments * workers * width
     first, last = division.operand_at, division.sums_at
     keep_own = keep(division)
 
     @device
-    def start(held, shared, pieces, block, thread):  # type: ignore[no-untyped-def]
+    def start(held, shared, packed, block, thread):  # type: ignore[no-untyped-def]
         if thread < workers:
-            keep_own(held, shared, pieces, block * of_block + thread * width, thread * width)
+            keep_own(held, shared, packed, block * of_block + thread * width, thread * width)
         for at in range(first + thread, last, threads):
             shared[at] = 0
 
@@ -224,13 +228,13 @@ def filled(division: Division) -> Any:
     """
     width, rows, depth = division.vector, division.rows, division.padded_depth
     operand_at, threads = division.operand_at, division.threads
-    fetch_piece = fetch(division)
+    fetch_vector = fetch(division)
 
     @device
     def fill(shared, exchange, at, q, thread):  # type: ignore[no-untyped-def]
-        for piece in range(thread, rows * depth // width, threads):
-            there = piece * width
-            fetch_piece(shared, operand_at + there, exchange, at + q * depth + there)
+        for vector in range(thread, rows * depth // width, threads):
+            there = vector * width
+            fetch_vector(shared, operand_at + there, exchange, at + q * depth + there)
 
     return fill
 

@@ -47,7 +47,7 @@ def test_everything_has_its_place(way, compute, item, backward, gpu):
         assert one.threads <= 1024
         assert one.threads % WARP == 0
         assert max(one.workers, one.rows * one.units) <= one.threads
-        assert 0 <= one.held <= one.pieces
+        assert 0 <= one.held <= one.fragments
         assert one.rows % one.group == 0
         assert one.padded_depth >= one.depth
         assert one.padded_width >= one.width
@@ -89,5 +89,5 @@ def test_small_layers_take_one_block_larger_ones_a_cluster_and_the_largest_all()
         (False, False), (False, True), (True, False), None
     ]  # fmt: skip
     # All of R of the first is in registers, or nearly.
-    assert taken[0].held / taken[0].pieces > 0.9
+    assert taken[0].held / taken[0].fragments > 0.9
     assert np.isclose(taken[2].units, 768 / 132, atol=1)

@@ -69,7 +69,7 @@ def division(cell, way, compute, backward):
     )  # fmt: skip
     if compute:
         made = made._replace(columns=-(-made.width // 8))
-    return made._replace(held=min(made.held, made.pieces))
+    return made._replace(held=min(made.held, made.fragments))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""R in pieces, in the order in which the threads of a division take them."""
+"""R in fragments, in the order in which the threads of a division take them."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from fastrnn_kernels.cuda.launch.launch import caller_key
 from fastrnn_kernels.cuda.resident.division import TILE_COLUMNS, Division
 
 
-def pieces_of(weights: Weights, division: Division) -> Array:
-    """R in pieces, flat; made once for a way to cut it and a stream, to which it returns."""
+def fragments_of(weights: Weights, division: Division) -> Array:
+    """R in fragments, flat; made once for a way to cut it and a stream, to which it returns."""
     cut = division.cut
 
     def make() -> Array:
@@ -18,11 +18,11 @@ def pieces_of(weights: Weights, division: Division) -> Array:
         wait()  # a stream that is made later may have this one's address
         return made
 
-    return weights.recent.get(("pieces", cut, caller_key()), make)
+    return weights.recent.get(("fragments", cut, caller_key()), make)
 
 
 def _cut(matrix: Array, division: Division) -> Array:
-    """R (E H, H) in pieces; 0 where there is none."""
+    """R (E H, H) in fragments; 0 where there is none."""
     flat = xp.concatenate([matrix.reshape(-1), xp.zeros(1, matrix.dtype)])
     found = flat[_places(division)]
     if not division.compute:
@@ -32,7 +32,7 @@ def _cut(matrix: Array, division: Division) -> Array:
 
 
 def _places(division: Division) -> Array:
-    """Where in R each value of its pieces is, flat; right behind it where there is none."""
+    """Where in R each value of its fragments is, flat; right behind it where there is none."""
     H, C, V, L = division.H, division.parts, division.columns, division.lanes
     shape = division.blocks, division.chunks, V, division.workers, division.values
     block, i, v, worker, j = xp.indices(shape, dtype=np.int32)
