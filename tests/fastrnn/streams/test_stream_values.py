@@ -48,9 +48,12 @@ MODELS = [
     ((4, 33), {"num_layers": 3}, 2),
     ((5, 17), {}, 13),
 ]
-#: Each takes seconds to compile: a cell of relu is, but for its function, that of tanh.
+#: Each takes seconds to compile. All cells in rows of several tiles; else one of each form that
+#: the sums have, together, apart and late: the LSTM's are those of an RNN, four times.
 GRID = [
-    (cell, *model) for model in MODELS for cell in CELLS if cell != "RNN-relu" or model[2] == 13
+    (cell, *model)
+    for model in MODELS
+    for cell in (CELLS if model[2] == 13 else ("RNN-tanh", "GRU", "GRU-reset-before"))
 ]
 
 
@@ -67,7 +70,7 @@ def test_blocks_and_steps_equal_the_layer(cell, sizes, arguments, B):
         assert_same_state(stream, last)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != "RNN-relu"])
 def test_float64(cell):
     layer = make(cell, 5, 21, dtype="float64")
     p = problem(layer, 9, 1)
@@ -166,12 +169,12 @@ def test_inputs_of_any_layout(dtype):
         np.testing.assert_array_equal(stream.step(row), wanted[t])
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(
     ("cell", "B", "arguments"),
     [
         ("LSTM", 1, {"num_layers": 2, "proj_size": 30}),
-        ("GRU-reset-before", 1, {"num_layers": 3}),
+        ("GRU-reset-before", 1, {"num_layers": 2}),
         ("GRU", 7, {}),
         ("RNN-relu", 1, {}),
     ],
