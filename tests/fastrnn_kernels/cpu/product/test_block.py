@@ -1,5 +1,7 @@
 """Register blocks against NumPy, whatever the host's vector width."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from numba import njit
@@ -23,17 +25,29 @@ def operands(rows, vectors, count, dtype):
     return a, panel, init, width
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.fixture(scope="module")
+def compiled():
+    """One product compiled serves any count: by its size and the instruction set it is for."""
+
+    @cache
+    def run(rows, vectors, isa):
+        product = register_block(rows, vectors)
+
+        @njit
+        def run(out, init, a, rows_at, panel, count, width):
+            product(out, 1, width, init, 0, width, a, rows_at, 1, 1, panel, 0, width, count)
+
+        return run
+
+    return run
+
+
 @pytest.mark.parametrize("count", [0, 1, 7])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("rows", "vectors"), [(1, 1), (1, 4), (3, 3), (6, 4), (2, 6)])
-def test_block_is_a_product(rows, vectors, count, dtype):
+def test_block_is_a_product(rows, vectors, count, dtype, compiled):
     a, panel, init, width = operands(rows, vectors, count, dtype)
-    product = register_block(rows, vectors)
-
-    @njit
-    def run(out, init, a, rows_at, panel, count, width):
-        product(out, 1, width, init, 0, width, a, rows_at, 1, 1, panel, 0, width, count)
-
+    run = compiled(rows, vectors, current().name)
     out = np.full(rows * width + 2, np.nan, dtype)
     rows_at = np.arange(-1, rows, dtype=np.int64) * count  # the block begins at its second
     run(out, init.ravel(), a.ravel(), rows_at, panel.ravel(), count, width)
