@@ -71,10 +71,14 @@ def passes(cell: str, dtype: str) -> Iterator[tuple[str, str]]:
         yield f"{name} backward", digest(y, found.x, *_flat(found.state), *parameters)
 
 
-def streams(cell: str, dtype: str, batches: Any = (1, 3)) -> Iterator[tuple[str, str]]:
-    """Streams of one row and of some, in every storage, step by step and in a block."""
+def storages_of(dtype: str) -> tuple[str | None, ...]:
+    """How a stream may store weights of that type; None is as they are."""
+    return (None,) if dtype == "float64" else (None, "bf16", "int8")
+
+
+def streams(cell: str, dtype: str, batches: Any, storages: Any) -> Iterator[tuple[str, str]]:
+    """Streams of one row and of some, in these storages, step by step and in a block."""
     layer = _layer(cell, dtype, 11, 45, num_layers=2)
-    storages = (None,) if dtype == "float64" else (None, "bf16", "int8")
     for B in batches:
         x = np.random.default_rng(13).standard_normal((6, B, 11)).astype(layer.dtype)
         for storage in storages:
@@ -94,7 +98,7 @@ def results(cells: Any = CELLS, dtypes: Any = ("float32", "float64", "bfloat16")
             for name, value in passes(cell, dtype):
                 found[f"{cell} {dtype} {name}"] = value
             if dtype != "bfloat16":
-                for name, value in streams(cell, dtype):
+                for name, value in streams(cell, dtype, (1, 3), storages_of(dtype)):
                     found[f"{cell} {dtype} {name}"] = value
     return found
 
