@@ -11,6 +11,7 @@ from fastrnn.bench.run import Settings, run
 PROBES = {"fma": 1e12, "L1": 1e12, "L2": 1e12, "L3": 1e12, "memory": 1e12}
 CACHES = {"L1": 1 << 15, "L2": 1 << 20, "L3": 1 << 25}
 FORWARD, TRAIN = cases_of("quick", ("lstm",), (Shape(3, 2, 4, 5),))
+WRONG = {"read": "answer['y'][1, 1, 2] += 1e-3"}
 
 #: The NumPy loop, spoilt at one place.
 SPOILT = """
@@ -83,20 +84,29 @@ def test_single_steps_are_timed_one_by_one_too(spoilt):
     assert rows(FORWARD, COMPILED) == {}
 
 
-@pytest.mark.parametrize("case", [FORWARD, TRAIN], ids=["forward", "train"])
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("case", "fault", "told"),
     [
-        ({"read": "answer['y'][1, 1, 2] += 1e-3"}, "y differs from the reference"),
-        ({"read": "del answer['c_n']"}, "wanted"),
+        (FORWARD, WRONG, "y differs from the reference"),
+        (TRAIN, WRONG, "y differs from the reference"),
+        (TRAIN, {"read": "del answer['c_n']"}, "wanted"),
         # right at first, as one whose buffers are overwritten by later calls
-        ({"read": "answer['h_n'] *= self.calls == 1"}, "h_n differs from the reference"),
-        ({"run": "raise ValueError('no such thing')"}, "ValueError: no such thing"),
-        ({"run": "if self.calls > 20: raise ValueError('late')"}, "ValueError: late"),
-        ({"build": "raise ImportError('not here')"}, "ImportError: not here"),
-        ({"run": "os._exit(5)"}, "its process ended with exit code 5"),
+        (TRAIN, {"read": "answer['h_n'] *= self.calls == 1"}, "h_n differs from the reference"),
+        (TRAIN, {"run": "raise ValueError('no such thing')"}, "ValueError: no such thing"),
+        (TRAIN, {"run": "if self.calls > 20: raise ValueError('late')"}, "ValueError: late"),
+        (TRAIN, {"build": "raise ImportError('not here')"}, "ImportError: not here"),
+        (TRAIN, {"run": "os._exit(5)"}, "its process ended with exit code 5"),
     ],
-    ids=["wrong", "incomplete", "wrong later", "raises", "raises late", "no build", "dies"],
+    ids=[
+        "wrong forward",
+        "wrong",
+        "incomplete",
+        "wrong later",
+        "raises",
+        "raises late",
+        "no build",
+        "dies",
+    ],
 )
 def test_a_bad_contender_is_told_and_the_good_one_timed(spoilt, case, fault, told):
     found = rows(case, spoilt(**fault), PEERS["numpy"])

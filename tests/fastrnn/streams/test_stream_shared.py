@@ -49,13 +49,13 @@ def inputs(many=STEPS):
 
 
 def test_while_helpers_listen_steps_are_shared_without_python(two_threads, through_python):
-    layer, x = make("LSTM", 20, 70, num_layers=2), inputs()
+    layer, x = make("LSTM", 20, 70), inputs()
     np.testing.assert_array_equal(steps(layer.stream(), x), layer(x)[0])
     assert 0 < len(through_python) < STEPS
 
 
 def test_a_helper_that_falls_asleep_is_woken(two_threads, through_python):
-    layer, x = make("GRU", 20, 70), inputs(20)
+    layer, x = make("LSTM", 20, 70), inputs(20)
     stream, pause = layer.stream(), threading.Event()
     y = []
     for row in x:
@@ -66,7 +66,7 @@ def test_a_helper_that_falls_asleep_is_woken(two_threads, through_python):
 
 
 def test_one_thread_stays_one_thread(two_threads, through_python, monkeypatch):
-    layer, x = make("GRU", 20, 70), inputs()
+    layer, x = make("LSTM", 20, 70), inputs()
     stream = layer.stream()
     steps(stream, x[:100])
     fastrnn.set_num_threads(1)
