@@ -14,13 +14,21 @@ from fastrnn_kernels.cpu.threads import board, pool
 
 LIBRARY = ("fastrnn", "fastrnn_kernels")
 #: Tests in the order in which processes take them, by how their names begin: first a long one that
-#: compiles nothing, while another process compiles what all of them use; last many short ones that
-#: need nothing of that.
+#: compiles for itself alone, while another process compiles what all of them use; then what else
+#: takes long, so that all processes end together; last many short ones.
 ORDER = (
     "tests/test_cuda_simulator.py",
-    "tests/fastrnn_kernels/cpu/isa/test_hosts.py",
+    "tests/test_new_cell.py",
     "tests/fastrnn/models",
+    "tests/fastrnn_kernels/cpu/isa/test_hosts.py",
     "tests/fastrnn/keras",
+    "tests/fastrnn/streams",
+    "tests/fastrnn/test_export.py",
+    "tests/fastrnn_kernels/cache",
+    "tests/fastrnn/onnx",
+    "tests/test_",
+    "tests/fastrnn/bench",
+    "tests/fastrnn/cli",
     "",
     "tests/fastrnn_kernels/cuda/test_cuda_ptx.py",
 )
