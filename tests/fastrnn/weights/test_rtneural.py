@@ -8,6 +8,8 @@ import pytest
 import fastrnn
 
 MODELS = ["gru", "gru_1d", "gru_torch", "lstm", "lstm_1d", "lstm_torch"]
+#: A stream of each takes seconds to compile: one of each cell, with all kinds of layers.
+STREAMED = ["gru", "lstm_1d"]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -17,10 +19,11 @@ def test_its_models_give_its_outputs(data, name):
     model = fastrnn.load(data / "rtneural" / f"{name}.json")
     x = np.loadtxt(data / "rtneural" / f"{name}_x.csv", dtype=np.float32)[:, None]
     wanted = np.loadtxt(data / "rtneural" / f"{name}_y.csv")[:, None]
-    stream = model.stream()
-    y = np.stack([stream.step(row).copy() for row in x])
-    np.testing.assert_allclose(y, wanted, rtol=0, atol=1e-6)
     np.testing.assert_allclose(model(x[:, None])[0][:, 0], wanted, rtol=0, atol=1e-6)
+    if name in STREAMED:
+        stream = model.stream()
+        y = np.stack([stream.step(row).copy() for row in x])
+        np.testing.assert_allclose(y, wanted, rtol=0, atol=1e-6)
 
 
 def test_a_model_that_does_not_fit_is_refused(data):
