@@ -160,7 +160,8 @@ def command(package, *arguments):
 
 def test_the_tests_grids_hold_it_to_the_reference(package):
     files = ["fastrnn/models/test_layers_values.py::test_gates"]
-    files += ["fastrnn/models/test_layers_gradients.py", "fastrnn/models/test_cells_values.py"]
+    files += ["fastrnn/models/test_layers_gradients.py::test_gradients"]
+    files += ["fastrnn/models/test_cells_values.py::test_values"]
     files += ["fastrnn_kernels/cells/test_equations.py"]
     paths = [str(Path("tests", *file.split("/"))) for file in files]
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k"]
