@@ -15,12 +15,16 @@ CASES = [
     for suite, shapes in {
         "quick": (Shape(5, 3, 4, 7), Shape(1, 1, 1, 1)),
         "ragged": (Shape(6, 5, 3, 9),),
-        "stream": (Shape(1, 1, 3, 5), Shape(1, 2, 1, 1)),
+        "stream": (Shape(1, 1, 3, 5),),
     }.items()
     for dtype in DTYPES
     if dtype != "int8" or suite == "stream"
     for case in cases_of(suite, tuple(measurable()), shapes, dtype=dtype)
+    # Each stream takes seconds to compile, and what a contender makes of a cell does not depend
+    # on how floats are stored.
+    if suite != "stream" or dtype == "float32" or case.cell == "lstm"
 ]
+CASES += cases_of("stream", ("gru",), (Shape(1, 2, 1, 1),))
 
 
 @pytest.mark.parametrize(
