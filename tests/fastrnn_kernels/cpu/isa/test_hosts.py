@@ -11,7 +11,7 @@ import pytest
 
 import digests
 import fastrnn
-from cases import as_state, make, problem, run
+from cases import TOLERANCE, as_state, assert_close, expected, make, problem, run
 from fastrnn_kernels.cpu.isa import host
 from fastrnn_kernels.cpu.isa.instruction_set import AVX2, AVX512, SSE2
 
@@ -75,6 +75,9 @@ def test_portable_results_are_what_they_were(other, cell, dtype):
     with host.compiling_for(other):
         for name, value in digests.passes(cell, dtype):
             assert kept[f"{cell} {dtype} {name}"] == value, name
+        one = make(cell, 1, 1, bidirectional=True, dtype=dtype)
+        p = problem(one, 1, 1)
+        assert_close(run(one, p).y, expected(cell, one, p)[0], TOLERANCE[dtype])
 
 
 @runs(SSE2, AVX2, AVX512)
