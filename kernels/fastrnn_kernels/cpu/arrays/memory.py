@@ -3,16 +3,18 @@
 The system hands out large pieces of memory as pages that it clears when they are first
 touched; a training step that asks for its tape anew pays for that with up to a third of
 its time. So a piece comes back here when its last view is gone, and the next call of like
-size gets it. At most LIMIT bytes wait; what is beyond goes back to the system.
+size gets it. At most LIMIT bytes come back to wait, those used last; what is beyond goes
+to the system.
 """
 
 import math
-import os
-import sys
-import threading
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
+from functools import partial
+from itertools import count
+from operator import attrgetter
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,79 +34,128 @@ def _size_class(size: int) -> int:
     return -(-size // step) * step
 
 
+class _Buffer:
+    """Memory that is to come back when nothing refers to it.
+
+    user: who has it, if somebody has. asked: orders buffers by when somebody last asked for one.
+    """
+
+    __slots__ = ("__weakref__", "asked", "memory", "user")
+
+    def __init__(self, size: int) -> None:
+        self.memory: Array = np.empty(size + CACHE_LINE, np.uint8)
+        self.user: ref[_Lease] | None = None
+        self.asked = 0
+
+
 class _Lease:
-    """Memory in use; arrays made from it keep it, and their end gives it back."""
+    """Memory in use; arrays made from it keep it, and their end gives it back.
 
-    def __init__(self, store: "_Store", buffer: Array, interface: dict[str, Any]) -> None:
-        self._store, self._buffer = store, buffer
-        self.__array_interface__ = interface
+    A signal's handler may raise wherever Python's code runs, and what it raises in a `__del__` is
+    lost. So none runs here: Python asks the property, which is a function of C's, for what to call,
+    and calls that, which is another.
+    """
 
-    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not ending():  # what it would need may be gone then
-            self._store.give(self._buffer)
+    __del__ = property(attrgetter("give_back"))
+
+    def __init__(self, give_back: Callable[[], object], interface: dict[str, Any]) -> None:
+        self.give_back, self.__array_interface__ = give_back, interface
 
 
 class _Store:
+    """Buffers by the classes of their sizes.
+
+    There is no lock, which an interrupt could leave held, or a forked child inherit: every step is
+    one call of C's, and what an interrupt takes out between two of them goes back to the system.
+    """
+
     def __init__(self) -> None:
-        self.forget()
+        self._waiting: dict[int, deque[_Buffer]] = {}
+        #: Every buffer that is to come back, in use or waiting, by a number, and its size.
+        self._made: dict[int, tuple[ref[_Buffer], int]] = {}
+        self._numbers = count()
 
-    def forget(self) -> None:
-        """Start anew: after a fork, another thread may have held the lock."""
-        self._lock = threading.Lock()
-        # An array may end anywhere, also while this thread holds the lock and collects
-        # garbage; what comes back is only put here, and taken up by whoever gets the lock.
-        self._returned: deque[Array] = deque()
-        self._waiting: dict[int, list[Array]] = defaultdict(list)
-        self.bytes = 0
-
-    def take(self, size: int) -> Array:
-        with self._lock:
-            self._take_up()
-            waiting = self._waiting[size]
-            if waiting:
-                self.bytes -= size
-                return waiting.pop()
+    def array(self, size: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An array in memory of a class, which has room for it; on a cache line."""
+        waiting = self._waiting.get(size)
+        if waiting is None:
+            waiting = self._waiting.setdefault(size, deque())
+        comes_back = size <= LIMIT
         try:
-            return np.empty(size + CACHE_LINE, np.uint8)
+            buffer = waiting.pop()
+        except IndexError:
+            if comes_back:
+                self._make_room(size)
+            buffer = self._new(size)
+            if comes_back:
+                self._made[next(self._numbers)] = ref(buffer), size
+        address = buffer.memory.__array_interface__["data"][0]
+        interface = {
+            "shape": shape,
+            "typestr": dtype.str,
+            "data": (address + -address % CACHE_LINE, False),
+            "version": 3,
+        }
+        lease = _Lease(partial(waiting.append if comes_back else id, buffer), interface)
+        buffer.user, buffer.asked = ref(lease), next(self._numbers)
+        return np.asarray(lease)
+
+    def _new(self, size: int) -> _Buffer:
+        try:
+            return _Buffer(size)
         except MemoryError:
             self.release()
-            return np.empty(size + CACHE_LINE, np.uint8)
+            return _Buffer(size)
 
-    def give(self, buffer: Array) -> None:
-        self._returned.append(buffer)
-        if self._lock.acquire(blocking=False):
-            try:
-                self._take_up()
-            finally:
-                self._lock.release()
+    def _make_room(self, size: int) -> None:
+        """Let go of what waits, or will come back, longest ago first, until there is room."""
+        found = []
+        for number, (made, each) in list(self._made.items()):
+            buffer = made()
+            if buffer is None:
+                self._made.pop(number, None)
+            else:
+                in_use = buffer.user is not None and buffer.user() is not None
+                found.append((in_use, buffer.asked, number, each))
+        total = size + sum(each for *_, each in found)
+        buffer = None  # else the last of them would stay
+        # First what waits; then what is in use, which the system gets when it ends.
+        for _, _, number, _ in sorted(found):
+            if total <= LIMIT:
+                return
+            total -= self._forget(number)
+
+    def _forget(self, number: int) -> int:
+        """Let a buffer wait no longer, nor come back to wait; its size."""
+        made, size = self._made.pop(number, (None, 0))
+        buffer = None if made is None else made()
+        if buffer is None:
+            return size
+        user = None if buffer.user is None else buffer.user()
+        if user is not None:
+            user.give_back = partial(id, buffer)  # which keeps it, and does nothing
+            return size
+        try:
+            self._waiting[size].remove(buffer)
+        except ValueError:  # another thread has just taken it
+            self._made[number] = ref(buffer), size
+            return 0
+        return size
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that wait."""
+        return sum(size * len(waiting) for size, waiting in list(self._waiting.items()))
 
     def release(self) -> int:
         """Give all that waits back to the system; how many bytes that was."""
-        with self._lock:
-            self._take_up()
-            size, self.bytes = self.bytes, 0
-            self._waiting.clear()
-        return size
-
-    def _take_up(self) -> None:
-        """Keep what has come back, and let go of what is too much. The lock is held."""
-        while self._returned:
-            buffer = self._returned.popleft()
-            size = buffer.size - CACHE_LINE
-            if size > LIMIT:
-                continue
-            for oldest in list(self._waiting):  # the sizes in use longest ago come first
-                buffers = self._waiting[oldest]
-                while buffers and self.bytes + size > LIMIT:
-                    buffers.pop()
-                    self.bytes -= oldest
-            self._waiting[size] = [*self._waiting.pop(size, []), buffer]
-            self.bytes += size
+        before = self.bytes
+        for waiting in list(self._waiting.values()):
+            waiting.clear()
+        return before
 
 
 _store = _Store()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_store.forget)
 
 
 def waiting_bytes() -> int:
@@ -122,15 +173,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size < LEAST:
         return np.empty(shape, dtype)
-    buffer = _store.take(_size_class(size))
-    address = buffer.__array_interface__["data"][0]
-    interface = {
-        "shape": shape,
-        "typestr": dtype.str,
-        "data": (address + -address % CACHE_LINE, False),
-        "version": 3,
-    }
-    return np.asarray(_Lease(_store, buffer, interface))
+    return _store.array(_size_class(size), shape, dtype)
 
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -1,5 +1,6 @@
 """Memory comes back when its last view is gone, not before, and what waits is bounded."""
 
+import gc
 import threading
 
 import numpy as np
@@ -103,8 +104,33 @@ def test_release_gives_all_back():
     assert memory.waiting_bytes() == 0
 
 
-def test_an_array_may_end_while_the_store_is_busy():
+def test_arrays_that_stay_do_not_keep_others_from_coming_back(monkeypatch):
+    """As where a caller collects results: the oldest go to the system when they end."""
+    monkeypatch.setattr(memory, "LIMIT", 4 * memory.LEAST)
+    kept = [memory.empty(LARGE, FLOAT) for _ in range(20)]
+    for k, array in enumerate(kept):
+        array[:] = k
     array = memory.empty(LARGE, FLOAT)
-    with memory._store._lock:  # as when a collection of garbage runs inside of take
-        del array
-    assert memory.release() > 0
+    at = address(array)
+    del array
+    assert address(memory.empty(LARGE, FLOAT)) == at
+    assert all((array == k).all() for k, array in enumerate(kept))
+    kept.clear()
+    assert 0 < memory.waiting_bytes() <= memory.LIMIT
+
+
+def test_what_no_longer_fits_leaves_nothing_behind():
+    """The store knows no block that is gone, whatever the sizes that come after each other."""
+    for k in range(200):
+        memory.empty((LARGE[0] * (1 + k % 7),), FLOAT)
+    memory.release()
+    memory.empty((LARGE[0] * 9,), FLOAT)
+    assert len(memory._store._made) <= 1
+
+
+def test_an_array_in_a_cycle_comes_back_in_a_collection():
+    cycle = [memory.empty(LARGE, FLOAT)]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert memory.waiting_bytes() > 0
