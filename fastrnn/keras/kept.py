@@ -6,9 +6,7 @@ released, or one of too many) is made again from the arguments of the forward pa
 is a value like any other: a program may be run again, copied, or stopped half-way.
 """
 
-import os
-import threading
-from collections import OrderedDict
+from itertools import count
 
 import numpy as np
 
@@ -23,47 +21,42 @@ LIMIT = 1 << 29
 
 
 class _Waiting:
+    """Without a lock, which an interrupt could leave held: each step is one call of C's."""
+
     def __init__(self) -> None:
-        self._last = 0
-        self.forget()
+        self._numbers = count()
+        self._tapes: dict[int, tuple[Tape, int]] = {}
 
-    def forget(self) -> None:
-        """Start anew: after a fork, another thread may have held the lock.
-
-        Numbers go on: a child has those of its parent's tapes, which must not become others'.
-        """
-        self._lock = threading.Lock()
-        self._tapes: OrderedDict[int, tuple[Tape, int]] = OrderedDict()
-        self.bytes = 0
+    @property
+    def bytes(self) -> int:
+        """Bytes of the tapes that wait."""
+        return sum(size for _, size in list(self._tapes.values()))
 
     def keep(self, tape: Tape) -> int:
-        """The number to take it by."""
-        size = sum(getattr(tape.taken, name).nbytes for name in ARRAYS)
-        with self._lock:
-            self._last = self._last % (2**32 - 1) + 1  # 0 is no tape's
-            self._tapes[self._last] = tape, size
-            self.bytes += size
-            while self.bytes > LIMIT:  # the one that has waited longest goes first
-                self.bytes -= self._tapes.popitem(last=False)[1][1]
-            return self._last
+        """The number to take it by.
+
+        A child has those of its parent's tapes, which must not become others': numbers go on.
+        """
+        number = next(self._numbers) % (2**32 - 1) + 1  # 0 is no tape's
+        self._tapes[number] = tape, sum(getattr(tape.taken, name).nbytes for name in ARRAYS)
+        over = self.bytes - LIMIT
+        for oldest, (_, size) in list(self._tapes.items()):
+            if over <= 0:
+                break
+            self._tapes.pop(oldest, None)
+            over -= size
+        return number
 
     def take(self, number: int) -> Tape | None:
-        with self._lock:
-            tape, size = self._tapes.pop(number, (None, 0))
-            self.bytes -= size
-        return tape
+        return self._tapes.pop(number, (None, 0))[0]
 
     def release(self) -> None:
         """Let go of all that wait."""
-        with self._lock:
-            tapes, self._tapes, self.bytes = self._tapes, OrderedDict(), 0
-        tapes.clear()
+        self._tapes.clear()
 
 
 waiting = _Waiting()
 at_release(waiting.release)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=waiting.forget)
 
 
 def numbered_forward(

@@ -110,12 +110,12 @@ def decide(
         if numba.config.DISABLE_JIT:
             return Decision("cuda", "NUMBA_DISABLE_JIT keeps the CPU's kernels from running")
         if kind not in _failed:
-            if not measuring or not _measuring.acquire(blocking=False):
+            # Asked before it is taken, for `with` alone lets go of it whatever a signal's handler
+            # raises; two who ask at once measure one after the other.
+            if not measuring or _measuring.locked():
                 return Decision("cpu", "such a call is still to be measured on the GPU")
-            try:
+            with _measuring:
                 times = list(_both(owner, kind, T, B, taping))
-            finally:
-                _measuring.release()
         if kind in _failed:
             return Decision("cpu", "such a call failed on the GPU")
     on_cpu, on_cuda = (taken or 0.0 for taken in times)

@@ -4,7 +4,6 @@ import math
 import os
 import sys
 import threading
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from fastrnn.device import CPU_COMPUTE, GPU_COMPUTE, few_rows, kernels_for
 from fastrnn.files.description import KEY, describe
 from fastrnn.files.safetensors import write
 from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.forks import forks
 from fastrnn_kernels.weights import Weights
 
 
@@ -44,18 +44,6 @@ class Version:
 
 #: Attributes that may be changed, and what they must be.
 _CHECKED = {"dropout": check.probability, "batch_first": check.flag}
-
-#: All modules, to renew their locks in a forked child: there, the thread that held one is gone.
-_ALIVE: "weakref.WeakSet[Module]" = weakref.WeakSet()
-
-
-def _renew_locks() -> None:
-    for module in list(_ALIVE):
-        module._renew_lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
 
 
 @cache
@@ -181,7 +169,7 @@ class Module(Named):
         self.dtype: np.dtype[Any] = np.dtype("float64" if self.compute == "float64" else "float32")
         self._kernels = self._checked_kernels(device)
         self.device = device
-        self._renew_lock()
+        self._locks: dict[int, Any] = {}
 
     def _checked_kernels(self, device: str) -> Kernels:
         """The kernels of a device, which have to know the type to compute in."""
@@ -207,10 +195,12 @@ class Module(Named):
                 "or train in 'float32' and load the parameters here"
             )
 
-    def _renew_lock(self) -> None:
+    @property
+    def _lock(self) -> Any:
+        """Held while parameters change; another one in a forked child, where its holder is gone."""
         # Reentrant, for a signal's handler that pickles the layer while it is in use.
-        self._lock = threading.RLock()
-        _ALIVE.add(self)
+        now = forks()
+        return self._locks.get(now) or self._locks.setdefault(now, threading.RLock())
 
     def _draw(self, seed: Any) -> None:
         """Draw every parameter from U(-b, b) as torch does, b = 1/√H, or 1/√I if linear."""
@@ -354,13 +344,13 @@ class Module(Named):
         """All but what belongs to this process: the lock, the kernels, the packed weights."""
         with self._lock:
             state = {**self.__dict__, "_values": self.state_dict()}
-        for name in ("_lock", "_kernels", "_version"):
+        for name in ("_locks", "_kernels", "_version"):
             del state[name]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         values = state.pop("_values")
         self.__dict__.update(state)
-        self._renew_lock()
+        self._locks = {}
         self._kernels = kernels_for(self.device)
         self._bind(values)

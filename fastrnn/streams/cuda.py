@@ -47,11 +47,13 @@ class CudaStream(Stateful[State]):
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
-        if not self._busy.acquire(blocking=False):
+        if self._busy.locked():
             raise RuntimeError(
                 "another thread is using this stream: one stream serves one thread at a time"
             )
-        try:
+        # Asked before it is taken, as `with` alone lets go of it whatever a signal's handler
+        # raises: who comes just then waits for a step, and is not refused.
+        with self._busy:
             check_device()
             refuse_capture()
             steps = self._steps
@@ -59,8 +61,6 @@ class CudaStream(Stateful[State]):
                 yield
             finally:
                 steps.note()
-        finally:
-            self._busy.release()
 
     def _states(self) -> Sequence[LayerState]:
         return self._steps.states

@@ -37,11 +37,13 @@ from fastrnn_kernels.cache.files import write_whole
 
 if hasattr(os, "register_at_fork"):
     # A child that inherited the compiler's lock from another thread could load no kernel: so a
-    # fork waits until what is being compiled is done.
+    # fork waits until what is being compiled is done. These are functions of C's, as what a
+    # signal's handler raises in one of Python's is lost here, and the lock with it.
+    _compiling = global_compiler_lock._lock
     os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
+        before=_compiling.acquire,
+        after_in_parent=_compiling.release,
+        after_in_child=_compiling.release,
     )
 
 _DIGEST_BYTES = hashlib.sha256().digest_size

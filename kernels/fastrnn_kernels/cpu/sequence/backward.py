@@ -26,7 +26,7 @@ from fastrnn_kernels.cpu.product.tile import (
 )
 from fastrnn_kernels.cpu.sequence.plan import backward_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
-from fastrnn_kernels.cpu.threads.job import Job, job
+from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
 
 
 def part_adder() -> Any:
@@ -89,6 +89,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
+            first_step, last_step = record[FIRST_STEP], record[LAST_STEP]
             T, B, Y = given.dy.shape
             H, P, y_at = given.H, given.P, given.y_at
             reverse, resetting, projected = given.reverse, given.resetting, given.projected
@@ -131,15 +132,17 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
             t_at = indices[index_at + 2 * rows :]
 
             for p in range(rows):
+                dh_at[p] = p * PU
+            # What begins with a later step finds the gradients as the part before has left them.
+            for p in range(rows if first_step == 0 else 0):
                 b = order[first + p]
                 copy(dh, p * PU + c_first, d_final_h, b * P + c_first, c_many)
                 for j in range(N - 1):
                     at = (j * B + b) * H + u_first
                     copy(d_rest, (j * rows + p) * HU + u_first, d_final_rest, at, u_many)
-                dh_at[p] = p * PU
             phase = meet(record, members, phase)
 
-            for s in range(longest - 1, -1, -1):
+            for s in range(min(longest, T - first_step) - 1, max(0, T - last_step) - 1, -1):
                 active = min(rows, valid[s] - first)
                 for p in range(active):
                     t_at[p] = time_of(lengths[first + p], s, reverse) * B + order[first + p]
@@ -254,7 +257,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                                 d_start_rest[(j * B + b) * H + u] += d_rest[(j * rows + p) * HU + u]
                                 d_rest[(j * rows + p) * HU + u] = 0
 
-            for p in range(rows):
+            for p in range(rows if last_step >= T else 0):
                 if lengths[first + p] == 0:
                     b = order[first + p]
                     copy(d_start_h, b * P + c_first, d_final_h, b * P + c_first, c_many)

@@ -29,7 +29,7 @@ from fastrnn_kernels.cpu.product.tile import (
 )
 from fastrnn_kernels.cpu.sequence.plan import own_layout, shared_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
-from fastrnn_kernels.cpu.threads.job import Job, job
+from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
 
 
 class Arguments(NamedTuple):
@@ -113,6 +113,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
+            first_step, last_step = record[FIRST_STEP], record[LAST_STEP]
             T, B, I = given.x.shape
             Y, H, P, y_at = given.y.shape[2], given.H, given.P, given.y_at
             reverse, resetting = given.reverse, given.resetting
@@ -179,6 +180,9 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             t_at = indices[index_at + most + 2 * rows :]
 
             for p in range(rows):
+                u_at[p] = p * HU // values
+            # What begins with a later step finds the states as the part before has left them.
+            for p in range(rows if first_step == 0 else 0):
                 b = order[first + p]
                 copy(state_h, p * PU + c_first, start_h, b * P + c_first, c_many)
                 if paired:
@@ -194,11 +198,13 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                 for t in range(lengths[first + p], T):
                     at = (t * B + b) * Y + y_at + c_first
                     y[at : at + c_many] = 0
-                u_at[p] = p * HU // values
-            current, following = 0, rows * PU
 
-            block_start = 0
-            while block_start < longest:
+            # In whole blocks, so that parts compute what the whole does.
+            block_start = (first_step + steps_per_block - 1) // steps_per_block * steps_per_block
+            current, following = 0, rows * PU
+            if block_start % 2 == 1:
+                current, following = following, current
+            while block_start < min(longest, last_step):
                 block_end = min(longest, block_start + steps_per_block)
 
                 # The x-parts of all steps and rows of the block: sums

@@ -28,34 +28,35 @@ def gradients(
     dx = memory.empty(tape.x.shape, dtype)
     rows.clear_padding(dx)
     d_bias = np.zeros(S * H, dtype)
-    jobs = [
-        time_products.bias_gradient(1, False, d_sums, S * H, running, d_bias, np.empty_like(d_bias))
-    ]
-    jobs.append(_input_job(d_sums, S * H, G * H, weights.backward().x, running, dx))
-    d_x_rows, job = _weight_job(d_sums, S * H, 0, G * H, tape.x, I, running)
-    jobs.append(job)
-    d_h_rows, job = _weight_job(d_sums, S * H, A * H, E * H, tape.old_h, P, running)
-    jobs.append(job)
-    d_late_rows = np.empty((0, P), dtype)
-    if L:
-        d_late_rows, job = _weight_job(d_sums, S * H, E * H, L * H, tape.inner, H, running)
-        jobs.append(job)
-    d_projection = None
-    if weights.w_hr is not None:
-        d_projection, job = _weight_job(dh_tape, P, 0, P, tape.full_h, H, running)
-        jobs.append(job)
-    pool.run(jobs, float(running.size) * G * H * (2 * I + P))
+    x_panels, space = weights.backward().x, np.empty_like(d_bias)
+    d_x = _WeightGradient(d_sums, S * H, 0, G * H, tape.x, I)
+    d_h = _WeightGradient(d_sums, S * H, A * H, E * H, tape.old_h, P)
+    d_late = _WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H) if L else None
+    projected = weights.w_hr is not None
+    d_projection = _WeightGradient(dh_tape, P, 0, P, tape.full_h, H) if projected else None
+    of_weights = [one for one in (d_x, d_h, d_late, d_projection) if one is not None]
 
-    h_rows = np.concatenate([d_h_rows, d_late_rows]) if L else d_h_rows
+    def part(first: int, last: int) -> None:
+        some = running[first:last]
+        jobs = [time_products.bias_gradient(1, False, d_sums, S * H, some, d_bias, space)]
+        jobs.append(_input_job(d_sums, S * H, G * H, x_panels, some, dx))
+        jobs += [one.job(some) for one in of_weights]
+        pool.run(jobs, float(some.size) * G * H * (2 * I + P))
+
+    work = float(running.size) * G * H * (2 * I + P)
+    pool.in_parts(part, running.size, work, time_products.ALIGN)
+
+    d_h_rows = d_h.rows
+    h_rows = d_h_rows if d_late is None else np.concatenate([d_h_rows, d_late.rows])
     return Gradients(
         x=dx,
         start_h=d_start_h,
         start_rest=d_start_rest,
-        w_ih=in_gate_order(np, cell, d_x_rows, cell.x_gates),
+        w_ih=in_gate_order(np, cell, d_x.rows, cell.x_gates),
         w_hh=in_gate_order(np, cell, h_rows, cell.h_gates),
         b_ih=in_gate_order(np, cell, d_bias[: G * H], cell.x_gates),
         b_hh=in_gate_order(np, cell, d_bias[A * H :].copy(), cell.h_gates),
-        w_hr=None if d_projection is None else np.ascontiguousarray(d_projection),
+        w_hr=None if d_projection is None else np.ascontiguousarray(d_projection.rows),
     )
 
 
@@ -66,21 +67,27 @@ def _parts(count: int, work: float) -> tuple[int, int]:
     return -(-count // size), size
 
 
-def _weight_job(
-    d_sums: Array, width: int, at: int, M: int, b: Array, N: int, running: Indices
-) -> tuple[Array, Job]:
-    """The (M, N) gradient of a weight that multiplied b (T, B, N or more), and its job."""
-    dtype, lanes = b.dtype, lanes_of(b.dtype)
-    padded = -(-N // (VECTORS * lanes)) * VECTORS * lanes
-    out = memory.zeros((M * padded,), dtype)
-    parts, each = _parts(M, float(running.size) * M * N)
-    scratch = memory.empty((parts * time_products.weight_scratch(N, lanes),), dtype)
-    indices = np.empty(parts * MAX_ROWS, np.int64)
-    job = time_products.weight_gradient(
-        parts, False, d_sums, at, width, b, b.shape[2], N, running, M, each, out, scratch, indices
-    )
-    # Rows are padded to whole vectors where N is not.
-    return out.reshape(M, padded)[:, :N], job
+class _WeightGradient:
+    """The (M, N) gradient of a weight that multiplied b (T, B, N or more): the sum of its parts."""
+
+    def __init__(self, d_sums: Array, width: int, at: int, M: int, b: Array, N: int) -> None:
+        lanes = lanes_of(b.dtype)
+        self._given, self._sizes = (d_sums, at, width, b, b.shape[2], N), (M, N, lanes)
+        padded = -(-N // (VECTORS * lanes)) * VECTORS * lanes
+        self._out = memory.zeros((M * padded,), b.dtype)
+        # Rows are padded to whole vectors where N is not.
+        self.rows = self._out.reshape(M, padded)[:, :N]
+
+    def job(self, running: Indices) -> Job:
+        """What adds these rows to it."""
+        M, N, lanes = self._sizes
+        parts, each = _parts(M, float(running.size) * M * N)
+        size = parts * time_products.weight_scratch(N, lanes)
+        scratch = memory.empty((size,), self._out.dtype)
+        indices = np.empty(parts * MAX_ROWS, np.int64)
+        return time_products.weight_gradient(
+            parts, False, *self._given, running, M, each, self._out, scratch, indices
+        )
 
 
 def _input_job(

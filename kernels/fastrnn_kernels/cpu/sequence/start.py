@@ -110,6 +110,7 @@ def start_forward(
         resetting=reset is not None, projected=weights.projected, taping=taping,
     )  # fmt: skip
     job = forward.forward_job(cell, values)(plan.count, plan.team, *given)
+    job.steps = rows.T
     return Forward(job, plan.work, tape)
 
 
@@ -152,6 +153,7 @@ def start_backward(
         reverse=tape.reverse, resetting=tape.reset is not None, projected=projected,
     )  # fmt: skip
     job = backward.backward_job(cell)(plan.count, plan.team, *given)
+    job.steps = T
 
     def finish() -> Gradients:
         return gradients(tape, d_sums, dh_tape, d_start_h, d_start_rest)

@@ -5,6 +5,7 @@ over the rows in their order, whatever the number of threads. All are jobs, whos
 take `each` of the results' rows.
 """
 
+import math
 from typing import Any
 
 from fastrnn_kernels.cpu.isa.host import current
@@ -27,6 +28,8 @@ from fastrnn_kernels.cpu.threads.job import job
 DEPTH, SPAN, PADDING = CHUNK, 512, 16
 #: Rows whose positions the gradient of x prepares at a time.
 INPUT_ROWS = MAX_ROWS * 16
+#: What is done in parts begins them at multiples of this, and computes what the whole does.
+ALIGN = math.lcm(DEPTH, INPUT_ROWS)
 
 
 def weight_scratch(columns: int, lanes: int) -> int:

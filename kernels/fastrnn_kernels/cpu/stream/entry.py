@@ -8,6 +8,7 @@ they stand: it makes no object and allocates nothing, and takes a tenth of a mic
 import ctypes
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -183,10 +184,12 @@ def take(record, thread):  # type: ignore[no-untyped-def]
     return _take(record, thread)
 
 
-@kernel("stream-leave")
-def leave(record, thread):  # type: ignore[no-untyped-def]
-    """Mark a stream as free, if a thread has it; who takes it sees what was written before."""
-    return atomic.replace(record, BUSY, thread, 0)
+@kernel("stream-leave", for_c=True)
+def _leave(self, args, many):  # type: ignore[no-untyped-def]
+    """Mark a stream as free, if this thread has it; who takes it sees what was written before."""
+    record = word(self + _DATA, 0)
+    atomic.replace(words(record), BUSY, _this_thread(word(record, _THREAD), ()), 0)
+    return _object(record, _NONE)
 
 
 class _MethodDef(ctypes.Structure):
@@ -203,19 +206,20 @@ _new_function = ctypes.PYFUNCTYPE(
     ctypes.py_object, ctypes.POINTER(_MethodDef), ctypes.py_object, ctypes.c_void_p
 )(("PyCFunction_NewEx", ctypes.pythonapi))
 _THREE = (types.int64,) * 3
-_method: list[_MethodDef] = []  # made once, and never let go: functions refer to it
 
 
-def _compile() -> _MethodDef:
-    if not _method:
-        address = c_address(_call, _THREE)
-        _method.append(_MethodDef(b"step", address, _FASTCALL, b"One step of a stream."))
-    return _method[0]
+@cache
+def _method(dispatcher: Any, name: bytes, doc: bytes) -> _MethodDef:
+    """What a function is made of; made once, and never let go, as functions refer to it."""
+    return _MethodDef(name, c_address(dispatcher, _THREE), _FASTCALL, doc)
+
+
+def _function(record: Record, dispatcher: Any, name: bytes, doc: bytes) -> Any:
+    return _new_function(ctypes.byref(_method(dispatcher, name, doc)), record, None)
 
 
 def new_record(rows: int, inputs: int, outputs: int, dtype: np.dtype[Any]) -> Record:
     """The record of a stream, all but the addresses of its program and memory."""
-    _compile()
     record = np.zeros(WORDS, np.int64)
     record[ENTRY] = native_address(_member, SIGNATURE)
     record[COUNT], record[TEAM] = 1, 1
@@ -237,8 +241,16 @@ def new_record(rows: int, inputs: int, outputs: int, dtype: np.dtype[Any]) -> Re
 
 def caller(record: Record) -> Callable[[Any, Any], bool | None]:
     """A function (x, y) of arrays that takes one step; see `_call`."""
-    function: Callable[[Any, Any], bool | None] = _new_function(
-        ctypes.byref(_compile()), record, None
+    function: Callable[[Any, Any], bool | None] = _function(
+        record, _call, b"step", b"One step of a stream."
+    )
+    return function
+
+
+def leaver(record: Record) -> Callable[..., None]:
+    """A function of whatever arguments that ends this thread's use of a stream."""
+    function: Callable[..., None] = _function(
+        record, _leave, b"leave", b"Ends the use of a stream."
     )
     return function
 

@@ -3,10 +3,9 @@
 What `cuda/stream.py` is for the GPU. Whoever steps a model asks this for it, and knows no word.
 """
 
-import os
 import threading
-import weakref
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from fastrnn_kernels.cpu.stream import entry
 from fastrnn_kernels.cpu.stream.program import Program
 from fastrnn_kernels.cpu.threads import pool
 from fastrnn_kernels.cpu.threads.job import COUNT, Job
+from fastrnn_kernels.forks import forks
 
 #: Multiply-adds of a step up to which it keeps Python's lock: to give it up and get it back
 #: takes as long as some thousand of them, and a thread that computes in Python may keep it
@@ -40,33 +40,24 @@ class Use:
     """The use of a stream by one thread; another one is refused meanwhile."""
 
     def __init__(self, record: Array) -> None:
-        self._record = record
+        self._record, self._forks = record, forks()
+        self._leave = entry.leaver(record)
 
     def __enter__(self) -> None:
+        now = forks()
+        if self._forks != now:  # a thread of the parent may have had it, and is not here
+            self._record[entry.BUSY], self._forks = 0, now
         try:
             if not entry.take(self._record, threading.get_ident()):
                 raise RuntimeError(
                     "another thread is using this stream: one stream serves one thread at a time"
                 )
         except BaseException:  # an interrupt, too, may come once it is taken
-            self.__exit__()
+            self._leave()
             raise
 
-    def __exit__(self, *error: object) -> None:
-        entry.leave(self._record, threading.get_ident())
-
-
-#: All there are: what a fork interrupts in other threads is not in use in the child.
-_ALIVE: "weakref.WeakSet[Steps]" = weakref.WeakSet()
-
-
-def _free_all() -> None:
-    for steps in list(_ALIVE):
-        steps.free()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_all)
+    #: A function of C's, which no interrupt can come before.
+    __exit__ = property(attrgetter("_leave"))
 
 
 def members_for(work: int) -> int:
@@ -95,8 +86,8 @@ class Steps:
         record[COUNT], record[entry.SHARED] = members, members > 1
         self._job = Job(record, ())
         self.step: Callable[[Any, Any], bool | None] = entry.caller(self.words)
+        self._in_use = Use(record)
         self.use(program)
-        _ALIVE.add(self)
 
     def use(self, program: Program) -> None:
         """Run another program of the same stages from now on."""
@@ -111,11 +102,7 @@ class Steps:
 
     def in_use(self) -> Use:
         """Keeps other threads away; raises RuntimeError if one is there."""
-        return Use(self._record)
-
-    def free(self) -> None:
-        """Whoever had it is gone."""
-        self._record[entry.BUSY] = 0
+        return self._in_use
 
     @property
     def states(self) -> list[tuple[Array, Array]]:
@@ -128,12 +115,37 @@ class Steps:
         return self.program.cells
 
     def run(self, x: Array, y: Array, steps: int) -> None:
-        """Some steps, of x (steps, B, I) to y (steps, B, O), C-contiguous; no lock is held."""
+        """Some steps, of x (steps, B, I) to y (steps, B, O), C-contiguous; no lock is held.
+
+        What a signal's handler raises meanwhile leaves the states as they were before.
+        """
+        work = self.program.work * steps
+        with self._in_use:
+            if work < pool.LONG:
+                self._run(x.ctypes.data, y.ctypes.data, steps)
+                return
+            before = self.memory.copy()
+            try:
+                self._run_in_parts(x.ctypes.data, y.ctypes.data, steps)
+            except BaseException:
+                self.memory[...] = before
+                raise
+
+    def _run(self, x: int, y: int, steps: int) -> None:
         record = self._record
-        with Use(record):
-            record[entry.X], record[entry.Y] = x.ctypes.data, y.ctypes.data
-            record[entry.STEPS] = steps
-            pool.run([self._job], self.program.work * steps, 2 * MEMBER_WORK)
+        record[entry.X], record[entry.Y], record[entry.STEPS] = x, y, steps
+        pool.run([self._job], self.program.work * steps, 2 * MEMBER_WORK)
+
+    def _run_in_parts(self, x: int, y: int, steps: int) -> None:
+        """So that a signal's handler need not wait until all steps are done."""
+        record = self._record
+        row = record[entry.ITEM] * record[entry.ROWS]
+        x_step, y_step = row * record[entry.INPUTS], row * record[entry.OUTPUTS]
+
+        def part(first: int, last: int) -> None:
+            self._run(x + first * x_step, y + first * y_step, last - first)
+
+        pool.in_parts(part, steps, self.program.work * steps)
 
     def run_shared(self, x: Array, y: Array) -> None:
         """A step by a team, of arrays that `step` found good.

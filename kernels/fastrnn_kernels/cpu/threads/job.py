@@ -8,6 +8,7 @@ time. It lies in a record of 64-bit words, behind a header:
     COUNT     calls; of a team, the most members worth having
     TEAM      whether it is one
     CALLS     to be made, and MEMBERS of the team: chosen when it runs
+    FIRST_STEP, LAST_STEP  of the steps over time that are to be done now, counted as they are done
     ARRIVALS  of its members at their barrier, on a cache line of its own
     ARGUMENTS and from here on
 """
@@ -30,7 +31,11 @@ from fastrnn_kernels.cpu.isa.host import current, suffix
 from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
 from fastrnn_kernels.cpu.isa.llvm import data_of
 
-ENTRY, COUNT, TEAM, CALLS, MEMBERS, ARRIVALS, ARGUMENTS = 0, 1, 2, 3, 4, 16, 32
+ENTRY, COUNT, TEAM, CALLS, MEMBERS, FIRST_STEP, LAST_STEP, ARRIVALS, ARGUMENTS = (
+    0, 1, 2, 3, 4, 5, 6, 16, 32,
+)  # fmt: skip
+#: A last step that is beyond every one.
+ALL_STEPS = 1 << 62
 #: Words of a record: room for sixty arrays.
 WORDS = 512
 
@@ -42,10 +47,14 @@ SIGNATURE = (types.CPointer(types.int64), types.int64, types.int64)
 
 @dataclass(slots=True, eq=False)  # frozen ones take longer to make
 class Job:
-    """A packed job, and the arrays that its record points into."""
+    """A packed job, and the arrays that its record points into.
+
+    steps: over time, where it may be done in parts, one after the other; else 0.
+    """
 
     record: Record
     arguments: tuple[Any, ...]
+    steps: int = 0
 
     @property
     def largest(self) -> int:
@@ -98,6 +107,7 @@ def _pack(typingctx, record, arguments):  # type: ignore[no-untyped-def]
 def _fill(record, count, team, *arguments):  # type: ignore[no-untyped-def]
     record[COUNT] = count
     record[TEAM] = team
+    record[FIRST_STEP], record[LAST_STEP] = 0, ALL_STEPS
     return _pack(record, arguments)
 
 

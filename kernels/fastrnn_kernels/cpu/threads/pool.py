@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count, repeat
 from queue import SimpleQueue
 
@@ -22,11 +23,15 @@ import numpy as np
 
 from fastrnn_kernels.cpu.threads import board
 from fastrnn_kernels.cpu.threads.board import FIRST, LINE, LINGER_SECONDS, MOST_HELPERS, TAKEN
-from fastrnn_kernels.cpu.threads.job import Job, Record
+from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Record, Job
+from fastrnn_kernels.forks import forks
 
 #: Multiply-adds below which handing work to another thread costs more than it saves, if that
 #: thread listens, and if it has to be woken (measured).
 MIN_WORK, WAKING_WORK = 1_000_000, 4_000_000
+#: Multiply-adds from which on work is done in parts, each of so many at first and then of as many
+#: as take so long: signals are answered between them. A slow CPU does LONG in a tenth of a second.
+LONG, PART_SECONDS = 200_000_000, 0.05
 
 
 def _allowed() -> frozenset[int]:
@@ -71,20 +76,33 @@ class _Helper:
     """A thread that makes calls."""
 
     def __init__(self, own: Record, number: int) -> None:
-        self._board, self._mailbox = own, (number + FIRST) * LINE
+        self.board, self._mailbox = own, (number + FIRST) * LINE
         self.wakes: SimpleQueue[None] = SimpleQueue()
         self._cpus: frozenset[int] = frozenset()
-        self.stopped = False
+        self._seat = [None]
+        self.running = self.stopped = False
         name = f"fastrnn-{number + 1}"
         self.thread = threading.Thread(target=self._live, name=name, daemon=True)
-        self.thread.start()
+
+    def start(self) -> bool:
+        """Give it a thread, if the system has one left; whether it has one."""
+        if self.thread.ident is None:
+            # None at exit or at the system's limit: then fewer do the work.
+            with contextlib.suppress(RuntimeError):
+                self.thread.start()
+        self.running = self.thread.ident is not None
+        return self.running
 
     def _live(self) -> None:
+        try:
+            self._seat.pop()
+        except IndexError:  # an interrupt of `start`, or another caller, had it start twice
+            return
         while True:
             self.wakes.get()
             if self.stopped:
                 return
-            board.serve(self._board, self._mailbox)
+            board.serve(self.board, self._mailbox)
 
     def stay_on(self, cpus: frozenset[int]) -> None:
         """Run on one of these CPUs from now on, if the system can be told."""
@@ -95,6 +113,12 @@ class _Helper:
 
 
 class _Pool:
+    """Helpers and the board by which they are called.
+
+    There is no lock: a signal's handler may call a layer wherever this thread is just then, and
+    what it raises leaves nothing held. Two callers that start helpers at once find the same ones.
+    """
+
     def __init__(self) -> None:
         self.threads = available_cpus()
         self._closed = False
@@ -102,16 +126,24 @@ class _Pool:
         self._start()
 
     def _start(self) -> None:
-        self._growing = threading.Lock()
-        self.board = board.new_board()
-        self.board[board.THREADS], self.board[board.ROOM] = self.threads, _room()[1]
-        self._helpers: list[_Helper] = []
-        self._last = -1.0  # when the last call ended
-
-    def forget(self) -> None:
         """Start anew; what a fork copied has no threads behind it."""
-        self.board[board.OWNER] = board.CLOSED  # for compiled code that knows this one
-        self._start()
+        now = forks()
+        words = board.new_board()
+        words[board.THREADS], words[board.ROOM] = self.threads, _room()[1]
+        if hasattr(os, "register_at_fork"):
+            # For compiled code that knows this one. No function of Python's, see `forks.py`.
+            close = partial(words.__setitem__, board.OWNER, board.CLOSED)
+            os.register_at_fork(after_in_child=close)
+        self._helpers: dict[int, _Helper] = {}
+        self._last = -1.0  # when the last call ended
+        self.board = words
+        self._forks = now
+
+    def own_board(self) -> Record:
+        """The board of this process."""
+        if self._forks != forks():
+            self._start()
+        return self.board
 
     def close(self) -> None:
         """Call no helper any more, and wait until they have left compiled code.
@@ -119,88 +151,123 @@ class _Pool:
         That code is unloaded when Python ends.
         """
         self._closed = True
+        if self._forks != forks():
+            return
+        helpers = [helper for helper in self._helpers.values() if helper.thread.ident is not None]
         end = time.monotonic() + 1
-        while self._helpers and not board.shut(self.board) and time.monotonic() < end:
+        while helpers and not board.shut(self.board) and time.monotonic() < end:
             time.sleep(1e-4)
-        for helper in self._helpers:
+        for helper in helpers:
             helper.stopped = True
             helper.wakes.put(None)
-        for helper in self._helpers:
+        for helper in helpers:
             helper.thread.join(max(0.0, end - time.monotonic()))
 
-    def _grow(self, wanted: int) -> int:
-        with self._growing:
-            if not self._helpers:
-                board.prepare()
-                board.set_looks(self.board)
-            # No new threads, at exit or at the system's limit: then fewer do the work.
-            with contextlib.suppress(RuntimeError):
-                while len(self._helpers) < min(wanted, MOST_HELPERS):
-                    self._helpers.append(_Helper(self.board, len(self._helpers)))
-        return min(wanted, len(self._helpers))
+    def _grow(self, wanted: int) -> list[_Helper]:
+        """So many helpers with threads, or as many as there can be."""
+        own, helpers = self.own_board(), self._helpers
+        if not helpers:
+            board.prepare()
+            board.set_looks(own)
+        found: list[_Helper] = []
+        for number in range(min(wanted, MOST_HELPERS)):
+            helper = helpers.get(number)
+            if helper is None:
+                helper = helpers.setdefault(number, _Helper(own, number))
+            if not (helper.running or helper.start()):
+                break
+            found.append(helper)
+        return found
 
-    def _make_room(self, helpers: int) -> None:
+    def _make_room(self, own: Record, helpers: Sequence[_Helper]) -> None:
         """Keep helpers off the CPU that the caller, who has the board, runs on."""
         cpus, room = _room()
-        self.board[board.CPU], self.board[board.ROOM] = _cpu_of_caller(), room
-        for helper in self._helpers[:helpers]:
+        own[board.CPU], own[board.ROOM] = _cpu_of_caller(), room
+        for helper in helpers:
             helper.stay_on(cpus)
 
     def run(self, jobs: Sequence[Job], work: float, least: float) -> None:
         records = jobs[0].record if len(jobs) == 1 else np.concatenate([job.record for job in jobs])
-        helpers = 0
+        many = 0
         if self.threads > 1 and work >= least and not self._closed:
-            helpers = min(self.threads, sum(job.largest for job in jobs)) - 1
+            many = min(self.threads, sum(job.largest for job in jobs)) - 1
             # A single call of little work would be done before a helper is awake.
             if work < WAKING_WORK and time.perf_counter() - self._last > LINGER_SECONDS:
-                helpers = 0
-        if helpers > 0 and self.board[board.OWNER] == board.FREE:
+                many = 0
+        if many > 0 and self.own_board()[board.OWNER] == board.FREE:
             moved = _cpu_of_caller() != self.board[board.CPU]
-            helpers = min(helpers, _room()[1] if moved else int(self.board[board.ROOM]))
-            if helpers > 0:
-                self._run_with(self._grow(helpers), moved, records)
+            many = min(many, _room()[1] if moved else int(self.board[board.ROOM]))
+            helpers = self._grow(many)
+            if helpers:
+                self._run_with(helpers, moved, records)
                 return
         board.alone(records)
         self._last = time.perf_counter()
 
-    def _run_with(self, helpers: int, moved: bool, records: Record) -> None:
-        own, number = self.board, next(self._calls)
+    def _run_with(self, helpers: Sequence[_Helper], moved: bool, records: Record) -> None:
+        own, many, number, here = helpers[0].board, len(helpers), next(self._calls), forks()
         # Whatever is raised from here on, by a signal's handler at any line: helpers that were
         # called are woken, each in turn by this one call, and their calls waited for.
-        wakes = map(SimpleQueue.put, [h.wakes for h in self._helpers[:helpers]], repeat(None))
-        asleep = helpers
+        wakes = map(SimpleQueue.put, [helper.wakes for helper in helpers], repeat(None))
+        asleep = many
         try:
-            asleep = board.begin(own, number, records, helpers)
+            asleep = board.begin(own, number, records, many)
             if asleep > 0 or (moved and asleep != TAKEN):
-                self._make_room(helpers)
+                self._make_room(own, helpers)
         finally:
             try:
                 if asleep > 0:
                     deque(wakes, 0)
             finally:
-                board.finish(own, number, helpers)
-        if asleep == TAKEN or own is not self.board:  # a handler forked, and this is the child
+                board.finish(own, number, many)
+        if asleep == TAKEN or here != forks():  # a handler forked, and this is the child
             board.alone(records)
         self._last = time.perf_counter()
 
 
 _pool = _Pool()
 atexit.register(lambda: _pool.close())
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.forget)
 
 
 def run(jobs: Sequence[Job], work: float, least: float | None = None) -> None:
     """Run all jobs, `work` multiply-adds together, and come back when they are done.
 
-    Other threads take part from `least` multiply-adds on, or MIN_WORK.
+    Other threads take part from `least` multiply-adds on, or MIN_WORK. Jobs that all have steps
+    over time are done in parts where it takes long.
     """
-    _pool.run(jobs, work, MIN_WORK if least is None else least)
+    least = MIN_WORK if least is None else least
+    if work < LONG or not all(job.steps for job in jobs):
+        _pool.run(jobs, work, least)
+        return
+    steps = max(job.steps for job in jobs)
+
+    def part(first: int, last: int) -> None:
+        for job in jobs:
+            job.record[FIRST_STEP], job.record[LAST_STEP] = first, last
+        _pool.run(jobs, work * (last - first) / steps, least)
+
+    in_parts(part, steps, work)
+
+
+def in_parts(part: Callable[[int, int], object], total: int, work: float, align: int = 1) -> None:
+    """Call `part(first, last)` for parts of 0 to total, one after the other.
+
+    Between two of them, Python answers signals: so each takes PART_SECONDS at most, if that is more
+    than a step, and begins at a multiple of `align`. work: multiply-adds of all.
+    """
+    first, many = 0, total if work < LONG else int(total * LONG / work)
+    while first < total:
+        many = max(1, many // align) * align
+        last = min(total, first + many)
+        start = time.perf_counter()
+        part(first, last)
+        taken = max(time.perf_counter() - start, 1e-6)
+        first, many = last, int(many * min(8.0, PART_SECONDS / taken))
 
 
 def board_address() -> int:
     """Where the board is, for callers in compiled code; after a fork, another one."""
-    return int(_pool.board.ctypes.data)
+    return int(_pool.own_board().ctypes.data)
 
 
 def parts_of(work: float, share: int = 1) -> int:
@@ -211,7 +278,7 @@ def parts_of(work: float, share: int = 1) -> int:
 def set_num_threads(threads: int) -> None:
     """Set how many threads a call may use, the calling one among them."""
     _pool.threads = threads
-    _pool.board[board.THREADS] = threads
+    _pool.own_board()[board.THREADS] = threads
 
 
 def get_num_threads() -> int:

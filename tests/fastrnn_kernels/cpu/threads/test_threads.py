@@ -220,7 +220,7 @@ def test_helpers_follow_the_callers_cpus(many_cpus):
     def helper_cpus():
         pool._pool.board[board.CPU] = -1  # as when the caller runs on another one
         pool.run([calls(2, meeting=2)[1]], ENOUGH)
-        (helper, *_) = pool._pool._helpers
+        helper = pool._pool._helpers[0]
         return os.sched_getaffinity(helper.thread.native_id)
 
     before = os.sched_getaffinity(0)
