@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite
+import llvmlite.binding.ffi as llvm
 import numba
 import numpy
 from numba import njit
@@ -35,16 +36,25 @@ from numba.core.serialize import dumps
 from fastrnn_kernels.cache.announce import announce
 from fastrnn_kernels.cache.files import write_whole
 
-if hasattr(os, "register_at_fork"):
-    # A child that inherited the compiler's lock from another thread could load no kernel: so a
-    # fork waits until what is being compiled is done. These are functions of C's, as what a
-    # signal's handler raises in one of Python's is lost here, and the lock with it.
-    _compiling = global_compiler_lock._lock
+
+def _wait_at_fork(lock: Any) -> None:
+    """Have forks wait for a lock, which the child could never get from a thread that is not there.
+
+    These are functions of C's: what a signal's handler raises in one of Python's is lost in a fork,
+    and the lock with it.
+    """
     os.register_at_fork(
-        before=_compiling.acquire,
-        after_in_parent=_compiling.release,
-        after_in_child=_compiling.release,
+        before=lock.acquire,
+        after_in_parent=lock.release,
+        after_in_child=lock._at_fork_reinit,  # as the standard library's own modules do
     )
+
+
+if hasattr(os, "register_at_fork"):
+    # LLVM's is taken with Numba's held, and without it where compiled code is let go of. Forks take
+    # the one that was registered last first.
+    _wait_at_fork(llvm.lib._lock._lock)
+    _wait_at_fork(global_compiler_lock._lock)
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 #: Seconds after which a folder of kernels that nobody has loaded is taken for a leftover.
