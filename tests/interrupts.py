@@ -1,13 +1,19 @@
 """What a signal's handler raises, raised at every place where Python would run the handler.
 
-CPython looks for signals when a function begins, after a call has returned, and when a loop goes
-round. `everywhere` runs something again and again, and raises at the first such place in the
-package's own code, then at the second, and so on.
+CPython looks for signals when a function begins, when a call has returned, and when a loop goes
+round; what a handler raises then is the call's, or the loop's, own: it goes to whoever guards that.
+`everywhere` runs something again and again, and raises at the first such place in the package's
+own code, then at the second, and so on.
+
+Of calls of Python's and C's functions the profiler tells when they have returned. Of other calls,
+as of classes, and of loops there are only the instructions that follow: these count where the same
+handlers guard them.
 """
 
 import dis
 import sys
 from collections.abc import Callable, Iterator
+from inspect import CO_GENERATOR
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -15,73 +21,120 @@ from typing import Any
 import fastrnn
 import fastrnn_kernels
 
-FOLDERS = tuple(str(Path(package.__file__).parent) for package in (fastrnn, fastrnn_kernels))
+FOLDERS = [str(Path(package.__file__).parent) for package in (fastrnn, fastrnn_kernels)]
+
+
 #: After these Python looks for signals.
-_LOOKS = ("CALL", "JUMP_BACKWARD", "RESUME")
+_LOOKS = ("CALL", "JUMP_BACKWARD")
 
 
 class InterruptError(Exception):
     """What the handler raises: an exception like any other, which broad handlers would catch."""
 
 
+class _Code:
+    """The instructions of a function, and what guards each."""
+
+    def __init__(self, code: CodeType) -> None:
+        self.names = {one.offset: one.opname for one in dis.get_instructions(code)}
+        self._guards = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+        self.own = any(code.co_filename.startswith(folder) for folder in FOLDERS)
+        self.generator = bool(code.co_flags & CO_GENERATOR)
+
+    def guard(self, offset: Any) -> int | None:
+        """Where what an instruction raises goes."""
+        found = [one.target for one in self._guards if one.start <= offset < one.end]
+        return found[-1] if found else None
+
+
 class Interrupter:
-    """A trace function that raises at one place of all that the traced code comes by."""
+    """Raises at one place of all that the code comes by while it is in use."""
 
     def __init__(self, at: int) -> None:
-        self.at, self.passed = at, 0
-        self.where = ""
-        self._names: dict[CodeType, dict[int, str]] = {}
-        self._before: dict[FrameType, str] = {}
+        self.at, self.passed, self.where = at, 0, ""
+        self._codes: dict[CodeType, _Code] = {}
+        #: Of each frame the instruction that it has come to, unless that was a place already.
+        self._last: dict[FrameType, int] = {}
 
-    def _name(self, frame: FrameType) -> str:
+    def _code(self, frame: FrameType) -> _Code:
         code = frame.f_code
-        if code not in self._names:
-            self._names[code] = {one.offset: one.opname for one in dis.get_instructions(code)}
-        return self._names[code].get(frame.f_lasti, "")
+        if code not in self._codes:
+            self._codes[code] = _Code(code)
+        return self._codes[code]
 
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(FOLDERS):
+    def _place(self, frame: FrameType, what: str) -> None:
+        self._last.pop(frame, None)
+        if self.passed == self.at and not self.where:
+            code = frame.f_code
+            self.where = f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}, {what}"
+            self._last.clear()
+            sys.setprofile(None)
+            raise InterruptError(self.where)
+        self.passed += 1
+
+    def profile(self, frame: FrameType, event: str, arg: Any) -> None:
+        """Of functions: they begin, or have returned."""
+        here = sys._getframe(1)
+        if event == "c_return":
+            self._returned(frame, getattr(arg, "__name__", str(arg)))
+        elif event == "call":
+            # What Numba has compiled is told of, too, with a frame that nobody runs.
+            if here is frame and self._code(frame).own and not self._code(frame).generator:
+                self._place(frame, "as it begins")
+        elif event == "return" and not self._code(frame).generator:
+            caller = frame.f_back if here is frame else here
+            if caller is not None:
+                self._returned(caller, frame.f_code.co_name)
+
+    def _returned(self, caller: FrameType, name: str) -> None:
+        code = self._code(caller)
+        # Not behind what `with` or an attribute calls: there Python does not look.
+        if code.own and code.names.get(caller.f_lasti, "").startswith("CALL"):
+            self._place(caller, f"after {name}")
+
+    def trace(self, frame: FrameType, event: str, arg: Any) -> Any:
+        """Of instructions: each before it runs."""
+        code = self._code(frame)
+        if not code.own:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "call":
-            self._before[frame] = "RESUME"
-        elif event == "opcode":
-            before = self._before.get(frame, "")
-            self._before[frame] = self._name(frame)
-            if before.startswith(_LOOKS):
-                if self.passed == self.at:
-                    code = frame.f_code
-                    self.where = f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}"
-                    self._before.clear()
-                    raise InterruptError(self.where)
-                self.passed += 1
-        elif event == "return":
-            self._before.pop(frame, None)
-        return self
+        if event == "opcode":
+            now, last = frame.f_lasti, self._last.get(frame)
+            self._last[frame] = now
+            before = "" if last is None else code.names.get(last, "")
+            if before.startswith(_LOOKS) and code.guard(last) == code.guard(now):
+                self._place(frame, "after a call or a loop's turn")
+                self._last[frame] = now
+        return self.trace
+
+    def __enter__(self) -> None:
+        sys.setprofile(self.profile)
+        sys.settrace(self.trace)
+
+    def __exit__(self, *error: object) -> None:
+        sys.setprofile(None)
+        sys.settrace(None)
+        self._last.clear()  # frames keep what their functions had
 
 
-def everywhere(
-    call: Callable[[], object], *, stride: int = 1, first: int = 0
-) -> Iterator[tuple[str, BaseException | None]]:
-    """InterruptError a call at one place after the other, at each that is `stride` from the last.
+def everywhere(call: Callable[[], object]) -> Iterator[tuple[str, BaseException | None]]:
+    """Interrupt a call at one place after the other.
 
     Yields where that was and what the call raised, None if it raised nothing; ends when the call
     comes by no further place.
     """
-    at = first
+    at = 0
     while True:
-        tracer = Interrupter(at)
+        one = Interrupter(at)
         found: BaseException | None = None
-        sys.settrace(tracer)
         try:
-            call()
+            with one:
+                call()
         except BaseException as error:
-            found = error
-        finally:
-            sys.settrace(None)
-        if not tracer.where:
+            found = error.with_traceback(None)
+            found.__context__ = None  # nor keep what the frames of another one kept
+        if not one.where:
             assert found is None, found
             return
-        yield tracer.where, None if found is None else found.with_traceback(None)
-        found = None
-        at += stride
+        yield one.where, found
+        at += 1

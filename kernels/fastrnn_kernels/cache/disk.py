@@ -7,7 +7,6 @@ one move behind a checksum; its folder's name carries a hash of every kernel sou
 the versions and settings that compiled them.
 """
 
-import contextlib
 import hashlib
 import os
 import pickle
@@ -35,6 +34,7 @@ from numba.core.serialize import dumps
 
 from fastrnn_kernels.cache.announce import announce
 from fastrnn_kernels.cache.files import write_whole
+from fastrnn_kernels.handlers import Suppressed, pass_on
 
 
 def _wait_at_fork(lock: Any) -> None:
@@ -122,7 +122,7 @@ def cache_folder() -> Path | None:
 @cache
 def _use(folder: Path) -> None:
     """Mark a folder as used today, once a process."""
-    with contextlib.suppress(OSError):
+    with Suppressed(OSError):
         os.utime(folder)
 
 
@@ -154,7 +154,8 @@ class _KernelCache(_Cache):  # type: ignore[misc]
         target_context.refresh()
         try:
             data = self._path(sig, target_context.codegen()).read_bytes()
-        except OSError:
+        except OSError as error:
+            pass_on(error)
             return None
         _use(self._folder)
         # Damaged machine code would end the process: what fails its checksum is compiled again.
@@ -169,7 +170,7 @@ class _KernelCache(_Cache):  # type: ignore[misc]
         path = self._path(sig, data.library.codegen)
         payload = dumps(data._reduce())
         # A cache folder that cannot be written costs time, never a result.
-        with contextlib.suppress(OSError):
+        with Suppressed(OSError):
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _remove_unused(path.parent)
@@ -182,7 +183,7 @@ class _KernelCache(_Cache):  # type: ignore[misc]
         self._enabled = False
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
+        with Suppressed(OSError):
             for path in self._folder.glob(f"{self._name}-*.nbc"):
                 path.unlink()
 

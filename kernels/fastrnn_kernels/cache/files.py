@@ -1,10 +1,11 @@
 """Writing files so that a reader finds them whole or not at all."""
 
-import contextlib
 import os
 import stat
 import uuid
 from pathlib import Path
+
+from fastrnn_kernels.handlers import Suppressed
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -19,7 +20,7 @@ def write_whole(path: Path, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
             file.write(data)
-        with contextlib.suppress(FileNotFoundError):
+        with Suppressed(FileNotFoundError):
             os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
     except BaseException as error:

@@ -1,6 +1,5 @@
 """What was measured on a machine, kept for it in a small file of the user's cache folder."""
 
-import contextlib
 import hashlib
 import json
 import math
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrnn_kernels.cache.files import write_whole
+from fastrnn_kernels.handlers import Suppressed, pass_on
 
 #: Packages whose versions times depend on, as far as they are installed.
 PACKAGES = ("numba", "numba-cuda", "numpy", "cupy-cuda13x", "cupy-cuda12x", "cupy")
@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
         digest.update(path.read_bytes())
     found = {"kernels": digest.hexdigest()[:16]}
     for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
+        with Suppressed(PackageNotFoundError):
             found[package] = version(package)
     return found
 
@@ -60,7 +60,7 @@ class Memo:
         if self.path is None:
             return False
         kept = {"machine": self.machine, "seconds": dict(sorted(self._seconds.items()))}
-        with contextlib.suppress(OSError):
+        with Suppressed(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.path, json.dumps(kept, indent=1).encode() + b"\n")
             return True
@@ -71,11 +71,13 @@ class Memo:
             return {}
         try:
             text = self.path.read_bytes()
-        except OSError:
+        except OSError as error:
+            pass_on(error)
             return {}
         try:
             return _checked(json.loads(text))
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            pass_on(error)
             if self._seconds is None:  # said once
                 warnings.warn(
                     f"{self.path} is no file of times that were measured: it is not read, and "

@@ -19,6 +19,8 @@ from weakref import ref
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn_kernels.handlers import pass_on
+
 Array = NDArray[Any]
 
 CACHE_LINE = 64
@@ -83,7 +85,8 @@ class _Store:
         comes_back = size <= LIMIT
         try:
             buffer = waiting.pop()
-        except IndexError:
+        except IndexError as error:
+            pass_on(error)
             if comes_back:
                 self._make_room(size)
             buffer = self._new(size)
@@ -103,7 +106,8 @@ class _Store:
     def _new(self, size: int) -> _Buffer:
         try:
             return _Buffer(size)
-        except MemoryError:
+        except MemoryError as error:
+            pass_on(error)
             self.release()
             return _Buffer(size)
 
@@ -137,7 +141,8 @@ class _Store:
             return size
         try:
             self._waiting[size].remove(buffer)
-        except ValueError:  # another thread has just taken it
+        except ValueError as error:  # another thread has just taken it
+            pass_on(error)
             self._made[number] = ref(buffer), size
             return 0
         return size

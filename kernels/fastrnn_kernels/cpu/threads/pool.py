@@ -6,8 +6,8 @@ compiled code; then it sleeps in a queue of Python's and uses no CPU. After a fo
 makes helpers of its own when it first needs them.
 """
 
+import _thread
 import atexit
-import contextlib
 import ctypes
 import os
 import sys
@@ -17,14 +17,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count, repeat
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
 from fastrnn_kernels.cpu.threads import board
 from fastrnn_kernels.cpu.threads.board import FIRST, LINE, LINGER_SECONDS, MOST_HELPERS, TAKEN
-from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Record, Job
+from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, Record
 from fastrnn_kernels.forks import forks
+from fastrnn_kernels.handlers import Suppressed, pass_on
 
 #: Multiply-adds below which handing work to another thread costs more than it saves, if that
 #: thread listens, and if it has to be woken (measured).
@@ -37,7 +38,7 @@ LONG, PART_SECONDS = 200_000_000, 0.05
 def _allowed() -> frozenset[int]:
     """The CPUs that the calling thread may run on; empty where the system does not say."""
     if hasattr(os, "sched_getaffinity"):
-        with contextlib.suppress(OSError):
+        with Suppressed(OSError):
             return frozenset(os.sched_getaffinity(0))
     return frozenset()
 
@@ -53,7 +54,7 @@ def _current_cpu() -> tuple[Callable[[], int], int]:
     Where nobody does, the function tells -1, and there is no address (0).
     """
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
+        with Suppressed(OSError, AttributeError):
             function = ctypes.CDLL(None).sched_getcpu
             return function, ctypes.cast(function, ctypes.c_void_p).value or 0
     return (lambda: -1), 0
@@ -79,36 +80,45 @@ class _Helper:
         self.board, self._mailbox = own, (number + FIRST) * LINE
         self.wakes: SimpleQueue[None] = SimpleQueue()
         self._cpus: frozenset[int] = frozenset()
+        self._wanted = self._cpus
         self._seat = [None]
         self.running = self.stopped = False
-        name = f"fastrnn-{number + 1}"
-        self.thread = threading.Thread(target=self._live, name=name, daemon=True)
+        #: Its thread by the system's number; and whether it has ended.
+        self.native_id: int | None = None
+        self.ended: SimpleQueue[None] = SimpleQueue()
 
     def start(self) -> bool:
         """Give it a thread, if the system has one left; whether it has one."""
-        if self.thread.ident is None:
-            # None at exit or at the system's limit: then fewer do the work.
-            with contextlib.suppress(RuntimeError):
-                self.thread.start()
-        self.running = self.thread.ident is not None
-        return self.running
+        try:
+            # One call of C's: `threading` waits for the thread, and may tell of an interrupt
+            # meanwhile as of a KeyError.
+            _thread.start_new_thread(self._live, ())
+        except RuntimeError as error:  # at exit or at the system's limit: then fewer do the work
+            pass_on(error)
+            return False
+        self.running = True
+        return True
 
     def _live(self) -> None:
         try:
             self._seat.pop()
         except IndexError:  # an interrupt of `start`, or another caller, had it start twice
             return
+        self.native_id = threading.get_native_id()
+        self.stay_on(self._wanted)  # said before there was a number
         while True:
             self.wakes.get()
             if self.stopped:
+                self.ended.put(None)
                 return
             board.serve(self.board, self._mailbox)
 
     def stay_on(self, cpus: frozenset[int]) -> None:
         """Run on one of these CPUs from now on, if the system can be told."""
-        if cpus and cpus != self._cpus and self.thread.native_id is not None:
-            with contextlib.suppress(OSError):  # forbidden here: slower, not wrong
-                os.sched_setaffinity(self.thread.native_id, cpus)
+        self._wanted = cpus
+        if cpus and cpus != self._cpus and self.native_id is not None:
+            with Suppressed(OSError):  # forbidden here: slower, not wrong
+                os.sched_setaffinity(self.native_id, cpus)
                 self._cpus = cpus
 
 
@@ -153,7 +163,7 @@ class _Pool:
         self._closed = True
         if self._forks != forks():
             return
-        helpers = [helper for helper in self._helpers.values() if helper.thread.ident is not None]
+        helpers = [helper for helper in self._helpers.values() if helper.running]
         end = time.monotonic() + 1
         while helpers and not board.shut(self.board) and time.monotonic() < end:
             time.sleep(1e-4)
@@ -161,7 +171,8 @@ class _Pool:
             helper.stopped = True
             helper.wakes.put(None)
         for helper in helpers:
-            helper.thread.join(max(0.0, end - time.monotonic()))
+            with Suppressed(Empty):
+                helper.ended.get(timeout=max(0.0, end - time.monotonic()))
 
     def _grow(self, wanted: int) -> list[_Helper]:
         """So many helpers with threads, or as many as there can be."""

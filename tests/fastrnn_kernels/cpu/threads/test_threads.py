@@ -221,7 +221,7 @@ def test_helpers_follow_the_callers_cpus(many_cpus):
         pool._pool.board[board.CPU] = -1  # as when the caller runs on another one
         pool.run([calls(2, meeting=2)[1]], ENOUGH)
         helper = pool._pool._helpers[0]
-        return os.sched_getaffinity(helper.thread.native_id)
+        return os.sched_getaffinity(helper.native_id)
 
     before = os.sched_getaffinity(0)
     first, second, *_ = sorted(before)

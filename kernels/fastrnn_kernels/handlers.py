@@ -1,0 +1,57 @@
+"""Exceptions of signals' handlers, which pass through everything that catches those of others.
+
+A handler (a timeout's) runs between any two instructions, so what it raises comes up in whatever is
+called there, and may be of any kind: a TimeoutError is an OSError.
+"""
+
+from types import FrameType, TracebackType
+
+
+def by_handler(error: BaseException) -> bool:
+    """Whether a signal's handler has raised an exception.
+
+    It is known by a frame in the traceback, of a function that was given the frame that it was
+    called from: so are handlers and trace functions, and nothing else is.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        if _is_handler(trace.tb_frame):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def pass_on(error: BaseException) -> None:
+    """Raise an exception again, as it is, where a signal's handler has raised it.
+
+    For the head of an `except` that tells of an exception in words of its own, or goes on.
+    """
+    if by_handler(error):
+        raise error
+
+
+class Suppressed:
+    """As `contextlib.suppress`, but for what a signal's handler raises."""
+
+    def __init__(self, *kinds: type[BaseException]) -> None:
+        self._kinds = kinds
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> bool:
+        return error is not None and isinstance(error, self._kinds) and not by_handler(error)
+
+
+def _is_handler(frame: FrameType) -> bool:
+    caller, code = frame.f_back, frame.f_code
+    if caller is None:
+        return False
+    many = code.co_argcount + code.co_kwonlyargcount + 2  # and *args, **kwargs
+    for name in code.co_varnames[:many]:
+        value = frame.f_locals.get(name)
+        if value is caller or (type(value) is tuple and any(one is caller for one in value)):
+            return True
+    return False
