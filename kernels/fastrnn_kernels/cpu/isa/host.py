@@ -1,5 +1,7 @@
 """The instruction set that kernels are made for: this host's, or another one for a while."""
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +13,7 @@ import llvmlite.binding as llvm
 from numba.core import config
 
 from fastrnn_kernels.cpu.isa.instruction_set import (
+    AMX,
     AVX2,
     AVX512,
     AVX512_BF16,
@@ -32,7 +35,24 @@ def _features() -> frozenset[str]:
         found = llvm.get_host_cpu_features()
     except RuntimeError:  # LLVM cannot tell on this kind of host
         return frozenset()
-    return frozenset(name for name, present in found.items() if present)
+    features = {name for name, present in found.items() if present}
+    if AMX.needs <= features and not _may_use_tiles():
+        features = {name for name in features if not name.startswith("amx")}
+    return frozenset(features)
+
+
+def _may_use_tiles() -> bool:
+    """Ask Linux for the matrix unit, once for all threads of this process and its children.
+
+    Who uses it without its leave is ended.
+    """
+    if sys.platform != "linux":
+        return False
+    arch_prctl, request, tile_data = 158, 0x1023, 18
+    try:
+        return int(ctypes.CDLL(None).syscall(arch_prctl, request, tile_data)) == 0
+    except (OSError, AttributeError):
+        return False
 
 
 def _name() -> str:
@@ -46,6 +66,7 @@ def _found(features: frozenset[str], name: str) -> InstructionSet:
         return NEON
     if "avx512f" in features:
         found = AVX512_BF16 if "avx512bf16" in features else AVX512
+        found = AMX if AMX.needs <= features else found
     elif "avx2" in features:
         found = AVX2
     else:

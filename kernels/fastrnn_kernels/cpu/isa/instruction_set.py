@@ -5,6 +5,7 @@
     AVX2         32         16         fused         taken apart
     AVX512       64         32         fused         taken apart
     AVX512_BF16  64         32         fused         vdpbf16ps
+    AMX          64         32         fused         vdpbf16ps; tiles in sequences
     NEON         16         32         fused         taken apart
     SIMD128      16         16         two steps     taken apart      (WebAssembly)
 
@@ -13,7 +14,7 @@ of its own stands where the others' are: the multiply-add of a register block in
 `product/block.py`, powers of two in `vector.py`, a thread's mode in `denormals.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: Rows of the largest register block that any kernel uses.
 MAX_ROWS = 6
@@ -29,6 +30,7 @@ class InstructionSet:
     needs: LLVM's names of the features that a host must have to run it.
     fused: whether multiply and add are one instruction, rounded once.
     pairs: whether one instruction multiplies pairs of bfloat16 and adds both.
+    tiles: whether one multiplies tiles of such pairs (`product/tiles.py`).
     scales: whether one instruction scales by powers of two.
     mode: whose control word a thread sets to take denormals for zeros, on its way in, and
         puts back on its way out: "x86", "arm", or "" where there is none.
@@ -42,6 +44,7 @@ class InstructionSet:
     needs: frozenset[str]
     fused: bool
     pairs: bool = False
+    tiles: bool = False
     scales: bool = False
     mode: str = "x86"
     fetch_ahead: int = 0
@@ -50,11 +53,13 @@ class InstructionSet:
         """Values of so many bytes in one register."""
         return self.vector_bytes // itemsize
 
-    def rows(self, vectors: int) -> int:
-        """Rows of a register block of so many vectors of columns.
+    def rows(self, vectors: int, values: int = 1) -> int:
+        """Rows of a register block of so many vectors of columns, of `values` to an element.
 
         Their accumulators fit the registers beside one vector of the panel and the rows' values.
         """
+        if self.tiles and values == 2:
+            return 2 * 16
         return max(1, min(MAX_ROWS, (self.registers - 1) // (vectors + 1)))
 
     def depth_multiple(self, compute: str) -> int:
@@ -69,7 +74,13 @@ AVX512 = InstructionSet("avx512", 64, 32, _AVX512, fused=True, scales=True)
 AVX512_BF16 = InstructionSet(
     "avx512bf16", 64, 32, _AVX512 | {"avx512bf16"}, fused=True, pairs=True, scales=True
 )
+AMX = replace(
+    AVX512_BF16,
+    name="amx",
+    needs=AVX512_BF16.needs | {"amx-tile", "amx-bf16"},
+    tiles=True,
+)
 NEON = InstructionSet("neon", 16, 32, frozenset({"neon"}), fused=True, mode="arm")
 SIMD128 = InstructionSet("simd128", 16, 16, frozenset(), fused=False, mode="")
 #: All of them.
-EVERY = (SSE2, AVX2, AVX512, AVX512_BF16, NEON, SIMD128)
+EVERY = (SSE2, AVX2, AVX512, AVX512_BF16, AMX, NEON, SIMD128)

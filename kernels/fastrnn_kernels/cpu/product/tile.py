@@ -19,6 +19,7 @@ from fastrnn_kernels.cpu.isa.inlined import NO_WRAPPERS, inlined
 from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.isa.llvm import pointer
 from fastrnn_kernels.cpu.product.block import register_block
+from fastrnn_kernels.cpu.product.tiles import tile_block
 
 #: Numbers for products: Numba compiles a function anew for each constant it is given.
 ZERO: Any = np.int64(0)
@@ -55,14 +56,38 @@ def next_rows(left: int, largest: int) -> int:
     """Rows of the next tile, so that the last two are of like size."""
     if left <= largest:
         return left
+    if largest > MAX_ROWS:  # of the matrix unit: what is not full takes as long
+        return largest
     if left >= 2 * largest:
         return largest
     return (left + 1) // 2
 
 
 @for_each
-def multiply(vectors: int) -> Callable[..., Any]:
-    """A function `(rows, *arguments of a register block)` that runs the one of so many rows."""
+def multiply(vectors: int, values: int = 1) -> Callable[..., Any]:
+    """A function `(rows, *arguments of a register block)` that runs the one of so many rows.
+
+    values: to an element of the rows and panels.
+    """
+    if current().tiles and values == 2:
+        return _called(_by_tiles(vectors))
+    return _called(_by_registers(vectors))
+
+
+def _by_tiles(vectors: int) -> Any:
+    block = tile_block(vectors)
+
+    def tiles(  # type: ignore[no-untyped-def]
+        rows, out, out_at, out_step, init, init_at, init_step,
+        a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
+    ):  # fmt: skip
+        block(rows, out, out_at, out_step, init, init_at, init_step,
+              a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
+
+    return named(tiles, f"{vectors} vectors in tiles{suffix()}")
+
+
+def _by_registers(vectors: int) -> Any:
     one, two, three, four, five, six = (
         register_block(rows, vectors) for rows in range(1, MAX_ROWS + 1)
     )
@@ -91,7 +116,11 @@ def multiply(vectors: int) -> Callable[..., Any]:
             one(out, out_at, out_step, init, init_at, init_step,
                 a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
 
-    choose = named(choose, f"{vectors} vectors{suffix()}")
+    return named(choose, f"{vectors} vectors{suffix()}")
+
+
+def _called(choose: Any) -> Callable[..., Any]:
+    """A function of arrays that calls one of pointers."""
     chosen = njit(**NO_WRAPPERS)(choose)
 
     @inlined

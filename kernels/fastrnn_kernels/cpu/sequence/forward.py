@@ -14,6 +14,7 @@ from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
 from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.isa.llvm import first_on_line, flat, lanes
 from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store, store_part
 from fastrnn_kernels.cpu.product.pairs import keeper, row_keeper
@@ -27,6 +28,7 @@ from fastrnn_kernels.cpu.product.tile import (
     next_rows,
     time_of,
 )
+from fastrnn_kernels.cpu.product.tiles import tiles_as_before, tiles_before
 from fastrnn_kernels.cpu.sequence.plan import own_layout, shared_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
@@ -85,10 +87,11 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     G, A, L, E, S, N, K = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
     F = E if L else A  # sums that the last product of a step leaves as they are
     units = vectors_per_gate(cell)
-    x_product, h_product = multiply(G * units), multiply(E * units)
-    late_product, plain_product = multiply(max(1, L) * units), multiply(VECTORS)
-    largest = current().rows(G * units)
-    plain_rows = current().rows(VECTORS)
+    x_product, h_product = multiply(G * units, values), multiply(E * units, values)
+    late_product, plain_product = multiply(max(1, L) * units, values), multiply(VECTORS, values)
+    largest = current().rows(G * units, values)
+    plain_rows = current().rows(VECTORS, values)
+    most_rows = max(largest, MAX_ROWS)
     forward = inlined(cell.forward)
     inner_value = inlined(cell.inner) if cell.inner else forward
     load_sums, load_early, load_states = (
@@ -100,6 +103,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     store_y = store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
     paired = values == 2
+    tiled = paired and current().tiles
     shared_parts, own_parts = (
         inlined(shared_layout),
         inlined(own_layout),
@@ -109,10 +113,12 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
         (lambda x, operands, at: operands[at:]) if paired else (lambda x, operands, at: x)
     )
 
-    @job(f"{cell.key}-forward{'-pairs' if paired else ''}", Arguments)
+    @job(f"{cell.key}-forward{'-pairs' if paired else ''}{'-tiles' if tiled else ''}", Arguments)
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
+            if tiled:
+                before = tiles_before()
             first_step, last_step = record[FIRST_STEP], record[LAST_STEP]
             T, B, I = given.x.shape
             Y, H, P, y_at = given.y.shape[2], given.H, given.P, given.y_at
@@ -170,7 +176,9 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             full_h, inner = operands[shared_at + full_at :], operands[shared_at + inner_at :]
             panels_each = (panels + members - 1) // members
             most = steps_per_block * rows
-            work_at, x_rows_at, own_size = own_parts(most, panels_each * U, S, U, XW, values, line)
+            work_at, x_rows_at, own_size = own_parts(
+                most, panels_each * U, S, U, XW, values, most_rows, line
+            )
             own_at += member * own_size
             sums, work = scratch[own_at:], scratch[own_at + work_at :]
             x_rows = rows_of_x(x, operands, own_at + x_rows_at)
@@ -372,6 +380,8 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                     step_at += active
                     phase = meet(record, members, phase)
                 block_start = block_end
+            if tiled:
+                tiles_as_before(before)
 
         return run
 

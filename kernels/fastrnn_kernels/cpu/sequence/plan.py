@@ -59,7 +59,7 @@ def shared_layout(
 
 
 def own_layout(
-    steps: int, units: int, S: int, U: int, XW: int, values: int, line: int
+    steps: int, units: int, S: int, U: int, XW: int, values: int, most_rows: int, line: int
 ) -> tuple[int, int, int]:
     """Of a member of a forward pass, for `steps` rows of a block: where its parts begin, the end.
 
@@ -67,7 +67,7 @@ def own_layout(
     values are paired, x_rows (steps, XW).
     """
     work = (steps * units * S + line - 1) // line * line
-    x_rows = work + (MAX_ROWS * S * U + line - 1) // line * line
+    x_rows = work + (most_rows * S * U + line - 1) // line * line
     return work, x_rows, x_rows + ((steps * XW + line - 1) // line * line if values > 1 else 0)
 
 
@@ -177,6 +177,8 @@ def _forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
     HU = padded(H, U)
     PU = padded(P, VECTORS * lanes) if projected else HU
     XW = padded(I, lanes) // values
+    vectors = cell.G * vectors_per_gate(cell)
+    most_rows = max(MAX_ROWS, current().rows(vectors, values))
     runs, largest, work = _split(rows, weights, I + P, share)
     pieces, at, indices_at = [], 0, 0
     for first, last in runs:
@@ -187,7 +189,7 @@ def _forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
         own = 0
         for members in range(1, largest + 1):  # fewer may come
             units = -(-HU // (U * members)) * U
-            *_, each = own_layout(steps * many, units, S, U, XW, values, line)
+            *_, each = own_layout(steps * many, units, S, U, XW, values, most_rows, line)
             own = max(own, members * each)
         pieces.append((first, last, steps, at, at + shared, indices_at))
         at += shared + own
