@@ -64,30 +64,40 @@ def next_rows(left: int, largest: int) -> int:
 
 
 @for_each
-def multiply(vectors: int, values: int = 1) -> Callable[..., Any]:
-    """A function `(rows, *arguments of a register block)` that runs the one of so many rows.
+def multiply_rows(vectors: int, values: int) -> Callable[..., Any]:
+    """As `multiply`, of `values` to an element, by the unit that does it fastest.
 
-    values: to an element of the rows and panels.
+    The function takes the unit first: what `use_tiles` gave, or 0.
     """
-    if current().tiles and values == 2:
-        return _called(_by_tiles(vectors))
-    return _called(_by_registers(vectors))
-
-
-def _by_tiles(vectors: int) -> Any:
+    if not (current().tiles and values == 2):
+        by_registers = multiply(vectors)
+        return inlined(lambda unit, *arguments: by_registers(*arguments))  # type: ignore[no-any-return]
     block = tile_block(vectors)
 
     def tiles(  # type: ignore[no-untyped-def]
-        rows, out, out_at, out_step, init, init_at, init_step,
+        unit, rows, out, out_at, out_step, init, init_at, init_step,
         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
     ):  # fmt: skip
-        block(rows, out, out_at, out_step, init, init_at, init_step,
+        block(unit, rows, out, out_at, out_step, init, init_at, init_step,
               a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
 
-    return named(tiles, f"{vectors} vectors in tiles{suffix()}")
+    chosen = njit(**NO_WRAPPERS)(named(tiles, f"{vectors} vectors in tiles{suffix()}"))
+
+    @inlined
+    def product(  # type: ignore[no-untyped-def]
+        unit, rows, out, out_at, out_step, init, init_at, init_step,
+        a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
+    ):  # fmt: skip
+        chosen(unit, rows, pointer(out), out_at, out_step, pointer(init), init_at, init_step,
+               pointer(a), pointer(rows_at), rows_first, a_step,
+               pointer(panel), panel_at, panel_step, count)  # fmt: skip
+
+    return product  # type: ignore[no-any-return]
 
 
-def _by_registers(vectors: int) -> Any:
+@for_each
+def multiply(vectors: int) -> Callable[..., Any]:
+    """A function `(rows, *arguments of a register block)` that runs the one of so many rows."""
     one, two, three, four, five, six = (
         register_block(rows, vectors) for rows in range(1, MAX_ROWS + 1)
     )
@@ -116,12 +126,7 @@ def _by_registers(vectors: int) -> Any:
             one(out, out_at, out_step, init, init_at, init_step,
                 a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
 
-    return named(choose, f"{vectors} vectors{suffix()}")
-
-
-def _called(choose: Any) -> Callable[..., Any]:
-    """A function of arrays that calls one of pointers."""
-    chosen = njit(**NO_WRAPPERS)(choose)
+    chosen = njit(**NO_WRAPPERS)(named(choose, f"{vectors} vectors{suffix()}"))
 
     @inlined
     def product(  # type: ignore[no-untyped-def]

@@ -32,6 +32,8 @@ _TILE, _INDEX, _NOTHING = ir.IntType(8), ir.IntType(64), ir.VoidType()
 _CONFIG = ir.VectorType(_INDEX, 8)
 #: Bytes of a row of a tile, for four tiles as the configuration has them.
 _FULL_ROWS = 0x0040_0040_0040_0040
+#: Where in what `use_tiles` gives the shape of the tiles stands, in words.
+_SHAPE = 16
 
 
 def _call(builder: Any, name: str, kinds: list[Any], args: list[Any]) -> None:
@@ -51,15 +53,22 @@ def _multiply_add(builder: Any, c: int, a: int, b: int) -> None:
     _call(builder, "tdpbf16ps", [_TILE] * 3, [_TILE(c), _TILE(a), _TILE(b)])
 
 
-def _on_stack(builder: Any) -> Any:
-    with builder.goto_entry_block():
-        place = builder.alloca(_CONFIG)
-        place.align = 64
-    return place
+def _configure(
+    builder: Any, unit: Any, many: Any, rows: list[Any], pairs: Any, a_tiles: list[int]
+) -> None:
+    """Give the eight tiles their rows, and those of A their pairs, unless they have them already.
+
+    unit: see `use_tiles`; many: rows in all. To configure takes as long as twenty products.
+    """
+    shape = builder.or_(builder.shl(many, _INDEX(8)), pairs)
+    shape_at = builder.gep(builder.inttoptr(unit, _INDEX.as_pointer()), [_INDEX(_SHAPE)])
+    with builder.if_then(builder.icmp_signed("!=", builder.load(shape_at), shape), likely=False):
+        builder.store(shape, shape_at)
+        place = builder.inttoptr(builder.add(unit, _INDEX(64)), _CONFIG.as_pointer())
+        _set(builder, place, rows, pairs, a_tiles)
 
 
-def _configure(builder: Any, place: Any, rows: list[Any], pairs: Any, a_tiles: list[int]) -> None:
-    """Give the eight tiles their rows, and those of A their pairs; all are zeros then."""
+def _set(builder: Any, place: Any, rows: list[Any], pairs: Any, a_tiles: list[int]) -> None:
     b_tiles = range(max(a_tiles) + 1, 8)
     heights = _INDEX(0)
     for tile, many in enumerate(rows):
@@ -79,28 +88,29 @@ def _configure(builder: Any, place: Any, rows: list[Any], pairs: Any, a_tiles: l
 
 
 def tile_block(vectors: int) -> Callable[..., Any]:
-    """A function `(rows, *arguments of a register block)`, of pairs, of up to 32 rows.
+    """A function `(unit, rows, *arguments of a register block)`, of pairs, of up to 32 rows.
 
+    unit: of the thread, what `use_tiles` gave.
     Rows of `a` lie one like the next from each other, and their pairs one beside the other:
     `a_step` is 1.
     """
 
     @intrinsic
     def product(  # type: ignore[no-untyped-def]
-        typingctx, rows, out, out_at, out_step, init, init_at, init_step,
+        typingctx, unit, rows, out, out_at, out_step, init, init_at, init_step,
         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
     ):  # fmt: skip
         number = types.int64
         signature = types.void(
-            number, out, number, number, init, number, number,
+            number, number, out, number, number, init, number, number,
             a, rows_at, number, number, panel, number, number, number,
         )  # fmt: skip
         width = lanes_of(out.dtype)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            (rows, out, out_at, out_step, init, init_at, init_step,
+            (unit, rows, out, out_at, out_step, init, init_at, init_step,
              a, rows_at, rows_first, _, panel, panel_at, panel_step, count) = args  # fmt: skip
-            place = _on_stack(builder)
+            full = _INDEX(TILE_ROWS)  # and as many pairs
             whole = builder.sdiv(count, _INDEX(TILE_PAIRS))
             left = builder.srem(count, _INDEX(TILE_PAIRS))
 
@@ -144,12 +154,12 @@ def tile_block(vectors: int) -> Callable[..., Any]:
                             _multiply_add(builder, c_of[g, v], a_tiles[g], b)
 
                 with builder.if_then(builder.icmp_signed(">", left, _INDEX(0))):
-                    _configure(builder, place, heights, left, a_tiles)
+                    _configure(builder, unit, rows, heights, left, a_tiles)
                     move_c("tileloadd64", init, init_at, init_step)
                     turn(builder.mul(whole, _INDEX(TILE_PAIRS)))
                     move_c("tilestored64", out, out_at, out_step)
                 with builder.if_then(builder.icmp_signed(">", whole, _INDEX(0))):
-                    _configure(builder, place, heights, _INDEX(TILE_PAIRS), a_tiles)
+                    _configure(builder, unit, rows, heights, full, a_tiles)
                     from_init = builder.icmp_signed("==", left, _INDEX(0))
                     base = builder.select(from_init, init, out)
                     base_at = builder.select(from_init, init_at, out_at)
@@ -159,7 +169,6 @@ def tile_block(vectors: int) -> Callable[..., Any]:
                         turn(builder.mul(loop.index, _INDEX(TILE_PAIRS)))
                     move_c("tilestored64", out, out_at, out_step)
 
-            full = _INDEX(TILE_ROWS)
             with builder.if_else(builder.icmp_signed("<=", rows, full)) as (few, many):
                 with few:
                     sums([rows], range(vectors))
@@ -175,19 +184,27 @@ def tile_block(vectors: int) -> Callable[..., Any]:
 
 
 @intrinsic
-def tiles_before(typingctx):  # type: ignore[no-untyped-def]
-    """How whoever called has configured the tiles of this thread, for `tiles_as_before`."""
+def use_tiles(typingctx):  # type: ignore[no-untyped-def]
+    """Begin to use the matrix unit in this thread: an address, for products and `leave_tiles`.
+
+    There lie how the tiles were configured before, what they are now, and which shape that is.
+    """
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        place = builder.bitcast(_on_stack(builder), cgutils.voidptr_t)
+        with builder.goto_entry_block():
+            memory = builder.alloca(_CONFIG, size=_INDEX(3))
+            memory.align = 64
+        place = builder.bitcast(memory, cgutils.voidptr_t)
         _call(builder, "sttilecfg", [cgutils.voidptr_t], [place])
+        shape_at = builder.gep(builder.bitcast(memory, _INDEX.as_pointer()), [_INDEX(_SHAPE)])
+        builder.store(_INDEX(0), shape_at)
         return builder.ptrtoint(place, _INDEX)
 
     return types.int64(), codegen
 
 
 @intrinsic
-def tiles_as_before(typingctx, before):  # type: ignore[no-untyped-def]
+def leave_tiles(typingctx, unit):  # type: ignore[no-untyped-def]
     """Leave the tiles configured as they were found, or free."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]

@@ -24,11 +24,11 @@ from fastrnn_kernels.cpu.product.tile import (
     ZERO,
     alternate,
     copy,
-    multiply,
+    multiply_rows,
     next_rows,
     time_of,
 )
-from fastrnn_kernels.cpu.product.tiles import tiles_as_before, tiles_before
+from fastrnn_kernels.cpu.product.tiles import leave_tiles, use_tiles
 from fastrnn_kernels.cpu.sequence.plan import own_layout, shared_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
@@ -87,8 +87,11 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     G, A, L, E, S, N, K = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
     F = E if L else A  # sums that the last product of a step leaves as they are
     units = vectors_per_gate(cell)
-    x_product, h_product = multiply(G * units, values), multiply(E * units, values)
-    late_product, plain_product = multiply(max(1, L) * units, values), multiply(VECTORS, values)
+    x_product, h_product = multiply_rows(G * units, values), multiply_rows(E * units, values)
+    late_product, plain_product = (
+        multiply_rows(max(1, L) * units, values),
+        multiply_rows(VECTORS, values),
+    )
     largest = current().rows(G * units, values)
     plain_rows = current().rows(VECTORS, values)
     most_rows = max(largest, MAX_ROWS)
@@ -117,8 +120,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
-            if tiled:
-                before = tiles_before()
+            unit = use_tiles() if tiled else 0
             first_step, last_step = record[FIRST_STEP], record[LAST_STEP]
             T, B, I = given.x.shape
             Y, H, P, y_at = given.y.shape[2], given.H, given.P, given.y_at
@@ -232,7 +234,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                         m = next_rows(count - q, largest)
                         at = ((n - n_first) * count + q) * S * U
                         x_product(
-                            m, sums, at, S * U, bias, n * G * U, ZERO,
+                            unit, m, sums, at, S * U, bias, n * G * U, ZERO,
                             x_rows, x_at, q, ONE, x_panels, n * KI * G * U, G * U, KI,
                         )  # fmt: skip
                         for j in range(A * units):
@@ -262,7 +264,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                 m = next_rows(active - q, largest)
                                 at = ((n - n_first) * count + step_at + q) * S * U
                                 h_product(
-                                    m, sums, at, S * U, sums, at, S * U,
+                                    unit, m, sums, at, S * U, sums, at, S * U,
                                     h_rows, h_at, q, ONE, h_panels, n * KP * E * U, E * U, KP,
                                 )  # fmt: skip
                                 for r in range(m):
@@ -290,12 +292,12 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                             at = ((n - n_first) * count + step_at + q) * S * U
                             if L > 0:
                                 late_product(
-                                    m, work, E * U, S * U, sums, at + E * U, S * U,
+                                    unit, m, work, E * U, S * U, sums, at + E * U, S * U,
                                     inner, u_at, q, ONE, late_panels, n * KH * L * U, L * U, KH,
                                 )  # fmt: skip
                             else:
                                 h_product(
-                                    m, work, A * U, S * U, sums, at + A * U, S * U,
+                                    unit, m, work, A * U, S * U, sums, at + A * U, S * U,
                                     h_rows, h_at, q, ONE, h_panels, n * KP * G * U, G * U, KP,
                                 )  # fmt: skip
                             for r in range(m):
@@ -345,7 +347,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                     for u in range(W4):
                                         state_h[at + r * PU + u] = 0
                                 plain_product(
-                                    m, state_h, at, PU, state_h, at, PU,
+                                    unit, m, state_h, at, PU, state_h, at, PU,
                                     full_h, u_at, q, ONE, p_panels, n * KH * W4, W4, KH,
                                 )  # fmt: skip
                                 q += m
@@ -381,7 +383,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                     phase = meet(record, members, phase)
                 block_start = block_end
             if tiled:
-                tiles_as_before(before)
+                leave_tiles(unit)
 
         return run
 
