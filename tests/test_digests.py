@@ -24,7 +24,7 @@ def kept(cell, dtype, stream):
 def test_passes(cell, dtype):
     if dtype == "bfloat16" and not current().pairs:
         pytest.skip("the digests of bfloat16 are of a CPU that multiplies pairs of it")
-    # A matrix unit adds in another order: `product/test_tiles.py` holds it to its own.
+    # A matrix unit adds in another order, and has tests of its own.
     by_pairs = compiling_for(AVX512_BF16) if current().tiles else nullcontext()
     with by_pairs if dtype == "bfloat16" else nullcontext():
         assert dict(digests.passes(cell, dtype)) == kept(cell, dtype, stream=False)

@@ -1,8 +1,8 @@
 """The matrix unit's instructions in plain vectors, for hosts without it, and to hold it to.
 
-What `product/tiles.py` asks for, computed as Intel's manual has it: a product of tiles sums up the
-first halves of all pairs, and the second ones, each in one chain of fused multiply-adds, adds the
-two, and then the sum that was there.
+What `fastrnn_kernels/cpu/product/tiles.py` asks for, computed as Intel's manual has it: a product
+of tiles sums up the first halves of all pairs, and the second ones, each in one chain of fused
+multiply-adds, adds the two, and then the sum that was there.
 """
 
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ INDEX = ir.IntType(64)
 
 
 def tile_block(vectors):
-    """As `product/tiles.py` has it."""
+    """As `fastrnn_kernels/cpu/product/tiles.py` has it."""
 
     @intrinsic
     def product(
