@@ -199,17 +199,20 @@ def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return function
 
 
-def kernel(name: str, *, for_c: bool = False) -> Callable[[Callable[..., Any]], Any]:
+def kernel(
+    name: str, words: str = "a helper of the kernels", *, for_c: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function without the GIL and keep it on disk under a name of its own.
 
-    for_c: with a way in for C, whose address `c_address` tells.
+    words: what it is, for whoever waits until it is compiled. for_c: with a way in for C, whose
+    address `c_address` tells.
     """
 
     def compile_as_kernel(function: Callable[..., Any]) -> Any:
         function = named(function, name)
         dispatcher = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=not for_c)(function)
         if isinstance(dispatcher, Dispatcher):
-            announce(dispatcher, name)
+            announce(dispatcher, words)
         folder = cache_folder()
         if isinstance(dispatcher, Dispatcher) and folder is not None:
             setattr(dispatcher, "_cache", _KernelCache(name, folder))  # noqa: B010  (untyped there)

@@ -57,6 +57,14 @@ def register(entry: Entry) -> None:
     CELLS[entry.name] = entry
 
 
+def called(cell: Cell) -> str:
+    """What users call a cell: "LSTM", or "gru-reset-before" where there is a more usual one."""
+    for entry in CELLS.values():
+        if entry.cell is cell:
+            return entry.kind if of_kind(entry.kind)[0] is entry else entry.name
+    return cell.name
+
+
 def kinds() -> tuple[str, ...]:
     """The classes of layers, in the order of their registration."""
     return tuple(dict.fromkeys(entry.kind for entry in CELLS.values()))

@@ -14,6 +14,8 @@ import fastrnn
 from fastrnn.cli import main
 from fastrnn_kernels.cache import announce, disk
 from fastrnn_kernels.cells.registry import CELLS
+from fastrnn_kernels.cpu.sequence import backward, forward
+from fastrnn_kernels.cpu.stream import program
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
@@ -69,14 +71,14 @@ def compiled(seconds):
         time.sleep(seconds)
         return types.int64(x), lambda context, builder, signature, args: args[0]
 
-    @disk.kernel("a-test's-kernel")
+    @disk.kernel("a-test's-kernel", "the test's kernel")
     def run(x):
         return x + itself(x)
 
     return run
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.3, True), (0.0, False)])
+@pytest.mark.parametrize(("seconds", "said"), [(0.6, True), (0.0, False)])
 def test_long_compilation_is_announced(seconds, said, monkeypatch, caplog):
     monkeypatch.setattr(announce, "PATIENCE", 0.1 if said else 30)
     monkeypatch.setattr(disk, "cache_folder", lambda: None)
@@ -84,8 +86,37 @@ def test_long_compilation_is_announced(seconds, said, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, "fastrnn"):
         assert run(20) == 40
         time.sleep(0.1)
-    assert ("a-test's-kernel" in caplog.text) == said
-    assert ("fastrnn warmup" in caplog.text) == said
+    found = [record.getMessage() for record in caplog.records]
+    assert found == said * [
+        "compiling the test's kernel for this CPU, once; `fastrnn warmup` does so ahead of time",
+        "compiling the test's kernel for this CPU, once: 1 s",
+    ]
+
+
+def test_an_announcement_is_silenced_by_its_logger(monkeypatch, caplog):
+    monkeypatch.setattr(announce, "PATIENCE", 0.1)
+    monkeypatch.setattr(disk, "cache_folder", lambda: None)
+    with caplog.at_level(logging.ERROR, "fastrnn"):
+        assert compiled(0.3)(20) == 40
+    assert not caplog.records
+
+
+def test_kernels_have_names_that_one_can_read(monkeypatch):
+    """Of a layer's passes, of a stream, of cells that are no one's usual ones."""
+    said = []
+    monkeypatch.setattr(disk, "announce", lambda dispatcher, words: said.append(words))
+    monkeypatch.setattr(program, "_compiled", {})
+    layer = fastrnn.GRU(3, 4, reset_after=False, dtype="float64")
+    for module, name in ((forward, "forward_job"), (backward, "backward_job")):
+        monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)  # keeps nothing
+    y, _, tape = layer.forward(np.zeros((2, 1, 3)))
+    layer.backward(tape, y)
+    fastrnn.Sequential(fastrnn.LSTM(2, 3, proj_size=2), fastrnn.Linear(2, 1)).stream()
+    assert {
+        "the gru-reset-before's forward pass",
+        "the gru-reset-before's backward pass",
+        "a stream's step (LSTM, 2 to 2; Linear, 2 to 1)",
+    } <= set(said)
 
 
 def test_the_command_compiles_the_streams_of_saved_models(tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.registry import called
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
 from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
@@ -85,7 +86,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
 
     parts, add_part = inlined(backward_layout), part_adder()
 
-    @job(f"{cell.key}-backward", Arguments)
+    @job(f"{cell.key}-backward", f"the {called(cell)}'s backward pass", Arguments)
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.registry import called
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
 from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
@@ -116,7 +117,10 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
         (lambda x, operands, at: operands[at:]) if paired else (lambda x, operands, at: x)
     )
 
-    @job(f"{cell.key}-forward{'-pairs' if paired else ''}{'-tiles' if tiled else ''}", Arguments)
+    words = f"the {called(cell)}'s forward pass" + (" in bfloat16" if paired else "")
+    name = f"{cell.key}-forward{'-pairs' if paired else ''}{'-tiles' if tiled else ''}"
+
+    @job(name, words, Arguments)
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)

@@ -41,7 +41,7 @@ def weight_scratch(columns: int, lanes: int) -> int:
 _weight_scratch = inlined(weight_scratch)
 
 
-@job("weight_gradient")
+@job("weight_gradient", "the gradients of weights")
 def weight_gradient(arguments):  # type: ignore[no-untyped-def]
     """out[m, n] += Σ_k d_sums[rows[k], d_at + m] b[rows[k], n] for the rows m of this call.
 
@@ -96,7 +96,7 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
     return run
 
 
-@job("input_gradient")
+@job("input_gradient", "the gradients of inputs")
 def input_gradient(arguments):  # type: ignore[no-untyped-def]
     """out[rows[k]] = d_sums[rows[k], :depth] W for the k of this call.
 
@@ -148,7 +148,7 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
     return run
 
 
-@job("bias_gradient")
+@job("bias_gradient", "the gradients of biases")
 def bias_gradient(arguments):  # type: ignore[no-untyped-def]
     """out[m] += Σ_k d_sums[rows[k], m]; out (width,), zeros at first; scratch part (width,)."""
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.registry import called
 from fastrnn_kernels.cpu.isa.address import on_stack, values, word
 from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.inlined import inlined
@@ -42,6 +43,11 @@ class CellStage:
         projection = f"-{self.P}" if self.projected else ""
         sizes = f"{self.B}x{self.I}-{self.H}{projection}"
         return f"{self.cell.key}-{self.dtype}-{self.storage}-{sizes}"
+
+    @property
+    def words(self) -> str:
+        """What it is called while it is compiled."""
+        return f"{called(self.cell)}, {self.I} to {self.P}"
 
     @property
     def _panel_units(self) -> int:

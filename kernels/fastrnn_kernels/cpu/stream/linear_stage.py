@@ -49,6 +49,11 @@ class LinearStage:
         return f"linear-{self.activation}-{self.dtype}-{self.storage}-{sizes}"
 
     @property
+    def words(self) -> str:
+        """What it is called while it is compiled."""
+        return f"Linear, {self.I} to {self.H}"
+
+    @property
     def out_step(self) -> int:
         """H, padded to whole panels."""
         return padded(self.H, VECTORS * self._lanes)

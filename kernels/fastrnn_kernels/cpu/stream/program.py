@@ -148,7 +148,9 @@ def _address(stages: Sequence[Stage], team: bool) -> int:
     key = "-".join(["team" if team else "step", *(stage.key for stage in stages)]) + suffix()
     if key not in _compiled:
         name = f"stream-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
-        function = kernel(name)((_team_function if team else step_function)(stages))
+        sizes = "; ".join(stage.words for stage in stages)
+        words = f"a stream's step{' for several threads' if team else ''} ({sizes})"
+        function = kernel(name, words)((_team_function if team else step_function)(stages))
         signature = _TEAM_SIGNATURE if team else SIGNATURE
         _compiled[key] = native_address(function, signature), function
     return _compiled[key][0]

@@ -137,7 +137,7 @@ def _unpacker(kinds: tuple[types.Type, ...], fields: type[Any] | None) -> Any:
 
 
 def job(
-    name: str, fields: type[Any] | None = None
+    name: str, words: str = "a job of threads", fields: type[Any] | None = None
 ) -> Callable[[Callable[[Any], Any]], Callable[..., Job]]:
     """Make a job, `(count, team, *arguments) -> Job`, of `make(arguments)`.
 
@@ -146,6 +146,7 @@ def job(
     `members` is 1 for what is no team. It must not raise. It is compiled once per machine,
     for each combination of the arguments' types.
 
+    words: what it is, while it is compiled (`cache/announce.py`).
     fields: a class of named tuples, for a job of many arguments. Who prepares it makes one of them,
     and the job takes them as one: so their order stands in one place.
     """
@@ -156,7 +157,8 @@ def job(
 
         def entry(arguments: tuple[Any, ...]) -> int:
             kinds = tuple(numba.typeof(value) for value in arguments)
-            run = kernel(f"{name}-{_tag(kinds):x}{suffix()}")(make(_unpacker(kinds, fields)))
+            whole_name = f"{name}-{_tag(kinds):x}{suffix()}"
+            run = kernel(whole_name, words)(make(_unpacker(kinds, fields)))
             kept.append(run)
             found = entries[_tag(kinds), current()] = native_address(run, SIGNATURE)
             return found
