@@ -7,8 +7,9 @@
         for t in range(len(samples)):
             fastrnn.jit.step(handle, samples[t], outputs[t])
 
-A handle is a named tuple of arrays. Nothing here allocates, raises or takes Python's lock. One
-handle serves one thread at a time; nothing checks that here.
+A handle is a named tuple of arrays, and always an argument: as a global variable of compiled code
+its addresses would be frozen there, so that it does not compile. Nothing here allocates, raises or
+takes Python's lock. One handle serves one thread at a time; nothing checks that here.
 """
 
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from numba import types
 from numba.core.datamodel.models import TupleModel
 from numba.core.datamodel.registry import register_default
 from numba.core.errors import TypingError
+from numba.core.typing.typeof import Purpose
 from numba.extending import overload, typeof_impl
 
 from fastrnn.arrays import Array
@@ -37,6 +39,13 @@ class Handle(NamedTuple):
 
     words: Array
     memory: Array
+
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled or copied: its words are addresses of this process's memory."""
+        raise TypeError(
+            "a handle cannot be pickled or copied, as it holds addresses: pass the handle as an "
+            "argument to compiled code, and the stream's snapshot to another process"
+        )
 
 
 class _HandleType(types.NamedTuple):  # type: ignore[misc]
@@ -60,6 +69,13 @@ register_default(_HandleType)(TupleModel)
 
 @typeof_impl.register(Handle)  # type: ignore[untyped-decorator]
 def _typeof_handle(handle: Handle, context: Any) -> Any:
+    if context.purpose is Purpose.constant:
+        # Compiled code would keep a copy of the addresses, and `cache=True` take it to disk.
+        raise TypingError(
+            "a stream's handle is a global variable, a default or a variable of an outer function "
+            "here, whose addresses compiled code would keep for good: pass the handle as an "
+            "argument"
+        )
     kinds = [typeof_impl(value, context) for value in handle]
     return None if None in kinds else _HandleType(kinds, Handle)
 
@@ -84,7 +100,7 @@ def reset(handle: Handle) -> None:
 
 
 def _check_handle(handle: Any) -> None:
-    if getattr(handle, "instance_class", None) is not Handle:
+    if not isinstance(handle, _HandleType):
         raise TypingError(f"handle is of type {handle}, wanted the handle of a stream")
 
 

@@ -30,6 +30,10 @@ class CFunction:
         self.address = step_address()
         self._dtype = dtype
 
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled or copied: it is an address of this process."""
+        raise TypeError("a stream's cfunc cannot be pickled or copied, as it is an address")
+
     @property
     def ctypes(self) -> Any:
         """The function for ctypes, which takes addresses, or pointers to its numbers."""

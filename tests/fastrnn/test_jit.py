@@ -1,7 +1,13 @@
 """Streams inside of a user's own compiled functions, and from C."""
 
+import copy
 import ctypes
 import gc
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from types import ModuleType
 
 import numba
 import numpy as np
@@ -118,6 +124,102 @@ def test_wrong_types_do_not_compile(X, Y, message):
 def test_another_thing_is_no_handle():
     with pytest.raises(numba.TypingError, match="wanted the handle of a stream"):
         follow((np.zeros(3), np.zeros(3)), np.zeros((2, 5)), np.zeros((2, 7)))
+
+
+def test_a_named_tuple_made_in_compiled_code_is_no_handle():
+    handle = make("LSTM", 5, 7).stream().handle
+    words, memory = handle
+
+    @numba.njit
+    def f(x, y):
+        return fastrnn.jit.step(fastrnn.jit.Handle(words, memory), x, y)
+
+    with pytest.raises(numba.TypingError, match="wanted the handle of a stream"):
+        f(np.zeros(5, np.float32), np.zeros(7, np.float32))
+
+
+HANDLE = fastrnn.GRU(5, 7, seed=0).stream().handle
+WITHIN = (1, (HANDLE,))
+MODULE = ModuleType("module")
+MODULE.handle = HANDLE
+
+
+def as_a_default(x, y, handle=HANDLE):
+    return fastrnn.jit.step(handle, x, y)
+
+
+def of_an_outer_function(handle):
+    return lambda x, y: fastrnn.jit.block(handle, x, y)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: fastrnn.jit.step(HANDLE, x, y),
+        lambda x, y: fastrnn.jit.step(WITHIN[1][0], x, y),
+        lambda x, y: fastrnn.jit.step(MODULE.handle, x, y),
+        lambda x, y: fastrnn.jit.reset(HANDLE),
+        lambda x, y: HANDLE.words[0],
+        as_a_default,
+        of_an_outer_function(HANDLE),
+    ],
+    ids=["global", "in a tuple", "of a module", "reset", "words", "default", "closure"],
+)
+def test_a_handle_is_no_constant_of_compiled_code(function, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    compiled = numba.njit(function, cache=cache)
+    # To look for a closure on disk, Numba pickles what it holds, which is a TypeError.
+    closure = cache and function.__closure__
+    error = TypeError if closure else numba.TypingError
+    with pytest.raises(error, match="pass the handle as an argument"):
+        compiled(np.zeros(5, np.float32), np.zeros(7, np.float32))
+
+
+CACHED = """
+import numba, numpy as np, fastrnn
+
+@numba.njit(cache=True)
+def f(handle, x, y):
+    return fastrnn.jit.step(handle, x, y)
+
+stream, same = fastrnn.GRU(5, 7, seed=0).stream(), fastrnn.GRU(5, 7, seed=0).stream()
+y = np.empty(7, np.float32)
+assert f(stream.handle, np.ones(5, np.float32), y) == 0
+assert np.array_equal(y, same.step(np.ones(5, np.float32)))
+print(sum(f.stats.cache_hits.values()))
+"""
+
+
+def test_code_on_disk_takes_the_handles_of_the_next_process(tmp_path):
+    (tmp_path / "cached.py").write_text(CACHED)
+    said = [
+        subprocess.run(
+            [sys.executable, "cached.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        for _ in range(2)
+    ]
+    assert [one.stdout.strip() for one in said] == ["0", "1"], said
+
+
+def ignore(given):
+    return None
+
+
+@pytest.mark.parametrize("name", ["handle", "cfunc"])
+def test_what_holds_addresses_is_neither_copied_nor_pickled(name):
+    stream = make("LSTM", 5, 7).stream()
+    held = getattr(stream, name)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="cannot be pickled or copied"):
+            pickle.dumps(held, protocol)
+    for refused in (copy.copy, copy.deepcopy):
+        for value in (held, [held], {"kept": held}):
+            if refused is copy.deepcopy or value is held:
+                with pytest.raises(TypeError, match="cannot be pickled or copied"):
+                    refused(value)
+    with ProcessPoolExecutor(1) as pool, pytest.raises(TypeError, match="pickled or copied"):
+        pool.submit(ignore, held).result()
 
 
 def test_with_other_kernels_a_handle_is_of_another_type(monkeypatch):
