@@ -19,6 +19,13 @@ def model(path: str) -> Any:
         raise click.ClickException(str(error)) from None
 
 
+_weights = click.option(
+    "--weights",
+    type=click.Choice(("bf16", "int8")),
+    help="Store the weights of a float32 model in less; arithmetic stays float32.",
+)
+
+
 @click.command()
 @click.argument("path", metavar="MODEL", type=click.Path(exists=True, dir_okay=False))
 @click.argument("source", metavar="INPUT")
@@ -35,9 +42,16 @@ def model(path: str) -> Any:
     type=click.FloatRange(min=0, min_open=True),
     help="Steps a second of the signal, where its file does not say (.wav does).",
 )
+@_weights
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 def stream(
-    path: str, source: str, target: str, block: int, rate: float | None, quiet: bool
+    path: str,
+    source: str,
+    target: str,
+    block: int,
+    rate: float | None,
+    weights: str | None,
+    quiet: bool,
 ) -> None:
     """Run a saved model over a signal, step by step or in blocks.
 
@@ -51,7 +65,7 @@ def stream(
         raise click.BadParameter(f"{rate} is no number of steps", param_hint="--rate")
     loaded = model(path)
     try:
-        follow.follow(loaded, source, target, block=block, rate=rate, quiet=quiet)
+        follow.follow(loaded, source, target, block=block, rate=rate, weights=weights, quiet=quiet)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -73,7 +87,8 @@ def stream(
     help="Of the files, and what the functions' names begin with.",
 )
 @click.option("--cpu", default="host", show_default=True, help="What the code is for.")
-def export(path: str, folder: Path, name: str, cpu: str) -> None:
+@_weights
+def export(path: str, folder: Path, name: str, cpu: str, weights: str | None) -> None:
     """Write a saved model as C: an object file, a header, and libraries.
 
     They need neither Python nor Numba. MODEL is any file that `fastrnn.load` reads.
@@ -84,7 +99,7 @@ def export(path: str, folder: Path, name: str, cpu: str) -> None:
     if cpu not in CPUS:
         raise click.BadParameter(f"{cpu!r} is none of {', '.join(CPUS)}", param_hint="--cpu")
     try:
-        files = write(model(path), folder, name=name, cpu=cpu)
+        files = write(model(path), folder, name=name, cpu=cpu, weights=weights)
     except (OSError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None
     for file in files:

@@ -68,7 +68,9 @@ class LSTM(Layer[tuple[Array, Array]]):
     batch_first: x and y are (B, T, ...), states stay as they are.
     dropout: probability of a zero between layers, in `forward` with training=True.
     proj_size: P, less than H; 0 for no projection.
-    device: "auto", "cpu" or "cuda"; dtype: "float32" or "float64".
+    device: "auto", "cpu" or "cuda".
+    dtype: "float32" or "float64". For inference also "bfloat16", and "float16" on the GPU: the
+        products are of that type then, all else is float32.
     seed: of the initial weights, U(-1/√H, 1/√H), and of dropout.
 
     Raises TypeError or ValueError for wrong arguments, RuntimeError for a device that

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -43,8 +43,9 @@ class Sequential(Streamable[States]):
         y, states = model(x)             # x (T, B, 40), y (T, B, 1), states (h_n,)
 
     modules: RNN, LSTM, GRU and Linear; each takes what the one before gives. All are of one
-    float type and order of axes. Parameters have the number of their module before their
-    name, `"0.weight_ih_l0"`, as in `torch.nn.Sequential`.
+    float type and order of axes. `len`, indices and iteration are those of `modules`; a slice is
+    a Sequential of the same layers, not of copies. Parameters have the number of their module
+    before their name, `"0.weight_ih_l0"`, as in `torch.nn.Sequential`.
 
     Raises TypeError or ValueError for what is no such layer or does not fit the one before.
     """
@@ -76,6 +77,32 @@ class Sequential(Streamable[States]):
         self.dtype = modules[0].dtype
         found = {module.compute for module in layers}
         self.compute = found.pop() if len(found) == 1 else str(self.dtype)
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def __iter__(self) -> Iterator[Layer[Any] | Linear]:
+        return iter(self.modules)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Layer[Any] | Linear: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Sequential": ...
+
+    def __getitem__(self, index: Any) -> Any:
+        """A module, or of a slice the Sequential of its modules; IndexError if there is none."""
+        if isinstance(index, slice):
+            found = self.modules[index]
+            if not found:
+                raise IndexError(f"modules {index.start}:{index.stop}:{index.step} are none")
+            return Sequential(*found)
+        try:
+            return self.modules[index]
+        except IndexError:
+            raise IndexError(
+                f"module {index} is not there: this Sequential has {len(self)}"
+            ) from None
 
     @property
     def parameters(self) -> Mapping[str, Array]:

@@ -56,7 +56,7 @@ class Stateful(Generic[State]):
         self._model: str | None = None  # its fingerprint, once it is needed
 
     @abstractmethod
-    def step(self, x: Any, out: Any = None) -> Any:
+    def step(self, x: Any, out: Any = None, copy: bool | None = None) -> Any:
         """One step."""
 
     @abstractmethod
@@ -103,6 +103,13 @@ class Stateful(Generic[State]):
                 wanted += f" or (T, I) = (T, {I})" if time else f" or (I,) = {(I,)}"
             raise ValueError(f"input has shape {given.shape}, wanted {wanted}")
         return given
+
+    def _copies(self, copy: Any, out: Any) -> bool:
+        """Whether a copy of the output is wanted, which must have no other place to go then."""
+        wanted = copy is not None and check.flag("copy", copy)
+        if wanted and out is not None:
+            raise ValueError("copy is True and out is given, wanted one of them")
+        return wanted
 
     def _rows(self, rows: Any) -> Any:
         """Numbers of rows, checked; all if None."""

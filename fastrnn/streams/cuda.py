@@ -82,18 +82,20 @@ class CudaStream(Stateful[State]):
         chosen = super()._rows(rows)
         return chosen if isinstance(chosen, slice) else take(chosen)
 
-    def step(self, x: Any, out: Any = None) -> Any:
+    def step(self, x: Any, out: Any = None, copy: bool | None = None) -> Any:
         """One step.
 
         x (B, I), or (I,) of a stream of batch size 1: the input, in the stream's float type.
         out: takes the output, in place of the stream's own array; on the GPU if x is, else
         NumPy's; C-contiguous.
+        copy: True returns a new array, to keep.
 
         Returns the output (B, O), or (O,): of an input on the GPU the same array each time,
-        valid until the next call. Raises TypeError or ValueError for wrong arguments,
-        RuntimeError if another thread is just using the stream, or if the current CUDA stream is
-        being captured; its state is as before then.
+        valid until the next call, unless `copy` is True. Raises TypeError or ValueError for wrong
+        arguments, RuntimeError if another thread is just using the stream, or if the current CUDA
+        stream is being captured; its state is as before then.
         """
+        copied = self._copies(copy, out)
         given = self._checked_input(x, time=False)
         host = isinstance(given, np.ndarray)
         shape = (*given.shape[:-1], self.output_size)
@@ -104,7 +106,8 @@ class CudaStream(Stateful[State]):
             put(steps.x, given.reshape(steps.x.shape))
             steps.graph.run()
             if out is None:
-                return give(steps.y, host).reshape(shape)
+                y = steps.y.copy() if copied and not host else steps.y  # else it is copied anyway
+                return give(y, host).reshape(shape)
             _write(out, steps.y.reshape(shape))
         return out
 

@@ -17,14 +17,17 @@ def follow(
     *,
     block: int = 1,
     rate: float | None = None,
+    weights: str | None = None,
     quiet: bool = False,
 ) -> None:
     """Read a signal, run a model over it, write what comes out, and tell how long it took.
 
+    weights: how they are stored, as `stream` has it.
+
     Raises SignalError, a ValueError, or OSError for files that do not fit or cannot be used,
     ValueError for a model whose cells have constant states.
     """
-    stream = model.stream()
+    stream = model.stream(weights=weights)
     remedy = "make a stream in Python, and set its `state`"
     refuse_constants(stream._cells(), "`fastrnn stream`", remedy)
     stream.warmup()

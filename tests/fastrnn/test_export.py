@@ -259,7 +259,16 @@ def test_the_command(tmp_path):
     assert done.exit_code == 0, done.output
     assert str(out / "voice.o") in done.output
     assert (out / "voice.h").read_text().count("voice_step") == 1
+    full = (out / "voice.o").read_bytes()
+    for weights in ("bf16", "int8"):
+        small = tmp_path / weights
+        command[3] = str(small)
+        done = CliRunner().invoke(main, [*command, "--weights", weights])
+        assert done.exit_code == 0, done.output
+        same = export(models()["lstm"], tmp_path / "same", name="voice", weights=weights)
+        assert (small / "voice.o").read_bytes() == same[0].read_bytes() != full
     for wrong, code, message in (
+        (["--weights", "int4"], 2, "'int4' is not one of 'bf16', 'int8'"),
         (["--cpu", "pentium"], 2, "'pentium' is none of host, generic"),
         (["--name", "a-b"], 1, "name is 'a-b', wanted a C identifier"),
     ):

@@ -33,6 +33,27 @@ def differences(loss, value, step=1e-6):
     return gradient
 
 
+def test_a_model_has_length_indices_and_order():
+    layers = fastrnn.GRU(3, 4, seed=0), fastrnn.LSTM(4, 5, seed=1), fastrnn.Linear(5, 2, seed=2)
+    model = fastrnn.Sequential(*layers)
+    assert len(model) == 3
+    assert tuple(model) == layers
+    assert [model[k] for k in (0, 1, -1, np.int64(2))] == [layers[k] for k in (0, 1, 2, 2)]
+    part = model[:2]
+    assert type(part) is fastrnn.Sequential
+    assert part.modules == layers[:2]
+    x = np.random.default_rng(0).standard_normal((6, 2, 3), dtype=np.float32)
+    np.testing.assert_array_equal(model[2:](part(x)[0])[0], model(x)[0])
+    with pytest.raises(IndexError, match="module 3 is not there: this Sequential has 3"):
+        model[3]
+    with pytest.raises(IndexError, match="modules 3:None:None are none"):
+        model[3:]
+    with pytest.raises(TypeError):
+        model["0"]
+    with pytest.raises(ValueError, match="module 1 takes 3 values, module 0 gives 2"):
+        model[::-2]
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_linear_values_and_gradients(activation, bias):

@@ -29,6 +29,19 @@ def zeros(*shape, dtype=np.float32):
 
 
 @pytest.mark.parametrize(
+    ("out", "copy", "error", "message"),
+    [
+        (None, 1, TypeError, "copy is 1, wanted True or False"),
+        (None, "yes", TypeError, "copy is 'yes', wanted True or False"),
+        (zeros(2, 7), True, ValueError, "copy is True and out is given, wanted one of them"),
+    ],
+)
+def test_copies(stream, out, copy, error, message):
+    with pytest.raises(error, match=message):
+        stream.step(zeros(2, 5), out, copy=copy)
+
+
+@pytest.mark.parametrize(
     ("x", "error", "message"),
     [
         (zeros(2, 4), ValueError, r"input has shape \(2, 4\), wanted \(B, I\) = \(2, 5\)"),

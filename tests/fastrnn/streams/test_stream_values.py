@@ -132,6 +132,27 @@ def test_the_output_is_the_same_array_each_time_or_the_one_given():
     assert np.isfinite(outs).all()
 
 
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (2, 5)])
+def test_the_output_is_an_array_to_keep_if_a_copy_is_asked_for(shape):
+    layer = make("GRU", 5, 7)
+    stream = layer.stream(shape[0] if len(shape) > 1 else 1)
+    X = np.random.default_rng(0).standard_normal((6, *shape), dtype=np.float32)
+    wanted = stream.block(X)
+    stream.reset()
+    kept = [stream.step(x, copy=True) for x in X]
+    np.testing.assert_array_equal(np.stack(kept), wanted, strict=True)
+    stream.reset()
+    kept = [stream.step(np.repeat(x, 2, -1)[..., ::2], copy=True) for x in X]
+    np.testing.assert_array_equal(np.stack(kept), wanted, strict=True)
+    stream.reset()
+    same = [stream.step(x, copy=False) for x in X]
+    assert all(one is same[0] for one in same)
+    out = np.empty((*shape[:-1], 7), np.float32)
+    stream.reset()
+    assert stream.step(X[0], out, copy=False) is out
+    np.testing.assert_array_equal(out, wanted[0])
+
+
 @pytest.mark.parametrize("shift", [0, 7, 2])
 def test_a_block_may_be_written_over_its_input(shift):
     """In place, or over a part of it: a step's input is read before its output is written."""

@@ -47,6 +47,16 @@ def test_npy(tmp_path, model, block):
     assert "real-time factor" not in done.output
 
 
+@pytest.mark.parametrize("weights", ["bf16", "int8"])
+def test_weights_in_less(tmp_path, model, weights):
+    x = signal()
+    np.save(tmp_path / "x.npy", x)
+    run(tmp_path, str(tmp_path / "x.npy"), str(tmp_path / "y.npy"), "--weights", weights)
+    y = np.load(tmp_path / "y.npy")
+    np.testing.assert_array_equal(y, model.stream(weights=weights).block(x), strict=True)
+    assert not np.array_equal(y, model.stream().block(x))
+
+
 @pytest.mark.smoke
 def test_csv_and_a_rate(tmp_path, model):
     x = signal()
