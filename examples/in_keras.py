@@ -6,7 +6,7 @@ above 5 was an even one. One import is changed, `from fastrnn.keras import LSTM`
     python examples/in_keras.py
 
 prints how many unseen sequences it tells right, and how far Keras's own LSTM, given the same
-weights, is from it. Needs `pip install "fastrnn[keras]"` and a backend, which
+weights, is from it. Needs `pip install -e ".[keras]"` and a backend, which
 KERAS_BACKEND names, if there are several.
 """
 

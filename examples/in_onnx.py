@@ -5,7 +5,7 @@
 writes a two-way GRU as an ONNX file; runs the file in ONNX's reference evaluator, with its own
 operators and with fastrnn's, and in onnxruntime, if that is installed; and reads the file again.
 It prints how far each is from the model, and how much quicker the evaluator is with fastrnn's
-operators. Needs `pip install "fastrnn[onnx]"`.
+operators. Needs `pip install -e ".[onnx]"`.
 """
 
 import tempfile

@@ -7,7 +7,7 @@ training, packed sequences and the optimiser stay as they are.
     python examples/in_torch.py
 
 prints what was swapped, how far its gradients are from torch's own, and how many tokens of unseen
-sequences it tells right. Needs `pip install "fastrnn[torch]"`.
+sequences it tells right. Needs `pip install -e ".[torch]"`.
 """
 
 import copy

@@ -7,7 +7,7 @@ backward pass, here by gloo, on the CPU. fastrnn's modules take part as torch's 
 
 prints the largest difference of their gradients from those of this process on the whole batch, of
 the first step and of the second, which sees the weights that the first has changed. On several
-machines, start processes by `torchrun`. Needs `pip install "fastrnn[torch]"`.
+machines, start processes by `torchrun`. Needs `pip install -e ".[torch]"`.
 """
 
 import tempfile

@@ -139,8 +139,20 @@ def floats(name: str, value: Any, dtype: np.dtype[Any], owner: str) -> Array:
     """An array of just this float type; another one is refused, as in torch."""
     got = array(name, value)
     if got.dtype != dtype:
-        raise TypeError(f"{name} has dtype {got.dtype}, {owner} takes {dtype}")
+        told = f"{name} has dtype {got.dtype}, {owner} takes {dtype}"
+        raise TypeError(told + _remedy(name, value, got.dtype, dtype))
     return got
+
+
+def _remedy(name: str, value: Any, came: np.dtype[Any], wanted: np.dtype[Any]) -> str:
+    """What to write where numbers came as another type; of an output there is nothing to say."""
+    if came.kind not in "fiub" or name == "out":
+        return ""
+    x = name if name.isidentifier() and name != "input" else "x"
+    has_astype = hasattr(value, "astype")
+    written = f"{x}.astype(np.{wanted})" if has_astype else f"np.asarray({x}, np.{wanted})"
+    other = f', or make the model with dtype="{came}"' if came == np.float64 else ""
+    return f": write {written}{other}"
 
 
 def shaped(

@@ -212,6 +212,8 @@ class Driver(NamedTuple):
     broken: bool = False  # whether there is a driver, which does not work
 
 
+#: What a GPU takes beside its driver: modules, and the packages that have them.
+_PACKAGES = {"numba_cuda": "'numba-cuda[cu13]'", "cupy": "cupy-cuda13x"}
 #: The process that has used the driver first: what is forked from it cannot.
 _first_process = 0
 
@@ -221,10 +223,11 @@ def _cuda() -> Device:
         return Device("cuda", True, details={"gpu": "Numba's simulator"})
     found = _driver()
     details = {"gpu": ", ".join(found.gpus)} if found.gpus else {}
-    missing = [name for name in ("numba_cuda", "cupy") if find_spec(name) is None]
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
     reason = found.reason
     if found.gpus and missing:
-        reason = f"{' and '.join(missing)} not installed (pip install 'fastrnn[cuda]')"
+        packages = " ".join(_PACKAGES[name] for name in missing)
+        reason = f"{' and '.join(missing)} not installed (pip install {packages})"
     reason = reason or _trial()
     return Device("cuda", not reason, reason, details)
 

@@ -37,7 +37,7 @@ class Field:
 def _absence(contender: Contender) -> str:
     names = " and ".join(contender.missing)
     if contender in PEERS.values():
-        return f"{names} not installed (pip install 'fastrnn[bench]')"
+        return f"{names} not installed (pip install {' '.join(contender.missing)})"
     return f"no module named {names}"
 
 

@@ -19,7 +19,7 @@ class _Format:
     """A format of files.
 
     suffixes: how their names end. load, save: "module:function" of what reads and what writes
-    them. library: what that needs and fastrnn does not bring; the extra has the format's name.
+    them. library: what that needs and fastrnn does not bring: a module, and the package of its name.
     state_dicts: whether a file may be a state dict of torch's.
     """
 
@@ -117,7 +117,7 @@ def _function(name: str, place: str) -> Callable[..., Any]:
             import_module(library)
         except ImportError as error:
             raise ImportError(
-                f"{name} files need {library}: pip install 'fastrnn[{name}]' ({error})"
+                f"{name} files need {library}: pip install {library} ({error})"
             ) from None
     found: Callable[..., Any] = getattr(import_module(module), function)
     return found

@@ -6,7 +6,7 @@
 prints a line to each kernel: registers to a thread, shared memory of a block, and the warps of
 a multiprocessor's 64 that these and the threads to a block leave room for. Resident kernels are
 compiled for a size, as they are divided on a GPU of that capability. It needs numba-cuda and the
-wheels of NVIDIA's compilers (`fastrnn[ptx]`), no GPU.
+wheels of NVIDIA's compilers (the extra `ptx`), no GPU.
 """
 
 import argparse
@@ -192,7 +192,9 @@ def assembler() -> str:
         path = Path(folder) / "bin" / ("ptxas.exe" if sys.platform == "win32" else "ptxas")
         if path.is_file():
             return str(path)
-    raise FileNotFoundError("ptxas is not here: pip install 'fastrnn[ptx]'")
+    raise FileNotFoundError(
+        "ptxas is not here: pip install 'cuda-toolkit[nvcc,nvvm,nvrtc]==13.0.*'"
+    )
 
 
 def assembled(ptx: str, capability: Capability) -> Resources:
