@@ -56,11 +56,11 @@ class Stateful(Generic[State]):
         self._model: str | None = None  # its fingerprint, once it is needed
 
     @abstractmethod
-    def step(self, x: Any, out: Any = None, copy: bool | None = None) -> Any:
+    def step(self, x: Any, out: Any = None, copy: bool | None = None) -> Array:
         """One step."""
 
     @abstractmethod
-    def block(self, X: Any, out: Any = None) -> Any:
+    def block(self, X: Any, out: Any = None) -> Array:
         """Some steps."""
 
     @abstractmethod

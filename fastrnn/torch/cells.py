@@ -1,8 +1,9 @@
 """The cells: torch's own modules, whose step runs on fastrnn's kernels."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from fastrnn.torch.call import CELL, UNBATCHED_CELL, ModuleCall
 from fastrnn.torch.devices import device_of
@@ -10,6 +11,7 @@ from fastrnn.torch.fallbacks import falls_back
 from fastrnn.torch.function import run
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of
+from fastrnn.torch.types import CellCall, Pair
 from fastrnn_kernels.rows import Rows
 
 
@@ -51,6 +53,9 @@ class CellModule(Module):
 class RNNCell(CellModule, torch.nn.RNNCell):  # type: ignore[misc]
     """`torch.nn.RNNCell` on fastrnn's kernels: arguments, parameters and errors are torch's."""
 
+    if TYPE_CHECKING:
+        __call__: CellCall[Tensor]
+
     @property
     def _mode(self) -> str:
         return f"RNN_{self.nonlinearity.upper()}"
@@ -59,6 +64,9 @@ class RNNCell(CellModule, torch.nn.RNNCell):  # type: ignore[misc]
 class LSTMCell(CellModule, torch.nn.LSTMCell):  # type: ignore[misc]
     """`torch.nn.LSTMCell` on fastrnn's kernels: arguments, parameters and errors are torch's."""
 
+    if TYPE_CHECKING:
+        __call__: CellCall[Pair]
+
     @property
     def _mode(self) -> str:
         return "LSTM"
@@ -66,6 +74,9 @@ class LSTMCell(CellModule, torch.nn.LSTMCell):  # type: ignore[misc]
 
 class GRUCell(CellModule, torch.nn.GRUCell):  # type: ignore[misc]
     """`torch.nn.GRUCell` on fastrnn's kernels: arguments, parameters and errors are torch's."""
+
+    if TYPE_CHECKING:
+        __call__: CellCall[Tensor]
 
     @property
     def _mode(self) -> str:

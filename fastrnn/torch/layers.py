@@ -1,9 +1,10 @@
 """The layers: torch's own modules, whose sequences run on fastrnn's kernels."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
@@ -13,6 +14,7 @@ from fastrnn.torch.fallbacks import falls_back
 from fastrnn.torch.function import run
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of
+from fastrnn.torch.types import LayerCall, Pair
 from fastrnn_kernels.rows import Rows
 
 
@@ -135,10 +137,19 @@ def _as_hidden(final: list[Any]) -> Any:
 class RNN(Layer, torch.nn.RNN):  # type: ignore[misc]
     """`torch.nn.RNN` on fastrnn's kernels: arguments, parameters and errors are torch's."""
 
+    if TYPE_CHECKING:
+        __call__: LayerCall[Tensor]
+
 
 class LSTM(Layer, torch.nn.LSTM):  # type: ignore[misc]
     """`torch.nn.LSTM` on fastrnn's kernels: arguments, parameters and errors are torch's."""
 
+    if TYPE_CHECKING:
+        __call__: LayerCall[Pair]
+
 
 class GRU(Layer, torch.nn.GRU):  # type: ignore[misc]
     """`torch.nn.GRU` on fastrnn's kernels: arguments, parameters and errors are torch's."""
+
+    if TYPE_CHECKING:
+        __call__: LayerCall[Tensor]

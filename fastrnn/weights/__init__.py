@@ -10,8 +10,15 @@ from typing import Any
 from fastrnn import check
 from fastrnn.device import kernels_for
 from fastrnn.files.paths import path_of
+from fastrnn.models.cells import RecurrentCell
+from fastrnn.models.layer import Layer
+from fastrnn.models.linear import Linear
+from fastrnn.models.sequential import Sequential
 
-__all__ = ["FORMATS", "load", "save"]
+__all__ = ["FORMATS", "Model", "load", "save"]
+
+#: What files hold.
+Model = Layer[Any] | RecurrentCell[Any] | Linear | Sequential
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class _Format:
     """A format of files.
 
     suffixes: how their names end. load, save: "module:function" of what reads and what writes
-    them. library: what that needs and fastrnn does not bring: a module, and the package of its name.
+    them. library: what that needs and fastrnn does not bring, a module and the package's name.
     state_dicts: whether a file may be a state dict of torch's.
     """
 
@@ -53,7 +60,7 @@ _BY_SUFFIX = {suffix: name for name, one in _FORMATS.items() for suffix in one.s
 
 def load(
     path: str | os.PathLike[str], *, device: str = "auto", prefix: str = "", of: str | None = None
-) -> Any:
+) -> Model:
     """Read a model from a file, for a device.
 
     The file's name tells its format: `.safetensors` (what was saved, or a state dict of
@@ -75,10 +82,12 @@ def load(
     found = of or format_of(name) or _by_content(name)
     read = _function(found, _FORMATS[found].load)
     if not prefix:
-        return read(name, device)
+        model: Model = read(name, device)
+        return model
     if not _FORMATS[found].state_dicts:
         raise ValueError(f"prefix is {prefix!r}, and {name!r} is no state dict of torch's")
-    return read(name, device, prefix.removesuffix(".") + ".")
+    part: Model = read(name, device, prefix.removesuffix(".") + ".")
+    return part
 
 
 def save(model: Any, path: str | os.PathLike[str], *, to: str | None = None) -> None:
