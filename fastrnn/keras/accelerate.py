@@ -16,6 +16,7 @@ _SWAPS = {
     keras.layers.GRU: GRU,
     keras.layers.RNN: RNN,
 }
+_BACK = {ours: own for own, ours in _SWAPS.items()}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def accelerate(model: Any) -> Report:
         variables, name, configuration and place in the graph; optimisers go on as they were.
 
     Functions that Keras compiled for the model's `fit`, `evaluate` and `predict` are made
-    anew; call this on the outermost model, and before you compile a function of your own.
+    anew; call this on the outermost model, and before you compile a function of your own. `restore`
+    is the way back.
 
     Returns a report of the layers swapped and of the recurrent layers left. Raises TypeError
     for what is no Keras layer.
@@ -57,6 +59,27 @@ def accelerate(model: Any) -> Report:
         if isinstance(layer, keras.Model):
             _forget_compiled(layer)
     return Report(tuple(swapped), left)
+
+
+def restore(model: Any) -> tuple[str, ...]:
+    """Make fastrnn's recurrent layers of a model Keras's own again, in place.
+
+    The way back from `accelerate`, for layers that were made as fastrnn's, too: they stay the same
+    objects with all they have. Returns the paths of what changed. Raises TypeError for what is no
+    Keras layer.
+    """
+    if not isinstance(model, keras.layers.Layer):
+        raise TypeError(f"model is a {type(model).__name__}, wanted a Keras model or layer")
+    changed = []
+    for layer in model._flatten_layers():
+        own = _BACK.get(type(layer))
+        if own is not None:
+            object.__setattr__(layer, "__class__", own)
+            changed.append(layer.path or layer.name)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.Model):
+            _forget_compiled(layer)
+    return tuple(changed)
 
 
 def _reason_to_leave(layer: Any) -> str | None:

@@ -11,7 +11,7 @@ before `accelerate`. `FALLBACKS` lists when torch's own kernels run all the same
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch.fallbacks import FALLBACKS
 from fastrnn.torch.layers import GRU, LSTM, RNN
-from fastrnn.torch.swap import Accelerated, accelerate
+from fastrnn.torch.swap import Accelerated, accelerate, restore
 
 __all__ = [
     "FALLBACKS",
@@ -23,6 +23,7 @@ __all__ = [
     "LSTMCell",
     "RNNCell",
     "accelerate",
+    "restore",
 ]
 
 

@@ -8,19 +8,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastrnn.torch.call import ModuleCall
+from fastrnn.torch.call import TIME_FIRST, ModuleCall
 from fastrnn.torch.fallbacks import tell
 from fastrnn_kernels.rows import Rows
 
 
 def run(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
-    """y and the final states, with a tape only if a gradient may be asked for."""
+    """y and the final states, with a tape only if a gradient may be asked for.
+
+    Where there is one, x and y have been brought to time first out here.
+    """
     transformed = torch._C._are_functorch_transforms_active()
     wanted = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
     if not wanted and not transformed:
         return call.forward(tensors, taping=False)
-    results: tuple[Any, ...] = (_Forward if transformed else _Plain).apply(call, *tensors)
-    return results[: 1 + len(call.packed.cell.states)]
+    x, *rest = tensors
+    batch_first = call.layout.batch_first
+    if batch_first:
+        # What is kept for the backward pass is a copy, as in torch: the user may write into x.
+        x, call.layout = x.transpose(0, 1).contiguous(), TIME_FIRST
+    found: tuple[Any, ...] = (_Forward if transformed else _Plain).apply(call, x, *rest)
+    y, *final = found[: 1 + len(call.packed.cell.states)]
+    return y.transpose(0, 1) if batch_first else y, *final
 
 
 def _mapped(function: Any, info: Any, dims: Sequence[Any], call: ModuleCall, *given: Any) -> Any:
@@ -176,8 +185,6 @@ def _own_padded(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
         x.new_zeros(many, call.rows.B, width) for width in widths
     ]
     y, ends = x[layout.into], []
-    if layout.batch_first:
-        y = y.transpose(0, 1)
     with _without_onednn():
         for k in range(call.num_layers):
             if k and masks:
@@ -189,6 +196,4 @@ def _own_padded(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
             both = call.directions == 2
             y, *final = layer(y, hx, weights, call.biased, 1, 0.0, False, both, False)
             ends.append(final)
-    if layout.batch_first:
-        y = y.transpose(0, 1)
     return y[layout.out], *(torch.cat(parts)[layout.out] for parts in zip(*ends, strict=True))

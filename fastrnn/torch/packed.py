@@ -72,6 +72,11 @@ def _place(parameter: Any) -> tuple[Any, ...]:
 _of_modules: "WeakKeyDictionary[Any, Packed]" = WeakKeyDictionary()
 
 
+def forget(module: Any) -> None:
+    """Keep nothing for a module that kernels no longer run."""
+    _of_modules.pop(module, None)
+
+
 def packed_of(module: Any) -> Packed:
     """The packed weights that are kept for a module."""
     cell = module._cell

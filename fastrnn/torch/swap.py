@@ -11,8 +11,10 @@ from torch.nn.utils import parametrize
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch.layers import GRU, LSTM, RNN
 from fastrnn.torch.module import Module
+from fastrnn.torch.packed import forget
 
 _SWAPS = {one.__bases__[1]: one for one in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
+_BACK = {ours: own for own, ours in _SWAPS.items()}
 _NAMES = {kind.__name__ for kind in _SWAPS}
 
 
@@ -38,8 +40,8 @@ def accelerate(model: torch.nn.Module) -> Accelerated:
 
     The modules stay the same objects and only change their class: so do names, parameters,
     hooks, the training mode, and whatever else refers to them, optimisers too. The model may
-    itself be recurrent. Returns what was swapped, and what not and why. Raises TypeError for
-    what is no module.
+    itself be recurrent. Returns what was swapped, and what not and why. `restore` is the way back.
+    Raises TypeError for what is no module.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model is a {type(model).__name__}, wanted a torch.nn.Module")
@@ -47,11 +49,30 @@ def accelerate(model: torch.nn.Module) -> Accelerated:
     for name, module in model.named_modules():
         why = _why_not(module)
         if why is None:
-            _swap(module)
+            _change(module, _SWAPS)
             swapped.append(name)
         elif why:
             left[name] = why
     return Accelerated(tuple(swapped), left)
+
+
+def restore(model: torch.nn.Module) -> tuple[str, ...]:
+    """Make every recurrent module of fastrnn's in a model torch's own again, in place.
+
+    The way back from `accelerate`: the modules stay the same objects, with all they have, and only
+    change their class. Takes modules that were made as fastrnn's as well. Returns the names of
+    what changed. Raises TypeError for what is no module.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}, wanted a torch.nn.Module")
+    changed = []
+    for name, module in model.named_modules():
+        kind = parametrize.type_before_parametrizations(module)
+        if kind in _BACK:
+            _change(module, _BACK)
+            forget(module)
+            changed.append(name)
+    return tuple(changed)
 
 
 def _why_not(module: Any) -> str | None:
@@ -71,11 +92,12 @@ def _why_not(module: Any) -> str | None:
     return ""
 
 
-def _swap(module: Any) -> None:
+def _change(module: Any, classes: Mapping[Any, Any]) -> None:
+    """Give a module the class that stands for its own in a table."""
     kind = type(module)
-    if kind in _SWAPS:
-        module.__class__ = _SWAPS[kind]
+    if kind in classes:
+        module.__class__ = classes[kind]
         return
     # torch gives each parametrised module a class of its own, derived from the one it had.
     own = {k: v for k, v in vars(kind).items() if k not in ("__dict__", "__weakref__")}
-    module.__class__ = type(kind.__name__, (_SWAPS[kind.__bases__[0]],), own)
+    module.__class__ = type(kind.__name__, (classes[kind.__bases__[0]],), own)

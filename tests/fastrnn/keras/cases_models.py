@@ -158,6 +158,13 @@ def test_what_accelerate_leaves():
     assert fastrnn.keras.accelerate(whole).swapped == ()
     with pytest.raises(TypeError, match="model is a list, wanted a Keras model or layer"):
         fastrnn.keras.accelerate([whole])
+    assert {name.split("/")[-1] for name in fastrnn.keras.restore(whole)} == {"a", "in", "e"}
+    for found, own in ((whole.get_layer("a"), layers.LSTM), (inner.get_layer("in"), layers.GRU)):
+        assert type(found) is own
+    np.testing.assert_allclose(whole.predict(data, verbose=0), wanted, rtol=1e-3)
+    assert fastrnn.keras.restore(whole) == ()
+    with pytest.raises(TypeError, match="model is a list, wanted a Keras model or layer"):
+        fastrnn.keras.restore([whole])
 
 
 def test_a_saved_model_comes_back_as_fastrnn_s(tmp_path):

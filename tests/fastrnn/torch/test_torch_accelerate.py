@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 import fastrnn.torch
 from cases import TOLERANCE, assert_close
-from fastrnn.torch import accelerate
+from fastrnn.torch import accelerate, packed
 from own_torch import torch_itself, unguarded
 
 KINDS = ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"]
@@ -140,6 +140,38 @@ def test_parametrised_modules():
     assert len(list(module.parameters())) == 5
     parametrize.remove_parametrizations(module[0], "weight_hh_l0")
     assert type(module[0]) is fastrnn.torch.LSTM
+
+
+def test_restore_is_the_way_back():
+    model = nn.ModuleDict({
+        "swapped": nn.LSTM(3, 4),
+        "ours": fastrnn.torch.GRU(3, 4),
+        "cell": nn.GRUCell(3, 4),
+        "parametrised": parametrizations.weight_norm(nn.RNN(3, 4), "weight_hh_l0"),
+        "linear": nn.Linear(3, 4),
+    })  # fmt: skip
+    x, before = torch.randn(5, 2, 3), dict(model.named_modules())
+    with torch_itself(), torch.no_grad():
+        wanted, _ = model["swapped"](x)
+    accelerate(model)
+    model["swapped"](x)
+    assert fastrnn.torch.restore(model) == ("swapped", "ours", "cell", "parametrised")
+    assert dict(model.named_modules()) == before
+    kinds = [nn.LSTM, nn.GRU, nn.GRUCell, nn.RNN, nn.Linear]
+    found = [parametrize.type_before_parametrizations(one) for one in model.values()]
+    assert found == kinds
+    assert type(model["swapped"]) is nn.LSTM
+    assert model["swapped"] not in packed._of_modules
+    with torch_itself(), torch.no_grad():
+        assert torch.equal(model["swapped"](x)[0], wanted)
+        model["parametrised"](x)
+    assert fastrnn.torch.restore(model) == ()
+    assert accelerate(model).swapped == ("swapped", "ours", "cell", "parametrised")
+    module = fastrnn.torch.LSTM(3, 4)
+    assert fastrnn.torch.restore(module) == ("",)
+    assert type(module) is nn.LSTM
+    with pytest.raises(TypeError, match=r"model is a str, wanted a torch\.nn\.Module"):
+        fastrnn.torch.restore("model")
 
 
 class Encoder(nn.Module):
