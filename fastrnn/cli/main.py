@@ -9,7 +9,9 @@ import json
 import math
 import os
 import platform
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,7 +31,20 @@ def _version(context: click.Context, parameter: click.Parameter, asked: bool) ->
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands that tell what the system refuses, such as a full disk, in a line."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:  # who read the output has seen enough: click ends without a word
+            raise
+        except OSError as error:
+            sys.stdout = None  # what is left to write would fail again
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,

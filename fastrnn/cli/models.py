@@ -55,9 +55,9 @@ def stream(
 ) -> None:
     """Run a saved model over a signal, step by step or in blocks.
 
-    MODEL is any file that `fastrnn.load` reads. INPUT and OUTPUT are .npy, .csv or .wav files, or
-    - for the standard input or output, as CSV, a step to a line. What the model took for a call
-    is then told on the standard error.
+    MODEL is any file that `fastrnn.load` reads. INPUT and OUTPUT are .npy, .csv or .wav files (PCM,
+    or floats of 32 and 64 bits; OUTPUT as INPUT is), or - for the standard input or output, as CSV,
+    a step to a line. What the model took for a call is then told on the standard error.
     """
     from fastrnn.tools import follow
 
@@ -66,6 +66,8 @@ def stream(
     loaded = model(path)
     try:
         follow.follow(loaded, source, target, block=block, rate=rate, weights=weights, quiet=quiet)
+    except BrokenPipeError:  # who read the output has seen enough: click ends without a word
+        raise
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 

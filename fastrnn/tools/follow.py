@@ -35,8 +35,8 @@ def follow(
     times: list[int] = []
     try:
         rate = rate or reader.rate
-        size = reader.bytes_per_sample or 2
-        writer = Writer(target, stream.output_size, stream.dtype, rate, size)
+        sample = reader.sample or "i2"
+        writer = Writer(target, stream.output_size, stream.dtype, rate, sample)
         try:
             steps = _run(stream, reader, writer, block, times, quiet or target == PIPE)
             writer.finish()

@@ -1,14 +1,13 @@
 """Signals in files and pipes, read and written a few steps at a time.
 
-NumPy's .npy (T, I) or (T,); .csv, a step to a line; .wav, PCM of 8 to 32 bits, channels as
-inputs, full scale as 1; and "-", the standard input or output, as CSV.
+NumPy's .npy (T, I) or (T,); .csv, a step to a line; .wav, PCM of 8 to 32 bits or floats, channels
+as inputs, full scale as 1; and "-", the standard input or output, as CSV.
 """
 
 import contextlib
 import io
 import os
 import sys
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.arrays import Array
+from fastrnn.tools.wav import WavError, WavReader, WavWriter
 
 #: Formats by the suffix of a file's name.
 SUFFIXES = (".npy", ".csv", ".wav")
@@ -35,13 +35,34 @@ def _suffix(path: str) -> str:
     return suffix
 
 
+def _standard(stream: Any, name: str) -> Any:
+    """The standard input or output, if this process has one."""
+    if stream is None or stream.closed:
+        raise SignalError(f"'-' is the standard {name}, which is closed here")
+    return stream
+
+
+def _to_pipe(stream: Any, text: str) -> None:
+    """Write what a reader of the pipe wants now."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:  # who read it has seen enough
+        raise
+    except OSError:
+        # What could not be written would be tried again when Python ends, with an error of its own.
+        if stream is sys.stdout:
+            sys.stdout = None
+        raise
+
+
 class Reader:
     """A signal of `width` values a step.
 
     Attributes:
         steps: how many there are, None where only their end will tell.
         rate: steps a second, if the file knows.
-        bytes_per_sample: of a .wav file, else None.
+        sample: the type of a .wav file's samples (`wav.py`), else None.
     """
 
     def __init__(self, path: str, width: int, dtype: np.dtype[Any]) -> None:
@@ -49,27 +70,33 @@ class Reader:
         self.path, self.width, self.dtype = path, width, dtype
         self.steps: int | None = None
         self.rate: float | None = None
-        self.bytes_per_sample: int | None = None
+        self.sample: str | None = None
         self._open: Any = None
         suffix = _suffix(path)
         if suffix == ".npy":
             self._array = self._npy()
             self.steps = len(self._array)
         elif suffix == ".wav":
+            self._open = open(path, "rb")  # noqa: SIM115
             try:
-                self._open = wave.open(path, "rb")  # noqa: SIM115
-            except (wave.Error, EOFError) as error:
-                raise SignalError(f"file {path!r} is no PCM of WAV: {error}") from None
-            self.steps, self.rate = self._open.getnframes(), float(self._open.getframerate())
-            self.bytes_per_sample = self._open.getsampwidth()
-            if self.bytes_per_sample > 4:
-                raise SignalError(f"file {path!r} has more than 32 bits to a sample")
-            self._check(self._open.getnchannels(), "channels")
+                self._take_wav()
+            except BaseException:
+                self._open.close()
+                raise
         elif path == PIPE:
-            self._open = sys.stdin
+            self._open = _standard(sys.stdin, "input")
         else:
             self._open = open(path, encoding="utf-8-sig")  # noqa: SIM115
         self._suffix = suffix
+
+    def _take_wav(self) -> None:
+        try:
+            self._wav = WavReader(self._open)
+        except WavError as error:
+            raise SignalError(f"file {self.path!r} is no WAV file to read: {error}") from None
+        self.steps, self.rate = self._wav.steps, float(self._wav.rate)
+        self.sample = self._wav.sample
+        self._check(self._wav.channels, "channels")
 
     def _check(self, width: int, what: str) -> None:
         if width != self.width:
@@ -102,20 +129,15 @@ class Reader:
             yield from self._csv_blocks(many)
 
     def _wav_blocks(self, many: int) -> Iterator[Array]:
-        size = self.bytes_per_sample or 0
-        while data := self._open.readframes(many):
-            samples = np.frombuffer(data, np.uint8)
-            if samples.size % (size * self.width):
-                raise SignalError(f"file {self.path!r} ends within a step")
-            parts = samples.reshape(-1, size)
-            if size == 1:  # without a sign there, and only there
-                values = parts[:, 0].astype(np.float64) - 128
-            else:
-                padded = np.zeros((len(parts), 4), np.uint8)
-                padded[:, 4 - size :] = parts
-                values = padded.view("<i4")[:, 0].astype(np.float64) / 2.0 ** (32 - 8 * size)
-            scaled = values / 2.0 ** (8 * size - 1)
-            yield np.ascontiguousarray(scaled.reshape(-1, self.width), self.dtype)
+        while True:
+            try:
+                block = self._wav.read(many)
+            except WavError as error:
+                raise SignalError(f"file {self.path!r} is damaged: {error}") from None
+            if len(block) == 0:
+                self._open.close()
+                return
+            yield np.ascontiguousarray(block, self.dtype)
 
     def _lines(self) -> Iterator[str]:
         try:
@@ -161,9 +183,9 @@ class Writer:
         width: int,
         dtype: np.dtype[Any],
         rate: float | None = None,
-        bytes_per_sample: int = 2,
+        sample: str = "i2",
     ) -> None:
-        """Begin a file, or the standard output; rate and bytes are for .wav."""
+        """Begin a file, or the standard output; rate and sample are for .wav."""
         self.path, self._suffix = path, _suffix(path)
         if self._suffix == ".wav":
             if not 1 <= (rate or 44_100) < 2**31:
@@ -174,16 +196,13 @@ class Writer:
         self._blocks: list[Array] = []
         self._open: Any = None
         self._empty = np.zeros((0, width), dtype)
-        self._bytes = bytes_per_sample
         if path == PIPE:
-            self._open = sys.stdout
+            self._open = _standard(sys.stdout, "output")
         elif self._suffix == ".csv":
             self._open = open(self._part, "w", encoding="utf-8")  # noqa: SIM115
         elif self._suffix == ".wav":
-            self._open = wave.open(self._part, "wb")  # noqa: SIM115
-            self._open.setnchannels(width)
-            self._open.setsampwidth(bytes_per_sample)
-            self._open.setframerate(rate or 44_100)
+            self._open = open(self._part, "wb")  # noqa: SIM115
+            self._wav = WavWriter(self._open, width, rate or 44_100, sample)
         else:
             open(self._part, "wb").close()  # whether it can be written is known now
 
@@ -192,25 +211,16 @@ class Writer:
         if self._suffix == ".npy":
             self._blocks.append(block.copy())
         elif self._suffix == ".wav":
-            self._open.writeframesraw(self._pcm(block))
+            self._wav.write(block)
         else:
             text = io.StringIO()
             np.savetxt(
                 text, block, fmt="%.9g" if block.dtype == np.float32 else "%.17g", delimiter=","
             )
-            self._open.write(text.getvalue())
             if self.path == PIPE:
-                self._open.flush()  # who reads the pipe wants the step now
-
-    def _pcm(self, block: Array) -> bytes:
-        full = 2.0 ** (8 * self._bytes - 1)
-        values = np.nan_to_num(np.clip(np.rint(block.astype(np.float64) * full), -full, full - 1))
-        if self._bytes == 1:
-            parts = (values + 128).astype(np.uint8)
-        else:
-            parts = values.astype("<i4").reshape(-1, 1).view(np.uint8)[:, : self._bytes]
-        pcm: bytes = np.ascontiguousarray(parts).tobytes()
-        return pcm
+                _to_pipe(self._open, text.getvalue())
+            else:
+                self._open.write(text.getvalue())
 
     def finish(self) -> None:
         """Put the file in its place."""
@@ -220,6 +230,8 @@ class Writer:
             with open(self._part, "wb") as file:
                 np.save(file, np.concatenate(self._blocks) if self._blocks else self._empty)
         else:
+            if self._suffix == ".wav":
+                self._wav.finish()
             self._open.close()
         os.replace(self._part, self.path)
 
