@@ -2,10 +2,18 @@
 
 import ast
 import builtins
+import os
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
 
+import numpy as np
 import pytest
+from numba import config
 
+import fastrnn
+import pages
 from pages import PAGES, ROOT, examples, run, shown, text
 
 KERNELS = "kernels/fastrnn_kernels"
@@ -24,6 +32,58 @@ def test_devices(capsys):
     said = capsys.readouterr().out
     assert "layer 0 forward" in said
     assert "layer 0 backward" in said
+
+
+def test_formats(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the page writes files
+    names = run("docs/formats.md")
+    assert [(type(one), one.input_size, one.hidden_size) for one in names["model"]] == [
+        (fastrnn.LSTM, 3, 8),
+        (fastrnn.LSTM, 8, 8),
+    ]
+    assert list(names["layers"]) == ["l0", "l1"]
+    assert names["y"].shape == (5, 2, 16)
+
+
+@pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("keras", "torch")), reason="needs keras and torch"
+)
+def test_keras(tmp_path):
+    """In a process of its own, where nobody has named a backend: the page does."""
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import pages; pages.run('docs/keras.md')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "tests")], cwd=tmp_path, capture_output=True,
+        env={**environment, "KERAS_HOME": str(tmp_path)}, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    swapped, left = done.stdout.splitlines()
+    assert swapped == "('forecast/gru',)"
+    assert left.startswith("{'forecast/exotic': 'the kernels have tanh (SimpleRNN: or relu)")
+
+
+@pytest.mark.skipif(not config.ENABLE_CUDASIM, reason="needs Numba's simulator, or a GPU")
+def test_cuda(monkeypatch):
+    """With sizes that the simulator is done with, and its arrays, which are NumPy's."""
+    monkeypatch.setitem(sys.modules, "cupy", np)
+    small = re.sub(r"\b4096\b", "2", text("docs/cuda.md"))
+    small = re.sub(r"\b(64|256)\b", "4", small)
+    monkeypatch.setattr(pages, "text", lambda name: small)
+    names = run("docs/cuda.md")
+    assert names["Y"].shape == (10, 2, 4)
+    H, random = 4, np.random.default_rng(0)
+    sums, c, h = (random.standard_normal(shape) for shape in ((4, H), H, H))
+    i, f, g, o = 1 / (1 + np.exp(-sums[0])), 1 / (1 + np.exp(-sums[1])), np.tanh(sums[2]), sums[3]
+    wanted = f * c + i * g
+    names["step"][1, H](sums, c, h)
+    np.testing.assert_allclose(c, wanted, atol=1e-12)
+    np.testing.assert_allclose(h, np.tanh(wanted) / (1 + np.exp(-o)), atol=1e-12)
+
+
+def test_the_examples_of_every_page_are_run():
+    here = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for name in PAGES:
+        assert not examples(name) or f'run("{name}")' in here or f"run('{name}')" in here, name
 
 
 @pytest.mark.parametrize("name", PAGES)
