@@ -1,4 +1,4 @@
-"""What the committed results say: the README's table, and its two pictures.
+"""What the committed results say: the table of docs/benchmarking.md, and two pictures.
 
     python bench/summary.py          prints the table, writes bench/results/*.png
 

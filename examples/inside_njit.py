@@ -27,7 +27,8 @@ def simulate(handle, ticks, angle, speed, wind):
     worst = 0.0
     for k in range(ticks):
         x[0], x[1] = angle, speed
-        fastrnn.jit.step(handle, x, y)
+        if fastrnn.jit.step(handle, x, y) != fastrnn.jit.DONE:
+            return np.inf
         speed += DT * (np.sin(angle) - 12 * y[0] + wind[k])
         angle += DT * speed
         if k > ticks // 2:

@@ -73,7 +73,7 @@ def test_projections_and_linear_layers_too():
         assert_close(model.stream(2, weights=storage).block(x), other(x)[0], 1e-5)
 
 
-#: Root mean square errors as the README states them, T = 1000, I = H = 128, standard normal
+#: Root mean square errors as docs/streams.md states them, T = 1000, I = H = 128, standard normal
 #: inputs: weights of a layer just drawn. Measured, rounded up.
 ERRORS = {
     ("LSTM", "bf16"): 3e-4, ("LSTM", "int8"): 7e-4,
