@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from copy import copy
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch._compile import _disable_dynamo
 from torch.fx import Proxy
 
 from fastrnn.torch.fallbacks import autocasts, tell
+from fastrnn.torch.script import Form, Overloads, prepared
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import CELLS
 
@@ -82,14 +82,16 @@ class Module(torch.nn.Module):  # type: ignore[misc]
             return (hx,)
         return hx if isinstance(hx, tuple | list) and len(hx) == 2 else None
 
+    # What TorchScript looks at (`script.py`).
+    __overloads__ = Overloads()
+    forward__0, forward__1 = Form(0), Form(1)
+    __jit_unused_properties__ = (
+        "_cell", "_directions", "_dropout", "_mode", "_state_size", "all_weights",
+    )  # fmt: skip
+
     def __prepare_scriptable__(self) -> Any:
-        """TorchScript compiles torch's own module, with these parameters."""
-        plain = copy(self)
-        plain.__class__ = next(c for c in type(self).__mro__ if c.__module__ == _TORCH)
-        return plain
-
-
-_TORCH = torch.nn.LSTM.__module__
+        """TorchScript compiles torch's own forward, with these parameters."""
+        return prepared(self)
 
 
 def alike(weights: Sequence[Any], x: Any, states: Sequence[Any]) -> bool:

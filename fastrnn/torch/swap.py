@@ -95,6 +95,7 @@ def _why_not(module: Any) -> str | None:
 def _change(module: Any, classes: Mapping[Any, Any]) -> None:
     """Give a module the class that stands for its own in a table."""
     kind = type(module)
+    vars(module).pop("__overloads__", None)  # TorchScript's, of the class that was
     if kind in classes:
         module.__class__ = classes[kind]
         return

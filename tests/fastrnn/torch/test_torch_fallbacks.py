@@ -3,6 +3,7 @@
 All other tests of this folder run under the same guard.
 """
 
+import copy
 import inspect
 import re
 from pathlib import Path
@@ -186,6 +187,65 @@ def test_torchscript_compiles_torchs_own_module():
     assert type(ours) is fastrnn.torch.LSTM
     found, wanted = scripted(x)[0], ours(x)[0]
     assert_close(found.detach().numpy(), wanted.detach().numpy(), TOLERANCE["float32"])
+
+
+class Nested(torch.nn.Module):
+    """A module in two places, one of them deep within."""
+
+    def __init__(self, recurrent):
+        super().__init__()
+        self.recurrent, self.linear = recurrent, torch.nn.Linear(3, I)
+        self.within = torch.nn.ModuleList([torch.nn.ModuleDict({"again": recurrent})])
+
+    def forward(self, x):
+        return self.recurrent(self.linear(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
+def test_torchscript_leaves_the_model_as_it_is(kind, tmp_path):
+    ours, theirs = pair(kind, I, H)
+    model, plain = Nested(ours), Nested(theirs)
+    plain.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3) if kind.endswith("Cell") else torch.randn(5, 2, 3)
+    with unguarded():
+        scripted = torch.jit.script(model)
+        torch.jit.save(scripted, tmp_path / "scripted.pt")
+        loaded = torch.jit.load(tmp_path / "scripted.pt")
+        wanted = plain(x)
+        for compiled in (scripted, loaded):
+            torch.testing.assert_close(compiled(x), wanted)
+    assert model.recurrent is ours
+    assert model.within[0]["again"] is ours
+    assert type(ours) is getattr(fastrnn.torch, kind)
+    torch.testing.assert_close(model(x), wanted, rtol=1e-5, atol=1e-6)  # by fastrnn's kernels
+    again = copy.deepcopy(model)
+    assert fastrnn.torch.restore(again)
+    with unguarded():
+        torch.testing.assert_close(torch.jit.script(again)(x), wanted)
+        assert fastrnn.torch.accelerate(again).swapped
+        torch.testing.assert_close(torch.jit.script(again)(x), wanted)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_takes_a_cell_by_itself():
+    ours, theirs = pair("GRUCell", I, H)
+    x = torch.randn(2, I)
+    with unguarded():
+        torch.testing.assert_close(torch.jit.script(ours)(x), theirs(x))
+    assert type(ours) is fastrnn.torch.GRUCell
+
+
+class Doubled(fastrnn.torch.GRUCell):
+    def forward(self, x):
+        return 2 * x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_compiles_the_forward_of_a_subclass():
+    model = torch.nn.Sequential(Doubled(I, H))
+    x = torch.randn(2, I)
+    torch.testing.assert_close(torch.jit.script(model)(x), 2 * x)
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes self._flat_weights")  # of torch's RNNs
