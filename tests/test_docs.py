@@ -105,6 +105,22 @@ def test_examples_need_nothing_that_no_one_told(name):
         assert used <= known, f"{name} does not say what {used - known} is"
 
 
+def test_nobody_is_told_to_fetch_what_no_index_has():
+    """The package is in none: extras are of a checkout, and messages name the packages."""
+    folders = "fastrnn", "kernels", "docs", "examples"
+    files = [path for one in folders for path in (ROOT / one).rglob("*.*")]
+    for path in [*files, *ROOT.glob("*.md")]:
+        if path.suffix in (".py", ".md"):
+            told = re.findall(r"pip install[^\n&]*fastrnn\S*", path.read_text(encoding="utf-8"))
+            assert not told, f"{path}: {told}"
+
+
+def test_the_help_of_layers_names_all_float_types():
+    for name in ("float32", "float64", "bfloat16", "float16"):
+        assert f'"{name}"' in fastrnn.LSTM.__doc__
+    assert "`forward(" in re.search(r"[^.]*return_gates[^.]*\.", text("README.md"), re.DOTALL)[0]
+
+
 @pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING.md", "SECURITY.md"])
 def test_links_lead_somewhere(name):
     folder = (ROOT / name).parent

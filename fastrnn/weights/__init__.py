@@ -15,7 +15,7 @@ from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
 
-__all__ = ["FORMATS", "Model", "load", "save"]
+__all__ = ["FORMATS", "load", "save"]
 
 #: What files hold.
 Model = Layer[Any] | RecurrentCell[Any] | Linear | Sequential

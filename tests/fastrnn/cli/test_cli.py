@@ -1,6 +1,8 @@
 """The commands as a user has them: what they print, what they write, how they end."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -208,6 +210,18 @@ def test_info_lists_what_there_is():
         assert "".join(found.reason.split()) in flat
         for text in found.details.values():
             assert "".join(text.split()) in flat
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "fastrnn", "--version"], capture_output=True, text=True, timeout=300
+    )
+    assert (done.stdout, done.stderr) == (f"fastrnn {fastrnn.__version__}\n", "")
+    done = subprocess.run(
+        [sys.executable, "-m", "fastrnn", "none"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: python -m fastrnn [OPTIONS] COMMAND")
 
 
 def test_version_and_help():
