@@ -180,7 +180,10 @@ class Stream(Stateful[State]):
 
     @property
     def handle(self) -> Handle:
-        """For `fastrnn.jit`: this stream as compiled code takes it. It outlives the stream."""
+        """For `fastrnn.jit`: this stream as compiled code takes it, as an argument.
+
+        It outlives the stream, and is neither copied nor pickled, as it holds addresses.
+        """
         return Handle(self._steps.words, self._steps.memory)
 
     @property

@@ -59,7 +59,7 @@ def test_of_other_arguments_the_name_is_told():
         layer(x, [[[1, 2, 3, 4]]])
 
 
-@pytest.mark.parametrize("x", ["text", object(), np.zeros((4, 1, 3), np.complex64)])
+@pytest.mark.parametrize("x", ["text", np.zeros((4, 1, 3), np.complex64)])
 def test_what_is_no_real_number_gets_no_advice(x):
     with pytest.raises(TypeError, match=r"input has dtype .*, this GRU takes float32$"):
         fastrnn.GRU(3, 4)(x)
