@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fastrnn import check
+from fastrnn import check, handlers
 from fastrnn.arrays import Array, Shape
 from fastrnn.device import CPU_COMPUTE, GPU_COMPUTE, few_rows, kernels_for
 from fastrnn.files.description import KEY, describe
@@ -207,6 +207,7 @@ class Module(Named):
         try:
             generator = np.random.default_rng(seed)
         except (TypeError, ValueError) as error:
+            handlers.pass_on(error)
             raise type(error)(f"seed is {seed!r}, which NumPy refuses: {error}") from None
         bound = 1 / np.sqrt(self._fan)
         size = sum(map(math.prod, self._shapes.values())) * self.dtype.itemsize

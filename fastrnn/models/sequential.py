@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
@@ -104,6 +105,7 @@ class Sequential(Streamable[States]):
             try:
                 new.append(module._checked_values(part))
             except (TypeError, ValueError) as error:
+                handlers.pass_on(error)
                 raise type(error)(f"in module {k}: {error}") from None
         for module, checked in zip(self.modules, new, strict=True):
             module._replace(checked)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
+from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.device import kernels_for
 from fastrnn.files.description import KEY
@@ -39,8 +40,7 @@ def load(file: str | os.PathLike[str], *, device: str = "auto") -> dict[str, Any
     """
     kernels_for(device)
     path = str(path_of(file))
-    with open(path, "rb") as opened:
-        return _layers(File(path, opened.read()), device)
+    return _layers(File(path), device)
 
 
 def load_model(path: str, device: str = "auto") -> Any:
@@ -50,8 +50,7 @@ def load_model(path: str, device: str = "auto") -> Any:
     directions side by side, as PyTorch exports them; their states have to be zero or the
     caller's. What else the file computes is left out.
     """
-    with open(path, "rb") as opened:
-        file = File(path, opened.read())
+    file = File(path)
     text = file.metadata.get(KEY)
     if text is not None:
         return own.restored(path, text, device, _own_values(file))
@@ -101,8 +100,9 @@ def _layer(file: File, proto: Any, device: str) -> Layer[Any]:
     where = where_of(proto)
     try:
         attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-    except Exception as error:
-        raise ValueError(f"file {file.path!r}: {where}: its attributes: {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        handlers.pass_on(error)
+        raise ValueError(f"file {file.path!r}: {where}: its attributes: {error}") from error
     try:
         node = parse(kind, where, attributes)
         inputs = [*proto.input, *[""] * 8][:8]
@@ -125,6 +125,7 @@ def _layer(file: File, proto: Any, device: str) -> Layer[Any]:
         layer: Layer[Any] = make._restored(config, values)
         return layer
     except (TypeError, ValueError) as error:
+        handlers.pass_on(error)
         text = str(error)
         named = text if text.startswith("file ") else f"file {file.path!r}: {text}"
         raise ValueError(named) from None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.files.description import KEY
 from fastrnn.files.gates import to_format
@@ -107,6 +108,7 @@ class _Graph:
         try:
             return bytes(model.SerializeToString())
         except Exception as error:  # protobuf's own, past 2 GiB
+            handlers.pass_on(error)
             raise ValueError(f"the model cannot be written as ONNX: {error}") from None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import handlers
 from fastrnn.arrays import Array
 
 #: Formats by the suffix of a file's name.
@@ -59,6 +60,7 @@ class Reader:
             try:
                 self._open = wave.open(path, "rb")  # noqa: SIM115
             except (wave.Error, EOFError) as error:
+                handlers.pass_on(error)
                 raise SignalError(f"file {path!r} is no PCM of WAV: {error}") from None
             self.steps, self.rate = self._open.getnframes(), float(self._open.getframerate())
             self.bytes_per_sample = self._open.getsampwidth()
@@ -81,6 +83,7 @@ class Reader:
         try:
             array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
+            handlers.pass_on(error)
             raise SignalError(f"file {self.path!r} is no whole .npy file: {error}") from None
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
             raise SignalError(f"file {self.path!r} holds no numbers")

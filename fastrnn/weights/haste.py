@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.files import safetensors
 from fastrnn.files import zip as archive
@@ -67,6 +68,7 @@ def from_arrays(path: str, found: Mapping[str, Any], device: str) -> Any:
         ordered = {name: from_format("haste", value, G) for name, value in values.items()}
         return kind._restored(config, ordered)
     except (TypeError, ValueError) as error:
+        handlers.pass_on(error)
         raise ValueError(f"file {path!r}: {error}") from None
 
 
