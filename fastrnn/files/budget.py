@@ -44,8 +44,11 @@ class Budget:
     def take(self, size: int, what: str) -> None:
         """Raise MisfitError where there is no memory left for so many bytes, or no time."""
         if size < 0 or size > self._left:
+            limit = _MEMORY + _MEMORY_PER_BYTE * self.size
+            before = f" after {limit - self._left:,} of others" if self._left < limit else ""
             raise MisfitError(
-                f"{what} would have {size:,} bytes, more than a file of {self.size:,} may take"
+                f"{what} would have {size:,} bytes{before}; a file of {self.size:,} may take "
+                f"{limit:,} of memory"
             )
         self._left -= size
         if thread_time() > self._end:

@@ -18,13 +18,12 @@ def check(data: bytes, descriptor: Any, budget: Budget, what: str) -> None:
     """
     todo = [(descriptor, 0, len(data))]
     kinds: dict[str, dict[int, Any]] = {}
-    cost = count = 0
+    cost, count = _MESSAGE, 0
     while todo:
         one, at, end = todo.pop()
         fields = kinds.get(one.full_name)
         if fields is None:
             fields = kinds[one.full_name] = dict(one.fields_by_number)
-        cost += _MESSAGE
         while at < end:
             cost += _FIELD
             count += 1
@@ -40,6 +39,7 @@ def check(data: bytes, descriptor: Any, budget: Budget, what: str) -> None:
                 field = fields.get(key >> 3)
                 if field is not None:
                     if field.message_type is not None:
+                        cost += _MESSAGE
                         todo.append((field.message_type, at, min(at + size, end)))
                     elif field.type == field.TYPE_STRING:
                         _check_text(field.name, data[at : at + size])

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastrnn import check
 from fastrnn.device import kernels_for
+from fastrnn.files import budget
 from fastrnn.files.paths import path_of
 
 __all__ = ["FORMATS", "load", "save"]
@@ -70,6 +71,7 @@ def load(
     """
     kernels_for(device)
     name = str(path_of(path))
+    budget.checked(name)
     if of is not None:
         check.choice("of", of, FORMATS)
     found = of or format_of(name) or _by_content(name)
