@@ -6,10 +6,10 @@ inputs, full scale as 1; and "-", the standard input or output, as CSV.
 
 import contextlib
 import io
-import os
 import sys
 import wave
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from fastrnn import handlers
 from fastrnn.arrays import Array
+from fastrnn_kernels.cache.files import Part
 
 #: Formats by the suffix of a file's name.
 SUFFIXES = (".npy", ".csv", ".wav")
@@ -173,25 +174,32 @@ class Writer:
                 raise SignalError(f"file {path!r} cannot have {rate} steps a second")
             if width >= 2**16:
                 raise SignalError(f"file {path!r} cannot have {width} channels")
-        self._part = f"{path}.{os.getpid()}.part"
         self._blocks: list[Array] = []
         self._open: Any = None
         self._empty = np.zeros((0, width), dtype)
         self._bytes = bytes_per_sample
         if path == PIPE:
             self._open = sys.stdout
-        elif self._suffix == ".csv":
-            self._open = open(self._part, "w", encoding="utf-8")  # noqa: SIM115
+            return
+        self._part = Part(Path(path))  # whether it can be written is known now
+        if self._suffix == ".csv":
+            self._open = io.TextIOWrapper(self._part.file, "utf-8")
         elif self._suffix == ".wav":
-            self._open = wave.open(self._part, "wb")  # noqa: SIM115
+            self._open = wave.open(self._part.file, "wb")  # noqa: SIM115
             self._open.setnchannels(width)
             self._open.setsampwidth(bytes_per_sample)
             self._open.setframerate(rate or 44_100)
-        else:
-            open(self._part, "wb").close()  # whether it can be written is known now
 
     def write(self, block: Array) -> None:
         """Add an array (steps, width)."""
+        with self._named():
+            self._write(block)
+
+    def _named(self) -> AbstractContextManager[None]:
+        """In which the system's errors name the file."""
+        return nullcontext() if self.path == PIPE else self._part.named()
+
+    def _write(self, block: Array) -> None:
         if self._suffix == ".npy":
             self._blocks.append(block.copy())
         elif self._suffix == ".wav":
@@ -219,19 +227,23 @@ class Writer:
         """Put the file in its place."""
         if self.path == PIPE:
             return
-        if self._suffix == ".npy":
-            with open(self._part, "wb") as file:
-                np.save(file, np.concatenate(self._blocks) if self._blocks else self._empty)
-        else:
-            self._open.close()
-        os.replace(self._part, self.path)
+        with self._named():
+            if self._suffix == ".npy":
+                whole = np.concatenate(self._blocks) if self._blocks else self._empty
+                np.lib.format.write_array(self._part.file, whole, allow_pickle=False)
+            elif self._suffix == ".wav":
+                self._open.close()  # which writes the header again, and leaves the file open
+            else:
+                self._open.flush()
+        self._part.finish()
 
     def abandon(self) -> None:
         """Leave nothing behind of what was not finished."""
         if self.path == PIPE:
             return
-        with contextlib.suppress(Exception):  # what went wrong is told already
+        with contextlib.suppress(
+            OSError, ValueError, wave.Error
+        ):  # what went wrong is told already
             if self._open is not None:
                 self._open.close()
-        with contextlib.suppress(OSError):
-            os.unlink(self._part)
+        self._part.abandon()
