@@ -102,7 +102,8 @@ def read(data: bytes, budget: Budget) -> Any:
 
 
 def _of_archive(archive: Archive, budget: Budget) -> Any:
-    folder = next((name.partition("/")[0] + "/" for name in archive if "/" in name), "")
+    first = [name.partition("/")[0] for name in archive if "/" in name][:1]
+    folder = f"{first[0]}/" if first else ""
     if folder + "data.pkl" not in archive:
         raise MisfitError(f"it is no archive of torch's: it has no {folder}data.pkl")
     if any(name.startswith(folder + "code/") for name in archive):

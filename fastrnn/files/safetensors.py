@@ -66,6 +66,14 @@ def read(path: str, prefix: str) -> tuple[dict[str, str], dict[str, Array]]:
         raise ValueError(f"file {path!r} is no whole safetensors file: {error}") from error
 
 
+def is_one(path: str) -> bool:
+    """Whether a file begins as those of the format do, whatever its name says."""
+    with open(path, "rb") as file:
+        head = file.read(9)
+        size = os.fstat(file.fileno()).st_size
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
+
+
 def check_header(header: bytes, room: Budget) -> None:
     """Raise MisfitError where what a header names would take too much, parsed three times."""
     for _ in range(3):

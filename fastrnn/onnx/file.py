@@ -52,6 +52,7 @@ class File:
         data, self.budget = budgets.read(path)
         self.path, self._size = path, len(data)
         self._outside: set[str] = set()
+        self._read: set[int] = set()
         try:
             protobuf.check(data, ModelProto.DESCRIPTOR, self.budget, "the model")
         except MisfitError as error:
@@ -82,6 +83,7 @@ class File:
 
     def values(self, where: str, name: str, tensor: Any) -> Array:
         """The same of a tensor that stands anywhere in the model."""
+        self._read.add(id(tensor))
         dtype = _DTYPES.get(tensor.data_type)
         if dtype is None:
             raise ValueError(f"file {self.path!r}: {where}: {name!r} is no array of floats")
@@ -125,6 +127,16 @@ class File:
             self.budget.more(os.stat(path).st_size)
         external_data_helper.load_external_data_for_tensor(tensor, folder)
         tensor.data_location = TensorProto.DEFAULT
+
+    def unread(self) -> dict[str, tuple[int, ...]]:
+        """The constants of more than one float that nobody has asked for, with their shapes."""
+        return {
+            name: tuple(tensor.dims)
+            for name, tensor in self.constants.items()
+            if tensor.data_type in _DTYPES
+            and math.prod(tensor.dims) > 1
+            and id(tensor) not in self._read
+        }
 
     def integers(self, name: str) -> list[int] | None:
         """A constant of integers in one row, as shapes and axes are; None of another kind."""

@@ -48,12 +48,14 @@ def load_model(path: str, device: str = "auto") -> Any:
 
     Several nodes are a layer's levels where each reads what the one before has given, its
     directions side by side, as PyTorch exports them; their states have to be zero or the
-    caller's. What else the file computes is left out.
+    caller's. What else the file computes is left out, unless it has weights, which are named.
     """
     file = File(path)
     text = file.metadata.get(KEY)
     if text is not None:
-        return own.restored(path, text, device, _own_values(file))
+        whole = own.restored(path, text, device, _own_values(file))
+        check_all_read(file)
+        return whole
     layers = _layers(file, device)
     levels = list(layers.values())
     if levels and is_chain(file, levels):
@@ -61,11 +63,23 @@ def load_model(path: str, device: str = "auto") -> Any:
         same = all(type(layer) is type(levels[0]) for layer in levels)
         if same and all(config == configs[0] for config in configs):
             check_states(file)
+            check_all_read(file)
             return _stacked(path, levels)
     raise ValueError(
         f"file {path!r} has {len(layers)} recurrent nodes, wanted one, or the levels of one layer; "
         "fastrnn.onnx.load gives them by name"
     )
+
+
+def check_all_read(file: File) -> None:
+    """Raise ValueError that names the weights of a file that no layer has taken."""
+    left = [f"{name} {shape}" for name, shape in file.unread().items()]
+    if left:
+        raise ValueError(
+            f"file {file.path!r} has weights that no layer here takes: "
+            f"{', '.join(left[:20])}{', ...' * (len(left) > 20)}; fastrnn.onnx.load gives the "
+            "recurrent layers alone"
+        )
 
 
 def _stacked(path: str, levels: list[Any]) -> Any:

@@ -22,7 +22,7 @@ def save(model: Named, path: str | os.PathLike[str]) -> None:
     """Write a model; the file appears whole or not at all."""
     if not isinstance(model, Named):
         raise TypeError(f"{type(model).__name__} is no module of fastrnn")
-    model.save(path)
+    model.save_own(path)
 
 
 def load(path: str, device: str = "auto", prefix: str = "") -> Any:
