@@ -136,8 +136,9 @@ def _kind(value: Any) -> str:
     if value is None:
         return "None"
     kind = type(value)
-    of_numpy = "NumPy's " * (kind.__module__.partition(".")[0] == "numpy")
-    return f"{of_numpy}{kind.__name__}" if of_numpy else f"a {kind.__name__}"
+    if kind.__module__.partition(".")[0] == "numpy":
+        return f"NumPy's {kind.__name__}"
+    return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
 
 
 #: DLPack's numbers of the host's memory, of that pinned by CUDA, and of CUDA's devices.

@@ -170,6 +170,25 @@ def onnx_lstms(path):
     path.write_bytes(helper.make_model(graph).SerializeToString())
 
 
+def onnx_states(path):
+    """Nodes one behind the other, whose states are all joined of the same twenty thousand."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    arrays = {"W": np.zeros((1, 1, 1), "f"), "R": np.zeros((1, 1, 1), "f"), "one": np.array([1])}
+    parts = [f"{k}" for k in range(20_000)]
+    nodes = [helper.make_node("Concat", parts, ["h"], axis=0)]
+    before = "x"
+    for k in range(1000):
+        nodes.append(helper.make_node("RNN", [before, "W", "R", "", "", "h"], [f"Y{k}"],
+                                      hidden_size=1))  # fmt: skip
+        nodes.append(helper.make_node("Squeeze", [f"Y{k}", "one"], [f"y{k}"]))
+        before = f"y{k}"
+    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    floats = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ["x", *parts]]
+    graph = helper.make_graph(nodes, "g", floats, [floats[0]], constants)
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+
+
 def field(number, data):
     """A field of a Protocol Buffers message."""
     size, found = len(data), b""
@@ -232,6 +251,7 @@ BOMBS = {
         onnx_graph(field(5, field(7, bytes(20_000_000)))), "the model would have",
     ),
     "one-array-often.onnx": (onnx_lstms, "would have"),
+    "states.onnx": (onnx_states, "it takes longer to read"),
     "metadata.safetensors": (metadata, "its header would have"),
     "lists.safetensors": (header(b'{"a":' + lists(1_000_000) + b"}"), "its header would have"),
     "lists.json": (lambda path: path.write_bytes(lists(2_000_000)), "it would have"),

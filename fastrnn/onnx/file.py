@@ -74,6 +74,13 @@ class File:
         self.recurrent = [node for node in self.nodes if is_one_of(node, OPERATORS)]
         self.producers = {name: node for node in self.nodes for name in node.output if name}
 
+    def check_time(self) -> None:
+        """Raise ValueError where reading has taken longer than it may."""
+        try:
+            self.budget.take(0, "how its nodes are joined")
+        except MisfitError as error:
+            raise ValueError(f"file {self.path!r}: {error}") from None
+
     def array(self, where: str, name: str) -> Array:
         """A constant's values in a float type of NumPy's."""
         tensor = self.constants.get(name)

@@ -4,7 +4,6 @@ NumPy's .npy (T, I) or (T,); .csv, a step to a line; .wav, PCM of 8 to 32 bits, 
 inputs, full scale as 1; and "-", the standard input or output, as CSV.
 """
 
-import contextlib
 import io
 import sys
 import wave
@@ -241,9 +240,9 @@ class Writer:
         """Leave nothing behind of what was not finished."""
         if self.path == PIPE:
             return
-        with contextlib.suppress(
-            OSError, ValueError, wave.Error
-        ):  # what went wrong is told already
+        try:
             if self._open is not None:
                 self._open.close()
+        except (OSError, ValueError, wave.Error) as error:  # what went wrong is told already
+            handlers.pass_on(error)
         self._part.abandon()
