@@ -211,6 +211,16 @@ def metadata(path):
     header(f'{{"__metadata__":{{{entries}}}}}'.encode())(path)
 
 
+def halves(path):
+    """Twenty thousand values of bfloat16, each a tensor of its own."""
+    entries = ",".join(
+        f'"{k}":{{"dtype":"BF16","shape":[1],"data_offsets":[{2 * k},{2 * k + 2}]}}'
+        for k in range(20_000)
+    )
+    header(f"{{{entries}}}".encode())(path)
+    path.write_bytes(path.read_bytes() + bytes(40_000))
+
+
 def lists(many):
     return b"[" + b"[]," * many + b"[]]"
 
@@ -226,7 +236,11 @@ BOMBS = {
     "bytearray.pt": (pickled(b"cbuiltins\nbytearray\n\x8a\x05\x00^\xd0\xb2\x00\x85R"), "bytearray"),
     "memo.pt": (pickled(b"Nr\xff\xff\xff\x7f"), "NoneType"),
     "empty-lists.pt": (pickled(b"(" + b"]" * 2_000_000 + b"l"), "its pickle would have"),
-    "long-text.pt": (pickled(b"\x8d" + (1 << 40).to_bytes(8, "little")), "its pickle is cut"),
+    "empty-dictionaries.pt": (
+        pickled(b"(" + b"}" * 2_000_000 + b"l"), "its pickle would have",
+    ),
+    "kept.pt": (pickled(b"N" + b"\x94" * 2_000_000), "its pickle would have"),
+    "long-text.pt": (pickled(b"\x8d" + (1 << 40).to_bytes(8, "little")), "its pickle is cut short"),
     "tuples-as-key.pt": (pickled(b"})" + b"2\x86" * 100 + b"Ns"), "no names"),
     "tuples-as-value.pt": (
         pickled(b"}" + text("weight_ih_l0") + b")" + b"2\x86" * 100 + b"s"), "weight_ih_l0 is a",
@@ -253,6 +267,7 @@ BOMBS = {
     "one-array-often.onnx": (onnx_lstms, "would have"),
     "states.onnx": (onnx_states, "it takes longer to read"),
     "metadata.safetensors": (metadata, "its header would have"),
+    "halves.safetensors": (halves, "holds no model of fastrnn"),
     "lists.safetensors": (header(b'{"a":' + lists(1_000_000) + b"}"), "its header would have"),
     "lists.json": (lambda path: path.write_bytes(lists(2_000_000)), "it would have"),
     "texts.json": (texts, "weight_ih_l0 is no array of numbers"),

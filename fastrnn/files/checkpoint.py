@@ -40,7 +40,7 @@ class _Storage:
     order: str  # of bytes, "<" or ">"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """A tensor of a file.
 

@@ -6,17 +6,19 @@ else a `Foreign`, which has its name and nothing in it.
 """
 
 import pickletools
+import struct
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from io import BytesIO
+from typing import Any
 
 from fastrnn import handlers
 from fastrnn.files.budget import Budget
 from fastrnn.files.errors import MisfitError
 
 #: Bytes that an operation takes of memory at most, and a character of text.
-_OPERATION, _CHARACTER = 240, 5
-#: Operations between two looks at the budget.
-_OFTEN = 512
+_OPERATION, _CHARACTER = 100, 5
+#: Operations between two looks at the budget, and bytes.
+_OFTEN, _LARGE = 512, 1 << 20
 _MARK = object()
 #: What may be a key: an integer, where it is its own hash.
 _KEYS = (str, float, bytes, type(None), bool)
@@ -30,6 +32,8 @@ class Foreign:
     name: its module and name, as in "builtins.open".
     """
 
+    __slots__ = ("name",)
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -40,8 +44,10 @@ class Foreign:
 class _Global(Foreign):
     """What is named itself, before it is called."""
 
+    __slots__ = ()
 
-def read(file: BinaryIO, budget: Budget, known: Known, persistent: Callable[[Any], Any]) -> Any:
+
+def read(file: BytesIO, budget: Budget, known: Known, persistent: Callable[[Any], Any]) -> Any:
     """The value of a pickle, up to whose end the file is read.
 
     known: by module and name, functions that make something of the arguments that the pickle has
@@ -51,26 +57,41 @@ def read(file: BinaryIO, budget: Budget, known: Known, persistent: Callable[[Any
     Raises MisfitError where it is none, is cut short, or would take too much.
     """
     machine = _Machine(known, persistent)
-    cost = 0
+    data, at = file.getvalue(), file.tell()
+    cost = count = 0
     try:
-        for count, (operation, argument, _) in enumerate(pickletools.genops(file), 1):
+        while True:
+            code = data[at]
+            name, width, decode = _CODES[code]
+            at += 1
+            argument: Any = None
+            if width:
+                end = at + abs(width)
+                if width < 0:  # of so many bytes, which say how many follow
+                    at, end = end, end + int.from_bytes(data[at:end], "little")
+                    cost += _CHARACTER * (end - at)
+                if end > len(data):
+                    raise MisfitError("its pickle is cut short")
+                argument, at = decode(data[at:end]), end
+            elif name == "GLOBAL":
+                end = data.index(b"\n", data.index(b"\n", at) + 1)
+                argument, at = data[at:end].decode().replace("\n", "."), end + 1
+            elif name == "STOP":
+                break
             cost += _OPERATION
-            if isinstance(argument, str | bytes | bytearray):
-                cost += _CHARACTER * len(argument)
-            if count % _OFTEN == 0:
+            count += 1
+            if count % _OFTEN == 0 or cost > _LARGE:
                 budget.take(cost, "its pickle")
                 cost = 0
-            run = _OPERATIONS.get(operation.name)
-            if run is None:
-                raise MisfitError(f"its pickle has the operation {operation.name}")
-            run(machine, argument)
+            _OPERATIONS[name](machine, argument)
         budget.take(cost, "its pickle")
+        file.seek(at)
         return machine.stack.pop()
     except MisfitError:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         handlers.pass_on(error)
-        raise MisfitError(f"its pickle is cut short or damaged: {error}") from error
+        raise MisfitError(f"its pickle is cut short or damaged: {error!r}"[:300]) from error
 
 
 class _Machine:
@@ -176,7 +197,7 @@ def _memoize(machine: _Machine, argument: Any) -> None:
 
 
 def _global(machine: _Machine, argument: Any) -> None:
-    machine.stack.append(_Global(argument.replace(" ", ".")))
+    machine.stack.append(_Global(argument))
 
 
 def _stack_global(machine: _Machine, argument: Any) -> None:
@@ -229,3 +250,44 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
         machine.persistent(machine.stack.pop())
     ),
 }  # fmt: skip
+
+
+def _codes() -> dict[int, tuple[str, int, Callable[[bytes], Any]]]:
+    """By their bytes, the operations: name, width of the argument and what makes it of its bytes.
+
+    The width is less than 0 where so many bytes say how long the argument is.
+    """
+
+    def number(raw: bytes) -> int:
+        return int.from_bytes(raw, "little")
+
+    def signed(raw: bytes) -> int:
+        return int.from_bytes(raw, "little", signed=True)
+
+    def fraction(raw: bytes) -> float:
+        return float(struct.unpack(">d", raw)[0])
+
+    def text(raw: bytes) -> str:
+        return raw.decode("utf-8", "surrogatepass")
+
+    def old_text(raw: bytes) -> str:
+        return raw.decode("latin-1")
+
+    arguments: dict[str, tuple[int, Callable[[bytes], Any]]] = {
+        "PROTO": (1, number), "FRAME": (8, number),
+        "BININT": (4, signed), "BININT1": (1, number), "BININT2": (2, number),
+        "LONG1": (-1, signed), "LONG4": (-4, signed), "BINFLOAT": (8, fraction),
+        "BINUNICODE": (-4, text), "SHORT_BINUNICODE": (-1, text), "BINUNICODE8": (-8, text),
+        "BINBYTES": (-4, bytes), "SHORT_BINBYTES": (-1, bytes), "BINBYTES8": (-8, bytes),
+        "BINSTRING": (-4, old_text), "SHORT_BINSTRING": (-1, old_text),
+        "BINPUT": (1, number), "LONG_BINPUT": (4, number),
+        "BINGET": (1, number), "LONG_BINGET": (4, number),
+    }  # fmt: skip
+    return {
+        ord(one.code): (one.name, *arguments.get(one.name, (0, bytes)))
+        for one in pickletools.opcodes
+        if one.name in _OPERATIONS
+    }
+
+
+_CODES = _codes()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from json import loads as parse
+from typing import Any
 
 import numpy as np
 
@@ -54,8 +55,11 @@ def read(path: str, prefix: str) -> tuple[dict[str, str], dict[str, Array]]:
                     raise ValueError(
                         f"file {path!r}: {name} is of {kind}, wanted one of {', '.join(_TYPES)}"
                     )
+            halves = parse(header) if "BF16" in types.values() else {}
             tensors = {
-                name: _bfloat16(path, name) if kind == "BF16" else file.get_tensor(name)
+                name: _bfloat16(path, 8 + many, halves[name])
+                if kind == "BF16"
+                else file.get_tensor(name)
                 for name, kind in types.items()
             }
             return file.metadata() or {}, tensors
@@ -80,12 +84,13 @@ def check_header(header: bytes, room: Budget) -> None:
         json.check(header, room, "its header")
 
 
-def _bfloat16(path: str, name: str) -> Array:
-    """A tensor of BF16, which NumPy has not, as float32; of a file that safetensors has checked."""
+def _bfloat16(path: str, start: int, entry: Mapping[str, Any]) -> Array:
+    """A tensor of BF16, which NumPy has not, as float32; of a file that safetensors has checked.
+
+    start: where tensors begin; entry: what the header says of this one.
+    """
+    begin, end = entry["data_offsets"]
     with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        entry = parse(file.read(size))[name]
-        begin, end = entry["data_offsets"]
-        file.seek(8 + size + begin)
+        file.seek(start + begin)
         halves = np.frombuffer(file.read(end - begin), "<u2")
     return bfloat16.values(halves).reshape(entry["shape"])

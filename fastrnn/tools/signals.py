@@ -21,6 +21,8 @@ from fastrnn_kernels.cache.files import Part
 #: Formats by the suffix of a file's name.
 SUFFIXES = (".npy", ".csv", ".wav")
 PIPE = "-"
+#: Characters of a line of CSV: beside its values, and for each of them.
+_LONG, _LONG_VALUE = 1 << 16, 64
 
 
 class SignalError(ValueError):
@@ -122,7 +124,12 @@ class Reader:
 
     def _lines(self) -> Iterator[str]:
         try:
-            yield from self._open
+            while line := self._open.readline(_LONG + _LONG_VALUE * self.width):
+                if not line.endswith("\n") and len(line) >= _LONG:
+                    raise SignalError(
+                        f"file {self.path!r} has a line of more than {len(line):,} characters"
+                    )
+                yield line
         except UnicodeDecodeError as error:
             raise SignalError(f"file {self.path!r} is no text: {error}") from None
 

@@ -116,6 +116,7 @@ def test_a_signal_without_steps(tmp_path, model):
         ("x.csv", b"1,2\n3\n", "x.csv', line 2 has 1 values, the model takes 2"),
         ("x.csv", b"1,2\n\n3,x\n", "x.csv', line 3: '3,x' is no row of numbers"),
         ("x.csv", b"\xff\xfe1", "x.csv' is no text"),
+        ("x.csv", b"1,2\n" + bytes(1 << 20), "x.csv' has a line of more than 65,664 characters"),
         ("x.wav", b"RIFF", "x.wav' is no PCM of WAV"),
         ("x.txt", b"1,2\n", "x.txt' is none of .npy, .csv, .wav"),
         ("none.npy", None, "none.npy"),

@@ -72,8 +72,12 @@ def test_what_a_budget_is(monkeypatch):
     assert budget.left == 1000
     from fastrnn.files import budget as module
 
-    now = module.thread_time()
-    monkeypatch.setattr(module, "thread_time", lambda: now + 1.1)
+    now, clock = module.thread_time(), module.perf_counter()
+    monkeypatch.setattr(module, "perf_counter", lambda: clock + 1.2)
+    monkeypatch.setattr(module, "thread_time", lambda: now + 0.1)
+    budget.take(0, "one on a busy machine")
+    monkeypatch.setattr(module, "perf_counter", lambda: clock + 1.5)
+    monkeypatch.setattr(module, "thread_time", lambda: now + 1.2)
     with pytest.raises(MisfitError, match="it takes longer to read than any model of its size"):
         budget.take(0, "the third")
     Budget(1_000_000).take(0, "one that is new")
