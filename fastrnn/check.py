@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import handlers
 from fastrnn.arrays import Array, Shape
+from fastrnn_kernels import handlers
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16))
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import llvmlite.binding as llvm
 import numba
 
-from fastrnn import check, handlers
+from fastrnn import check
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cpu import device as cpu
 from fastrnn_kernels.cpu.isa import host
 from fastrnn_kernels.device import Device as Kernels

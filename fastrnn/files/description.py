@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fastrnn import handlers
+from fastrnn_kernels import handlers
 
 #: The name under which a file's metadata hold it.
 KEY = "fastrnn"

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.files.budget import Budget
 from fastrnn.files.errors import MisfitError
+from fastrnn_kernels import handlers
 
 #: What Python and HDF5 take for a group or an array.
 _OBJECT = 3_000

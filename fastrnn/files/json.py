@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from fastrnn import handlers
 from fastrnn.files.budget import Budget
 from fastrnn.files.errors import MisfitError
+from fastrnn_kernels import handlers
 
 #: What Python takes for what begins with a character: a list, an object, a number or a name with
 #: its place, half of a string.

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
 
-from fastrnn import handlers
 from fastrnn.files.budget import Budget
 from fastrnn.files.errors import MisfitError
+from fastrnn_kernels import handlers
 
 #: Bytes that an operation takes of memory at most, and a character of text.
 _OPERATION, _CHARACTER = 100, 5

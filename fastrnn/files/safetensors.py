@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.files import budget as budgets
 from fastrnn.files import json
 from fastrnn.files.budget import Budget
 from fastrnn.files.errors import MisfitError
 from fastrnn.files.paths import path_of
-from fastrnn_kernels import bfloat16
+from fastrnn_kernels import bfloat16, handlers
 from fastrnn_kernels.cache.files import write_whole
 
 #: What tensors are read of, by safetensors' names.

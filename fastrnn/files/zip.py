@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.files import budget as budgets
 from fastrnn.files.budget import Budget
 from fastrnn.files.errors import MisfitError
+from fastrnn_kernels import handlers
 
 #: What Python takes for an entry of the archive's directory, and how one begins.
 _ENTRY, _SIGNATURE = 1_000, b"PK\x01\x02"

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from fastrnn import device, handlers
+from fastrnn import device
 from fastrnn.models.module import Module
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cache.disk import user_folder
 from fastrnn_kernels.cache.memo import Memo, versions
 from fastrnn_kernels.cpu import device as cpu

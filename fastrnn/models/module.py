@@ -15,12 +15,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fastrnn import check, handlers
+from fastrnn import check
 from fastrnn.arrays import Array, Shape
 from fastrnn.device import CPU_COMPUTE, GPU_COMPUTE, few_rows, kernels_for
 from fastrnn.files.description import KEY, describe
 from fastrnn.files.paths import path_of
 from fastrnn.files.safetensors import write
+from fastrnn_kernels import handlers
 from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.forks import forks
 from fastrnn_kernels.weights import Weights

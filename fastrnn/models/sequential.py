@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.streamable import Streamable
 from fastrnn.models.tape import Gradients, check_owner
 from fastrnn.streams.source import LayerState
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cpu.device import Stage
 
 #: The states of the recurrent layers of a model, in order, each as its layer has it.

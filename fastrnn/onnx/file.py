@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, external_data_helper, numpy_helper
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.files import budget as budgets
 from fastrnn.files import protobuf
 from fastrnn.files.errors import MisfitError
 from fastrnn.onnx.attributes import OPERATORS, place
+from fastrnn_kernels import handlers
 
 _DTYPES = {
     TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64", TensorProto.FLOAT16: "float32",

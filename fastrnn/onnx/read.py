@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.device import kernels_for
 from fastrnn.files.description import KEY
@@ -21,6 +20,7 @@ from fastrnn.onnx.chain import check_states, is_chain
 from fastrnn.onnx.file import File, where_of
 from fastrnn.onnx.weights import check_weights, in_torch_order
 from fastrnn.weights import own
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cells.activations import RELU, TANH
 
 #: The constants of a file that `save` wrote: of a module, and there of a layer or a linear module.

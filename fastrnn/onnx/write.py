@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.files.description import KEY
 from fastrnn.files.gates import to_format
@@ -18,6 +17,7 @@ from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
 from fastrnn.onnx.attributes import OPERATORS
 from fastrnn.weights.state_dict import modules_of
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cache.files import write_whole
 
 #: 2021's: every runtime since then reads it.

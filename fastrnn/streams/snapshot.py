@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.files.budget import Budget
 from fastrnn.files.safetensors import check_header
+from fastrnn_kernels import handlers
 
 _KEY, _FORMAT = "fastrnn-snapshot", 1
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cache.files import Part
 
 #: Formats by the suffix of a file's name.

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.files import safetensors
 from fastrnn.files import zip as archive
@@ -20,6 +19,7 @@ from fastrnn.files.paths import path_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU, LSTM
 from fastrnn.weights.state_dict import config_of, float_array, modules_of
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cache.files import write_whole
 
 _NAMES = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")

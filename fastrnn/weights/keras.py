@@ -8,7 +8,6 @@ at all steps.
 from collections.abc import Iterator
 from typing import Any
 
-from fastrnn import handlers
 from fastrnn.files import budget, hdf5, json
 from fastrnn.files.errors import MisfitError
 from fastrnn.files.gates import from_format
@@ -18,6 +17,7 @@ from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import ACTIVATIONS, Linear
 from fastrnn.models.sequential import Sequential
 from fastrnn.weights.state_dict import config_of, linear_config
+from fastrnn_kernels import handlers
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 #: Layers by the names of their classes, and the gates of each.

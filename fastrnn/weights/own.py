@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from fastrnn import handlers
 from fastrnn.files import safetensors
 from fastrnn.files.description import KEY, described
 from fastrnn.models.classes import class_of
@@ -16,6 +15,7 @@ from fastrnn.models.linear import Linear
 from fastrnn.models.module import Module, Named
 from fastrnn.models.sequential import Sequential
 from fastrnn.weights import haste, torch
+from fastrnn_kernels import handlers
 
 
 def save(model: Named, path: str | os.PathLike[str]) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import handlers
 from fastrnn.arrays import Array
 from fastrnn.files.errors import MisfitError
 from fastrnn.models.cells import RecurrentCell
@@ -13,6 +12,7 @@ from fastrnn.models.classes import class_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cells import registry
 
 

@@ -10,7 +10,8 @@ import torch
 
 import fastrnn
 from cases import make
-from fastrnn import check, handlers, weights
+from fastrnn import check, weights
+from fastrnn_kernels import handlers
 
 SUFFIXES = (".safetensors", ".pt", ".keras", ".weights.h5", ".onnx", ".json", ".npz")
 
