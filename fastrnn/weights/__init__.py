@@ -9,7 +9,10 @@ from typing import Any
 
 from fastrnn import check
 from fastrnn.device import kernels_for
+from fastrnn.files import budget
 from fastrnn.files.paths import path_of
+from fastrnn.files.safetensors import is_one
+from fastrnn.models.module import OTHER_FORMATS
 
 __all__ = ["FORMATS", "load", "save"]
 
@@ -70,9 +73,10 @@ def load(
     """
     kernels_for(device)
     name = str(path_of(path))
+    budget.checked(name)
     if of is not None:
         check.choice("of", of, FORMATS)
-    found = of or format_of(name) or _by_content(name)
+    found = of or ("fastrnn" if is_one(name) else format_of(name)) or _by_content(name)
     read = _function(found, _FORMATS[found].load)
     if not prefix:
         return read(name, device)
@@ -133,6 +137,18 @@ def _by_content(path: str) -> str:
     if head.lstrip().startswith(b"{"):
         return "rtneural"
     return "onnx" if head[:1] == b"\x08" and head[8:9] != b"{" else "fastrnn"
+
+
+def _save_by_name(model: Any, target: Path) -> bool:
+    """Write a model as `save`, unless the name tells fastrnn's own format or none."""
+    to = format_of(target)
+    if to in (None, "fastrnn"):
+        return False
+    save(model, target, to=to)
+    return True
+
+
+OTHER_FORMATS.append(_save_by_name)
 
 
 def __dir__() -> list[str]:
