@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.arrays import Array, Shape
+from fastrnn_kernels import handlers
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16))
 
@@ -72,8 +73,9 @@ def compute_type(name: str, value: Any) -> str:
         return value
     try:
         dtype: np.dtype[Any] = np.dtype(value)
-    except Exception:  # NumPy parses strings, and raises whatever that gives
-        raise TypeError(f"{name} is {value!r}, wanted {wanted}") from None
+    except Exception as error:  # NumPy parses strings, and raises whatever that gives
+        handlers.pass_on(error)
+        raise TypeError(f"{name} is {value!r}, wanted {wanted}") from error
     if value is None or dtype not in _DTYPES:
         raise ValueError(f"{name} is {value!r}, wanted {wanted}")
     return str(dtype)
@@ -89,12 +91,15 @@ def array(name: str, value: Any) -> Array:
     cupy: Any = sys.modules.get("cupy")
     if cupy is not None and isinstance(value, getattr(cupy, "ndarray", ())):
         return cast(Array, value)  # whose interface takes longer to ask for
+    if value is None or isinstance(value, _matrix()):
+        raise TypeError(f"{name} is {_kind(value)}, wanted an array")
     try:
         on_gpu = hasattr(value, "__cuda_array_interface__")
         place = None if on_gpu else getattr(value, "__dlpack_device__", None)
         kind = int(place()[0]) if place is not None else _HOST
-    except Exception as error:  # torch's, of a tensor that requires a gradient
-        raise TypeError(f"{name} cannot be read as an array: {error}") from None
+    except _PROTOCOL as error:  # torch's, of a tensor that requires a gradient
+        handlers.pass_on(error)
+        raise TypeError(f"{name} cannot be read as an array: {error}") from error
     if on_gpu or kind in _CUDA:
         return _on_gpu(name, value)
     if kind not in (_HOST, _PINNED):
@@ -107,9 +112,33 @@ def array(name: str, value: Any) -> Array:
     try:
         if place is not None and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
-        return np.asarray(value)
-    except Exception as error:  # whatever the object's own __array__ raises
-        raise TypeError(f"{name} is no array: {error}") from None
+        found = np.asarray(value)
+    except _PROTOCOL as error:
+        handlers.pass_on(error)
+        raise TypeError(f"{name} is no array: {error}") from error
+    if found.dtype == object and not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} is {_kind(value)} of dtype object, wanted an array")
+    return found
+
+
+#: What reading an object as an array raises, its own `__array__` included; what else comes up there
+#: is not about the array.
+_PROTOCOL = (TypeError, ValueError, RuntimeError, AttributeError, BufferError, OverflowError)
+
+
+def _matrix() -> Any:
+    """The class of NumPy's matrices, which have two axes whatever is done to them."""
+    return getattr(np, "matrix", ())
+
+
+def _kind(value: Any) -> str:
+    """A value as errors call it: by its class."""
+    if value is None:
+        return "None"
+    kind = type(value)
+    if kind.__module__.partition(".")[0] == "numpy":
+        return f"NumPy's {kind.__name__}"
+    return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
 
 
 #: DLPack's numbers of the host's memory, of that pinned by CUDA, and of CUDA's devices.
@@ -125,8 +154,9 @@ def _on_gpu(name: str, value: Any) -> Array:
         ) from None
     try:
         found: Array = arrays.adopt(value)
-    except Exception as error:  # whatever the object's own protocol raises
-        raise TypeError(f"{name} cannot be read as an array on a GPU: {error}") from None
+    except Exception as error:  # whatever the object's own protocol, CuPy and the driver raise
+        handlers.pass_on(error)
+        raise TypeError(f"{name} cannot be read as an array on a GPU: {error}") from error
     return found
 
 

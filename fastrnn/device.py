@@ -17,6 +17,7 @@ import llvmlite.binding as llvm
 import numba
 
 from fastrnn import check
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cpu import device as cpu
 from fastrnn_kernels.cpu.isa import host
 from fastrnn_kernels.device import Device as Kernels
@@ -266,4 +267,5 @@ def _trial() -> str:
     try:
         return str(import_module("fastrnn_kernels.cuda.trial").trial())
     except Exception as error:  # whatever an unfit driver or a broken installation raises
+        handlers.pass_on(error)
         return f"{type(error).__name__}: {error}"

@@ -48,7 +48,8 @@ class Contender:
         passes: the passes it has.
         dtypes: the dtypes it takes.
         own: whether it is fastrnn itself.
-        stepwise: whether single steps are all it takes.
+        low: types of low precision that it computes inference over whole sequences in by itself.
+        stepwise: whether single steps are all it takes; ragged: whether it takes ragged batches.
         cells: the cells it has; None for all.
     """
 
@@ -59,7 +60,9 @@ class Contender:
     passes: tuple[str, ...] = PASSES
     dtypes: tuple[str, ...] = DTYPES
     own: bool = False
+    low: tuple[str, ...] = ()
     stepwise: bool = False
+    ragged: bool = True
     cells: tuple[str, ...] | None = None
 
     @property
@@ -71,6 +74,8 @@ class Contender:
         """Whether it can run a case at all."""
         if self.stepwise and not case.stepwise:
             return False
+        if not self.ragged and (case.stepwise or case.lengths is not None):
+            return False
         if not self.has(case.cell):
             return False
         return case.pass_ in self.passes and self.dtype(case) in self.dtypes
@@ -80,5 +85,8 @@ class Contender:
         return self.cells is None or cell in self.cells
 
     def dtype(self, case: Case) -> str:
-        """What it computes a case in: of low precision, its peers' column shows float32."""
-        return case.dtype if self.own else case.arrays
+        """What it computes a case in: float32, where it has no low precision of its own."""
+        if self.own:
+            return case.dtype
+        low = case.dtype in self.low and case.pass_ == "forward" and not case.stepwise
+        return case.dtype if low else case.arrays

@@ -19,7 +19,8 @@ TOLERANCE = {"float32": 2e-5, "float64": 1e-10, "bfloat16": 2.5e-2, "int8": 2.5e
 # A peer may be coarser: that can only make it look faster. Torch's RNN on a Xeon is off by up to
 # 5.1e-5, more in one run than in another. What has to be caught is other numbers: a mistaken
 # gate, a step that is missing, bfloat16 where float32 was asked for (1e-3 and more).
-PEER_TOLERANCE = TOLERANCE | {"float32": 2e-4}
+# Torch keeps states, too, in bfloat16.
+PEER_TOLERANCE = TOLERANCE | {"float32": 2e-4, "bfloat16": 6e-2}
 
 
 def _wide(values: tuple[Array, ...]) -> tuple[Array, ...]:

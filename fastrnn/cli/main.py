@@ -95,8 +95,8 @@ def _shapes(
     type=click.Choice(DTYPES),
     default="float32",
     show_default=True,
-    help="bfloat16 and int8 (streams only) are fastrnn's alone, for inference: its peers "
-    "then compute in float32.",
+    help="bfloat16 and int8 (streams only) are for inference: peers compute in bfloat16 where "
+    "they have it, else in float32.",
 )
 @click.option(
     "--device",

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from fastrnn_kernels import handlers
+
 #: The name under which a file's metadata hold it.
 KEY = "fastrnn"
 _FORMAT = 1
@@ -27,6 +29,7 @@ def described(path: str, text: str) -> tuple[str, dict[str, Any]]:
         description = json.loads(text)
         number, name, config = (description[key] for key in ("format", "class", "config"))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
+        handlers.pass_on(error)
         raise ValueError(f"file {path!r} has a broken description: {error!r}") from None
     if number != _FORMAT:
         raise ValueError(f"file {path!r} has format {number!r}, this version reads {_FORMAT}")

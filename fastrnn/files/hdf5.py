@@ -1,21 +1,28 @@
 """HDF5 groups and arrays in them, by h5py, read without trusting what they say of their sizes."""
 
 import io
+import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 
 from fastrnn.arrays import Array
+from fastrnn.files.budget import Budget
 from fastrnn.files.errors import MisfitError
+from fastrnn_kernels import handlers
+
+#: What Python and HDF5 take for a group or an array.
+_OBJECT = 3_000
 
 
 class Group:
-    """A group of a file: names, and what stands under them."""
+    """A group of a file: names, and what stands under them, groups, arrays, or others' types."""
 
     def __init__(self, path: str, entries: dict[str, Any]) -> None:
         self._path, self._entries = path, entries
+        self._taken: set[str] = set()
 
     @property
     def names(self) -> Collection[str]:
@@ -46,56 +53,75 @@ class Group:
         found = self._entries.get(name)
         if not isinstance(found, np.ndarray):
             raise MisfitError(f"{where}: there is no array {self._path}/{name}")
+        self._taken.add(name)
         return found
 
+    def left(self) -> Iterator[str]:
+        """The groups, by path, with arrays that nobody has taken; those of seeds do not count."""
+        if any(
+            not isinstance(entry, Group) and name not in self._taken
+            for name, entry in self._entries.items()
+        ):
+            yield self._path or "/"
+        for name, entry in self._entries.items():
+            if isinstance(entry, Group) and not name.startswith("seed_generator"):
+                yield from entry.left()
 
-def read(data: bytes) -> Group:
+    def check_all_taken(self) -> None:
+        """Raise MisfitError that names every group with arrays that nobody has taken."""
+        left = list(self.left())
+        if left:
+            raise MisfitError(
+                f"it has weights in {', '.join(left[:20])}{', ...' * (len(left) > 20)}, which no "
+                "layer of fastrnn takes"
+            )
+
+
+def read(data: bytes, budget: Budget) -> Group:
     """The groups and the arrays of floats in a file; raises MisfitError if it is no whole one."""
     import h5py
 
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            return _group(h5py, file, "", _Room(10 * len(data)))
+            return _group(h5py, file, "", budget)
+    except MisfitError:
+        raise
     except Exception as error:  # h5py raises OSError, RuntimeError, KeyError and others
-        raise MisfitError(f"it is no whole HDF5 file: {str(error).partition(chr(10))[0]}") from None
+        handlers.pass_on(error)
+        told = str(error).partition(chr(10))[0]
+        raise MisfitError(f"it is no whole HDF5 file: {told}") from error
 
 
-class _Room:
-    """What may still be read: a group may contain itself, and a small file claim a large array."""
-
-    def __init__(self, size: int) -> None:
-        self._objects, self._bytes = 20_000, size
-
-    def take(self, size: int) -> None:
-        """Raise ValueError where an object of this size is too much."""
-        self._objects -= 1
-        self._bytes -= size
-        if self._objects < 0 or self._bytes < 0:
-            raise ValueError("it has more in it than any model of its size")
-
-
-def _group(h5py: Any, group: Any, path: str, room: _Room) -> Group:
+def _group(h5py: Any, group: Any, path: str, budget: Budget) -> Group:
     entries: dict[str, Any] = {}
     for name in group:
-        room.take(0)
+        budget.take(_OBJECT, f"{path}/{name}")
         if path.count("/") > 20:
-            raise ValueError("its groups go deeper than those of any model")
+            raise MisfitError("its groups go deeper than those of any model")
         if path + name == "optimizer":
             continue  # which has more than twice what the model has
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             continue  # which would lead out of the file
         entry = group[name]
         if isinstance(entry, h5py.Group):
-            entries[name] = _group(h5py, entry, f"{path}/{name}", room)
-        elif isinstance(entry, h5py.Dataset) and entry.dtype.kind == "f":
-            entries[name] = _array(entry, room)
+            entries[name] = _group(h5py, entry, f"{path}/{name}", budget)
+        elif isinstance(entry, h5py.Dataset):
+            entries[name] = _array(entry, budget) if entry.dtype.kind == "f" else str(entry.dtype)
     return Group(path, entries)
 
 
-def _array(entry: Any, room: _Room) -> Array:
+def _array(entry: Any, budget: Budget) -> Array:
     if entry.shape is None or entry.is_virtual or entry.external is not None:
-        raise ValueError(f"{entry.name} is nothing that the file itself holds")
-    room.take(entry.size * max(4, entry.dtype.itemsize))
+        raise MisfitError(f"{entry.name} is nothing that the file itself holds")
+    # What a filter makes of a chunk has no bound that HDF5 would keep, whatever the sizes say.
+    if entry.id.get_create_plist().get_nfilters():
+        raise MisfitError(
+            f"{entry.name} is compressed ({entry.compression or 'by filters'}), wanted plain "
+            "arrays, which h5repack -f NONE makes"
+        )
     wide = entry.dtype.itemsize > 4
+    budget.take(entry.size * max(4, entry.dtype.itemsize) * 2, entry.name)
+    if entry.chunks is not None:  # of which HDF5 takes a whole one to read a value
+        budget.take(math.prod(entry.chunks) * entry.dtype.itemsize, f"a chunk of {entry.name}")
     found: Array = np.asarray(entry[()], np.float64 if wide else np.float32)
     return found

@@ -20,6 +20,7 @@ import numpy as np
 
 from fastrnn import device
 from fastrnn.models.module import Module
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cache.disk import user_folder
 from fastrnn_kernels.cache.memo import Memo, versions
 from fastrnn_kernels.cpu import device as cpu
@@ -134,6 +135,7 @@ def _both(
     try:
         on_cuda = measure(owner, "cuda", steps, B, taping)
     except Exception as error:  # whatever the driver, the memory or the compiler raises
+        handlers.pass_on(error)
         _failed.add(kind)
         warnings.warn(
             f"device 'auto' means the CPU for {kind}, as the GPU failed: "

@@ -5,10 +5,11 @@ import os
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import Parameter, signature
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -18,7 +19,9 @@ from fastrnn import check
 from fastrnn.arrays import Array, Shape
 from fastrnn.device import CPU_COMPUTE, GPU_COMPUTE, few_rows, kernels_for
 from fastrnn.files.description import KEY, describe
+from fastrnn.files.paths import path_of
 from fastrnn.files.safetensors import write
+from fastrnn_kernels import handlers
 from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.forks import forks
 from fastrnn_kernels.weights import Weights
@@ -60,6 +63,11 @@ def _signature(cls: type["Module"]) -> Mapping[str, Any]:
                 if name != "seed" and parameter.kind is not Parameter.VAR_KEYWORD:
                     found.setdefault(name, parameter.default)
     return MappingProxyType(found)
+
+
+#: What writes a model where a file's name tells of another format than fastrnn's own, and says
+#: whether it has. `fastrnn.weights`, which stands above models, puts it here.
+OTHER_FORMATS: list[Callable[["Named", Path], bool]] = []
 
 
 class Named(ABC):
@@ -113,10 +121,19 @@ class Named(ABC):
         self.update(state_dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the parameters and the configuration to a safetensors file.
+        """Write the model to a file, which `fastrnn.load` reads.
 
-        `fastrnn.load` reads it; so does anything that reads safetensors.
+        In the format that the file's name tells, as `fastrnn.weights.save` (`.pt`, `.onnx`,
+        `.keras`, ...), which raises what it raises; where it tells none, and for `.safetensors`,
+        the parameters and the configuration in fastrnn's own, which anything that reads
+        safetensors reads.
         """
+        target = path_of(path)
+        if not any(write_by_name(self, target) for write_by_name in OTHER_FORMATS):
+            self.save_own(target)
+
+    def save_own(self, path: str | os.PathLike[str]) -> None:
+        """Write the parameters and the configuration to a safetensors file of any name."""
         write(self.state_dict(), path, {KEY: self.description()})
 
     def description(self) -> str:
@@ -207,6 +224,7 @@ class Module(Named):
         try:
             generator = np.random.default_rng(seed)
         except (TypeError, ValueError) as error:
+            handlers.pass_on(error)
             raise type(error)(f"seed is {seed!r}, which NumPy refuses: {error}") from None
         bound = 1 / np.sqrt(self._fan)
         size = sum(map(math.prod, self._shapes.values())) * self.dtype.itemsize

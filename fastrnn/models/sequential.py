@@ -14,6 +14,7 @@ from fastrnn.models.linear import Linear
 from fastrnn.models.streamable import Streamable
 from fastrnn.models.tape import Gradients, check_owner
 from fastrnn.streams.source import LayerState
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cpu.device import Stage
 
 #: The states of the recurrent layers of a model, in order, each as its layer has it.
@@ -131,6 +132,7 @@ class Sequential(Streamable[States]):
             try:
                 new.append(module._checked_values(part))
             except (TypeError, ValueError) as error:
+                handlers.pass_on(error)
                 raise type(error)(f"in module {k}: {error}") from None
         for module, checked in zip(self.modules, new, strict=True):
             module._replace(checked)

@@ -103,6 +103,7 @@ def _is_free(file: File, where: str, name: str, taken: set[str]) -> bool:
         name = names.pop()
         if name in seen:
             continue
+        file.check_time()
         seen.add(name)
         source = file.producers.get(name)
         if name in file.constants:

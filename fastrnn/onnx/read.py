@@ -20,6 +20,7 @@ from fastrnn.onnx.chain import check_states, is_chain
 from fastrnn.onnx.file import File, where_of
 from fastrnn.onnx.weights import check_weights, in_torch_order
 from fastrnn.weights import own
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cells.activations import RELU, TANH
 
 #: The constants of a file that `save` wrote: of a module, and there of a layer or a linear module.
@@ -39,8 +40,7 @@ def load(file: str | os.PathLike[str], *, device: str = "auto") -> dict[str, Any
     """
     kernels_for(device)
     path = str(path_of(file))
-    with open(path, "rb") as opened:
-        return _layers(File(path, opened.read()), device)
+    return _layers(File(path), device)
 
 
 def load_model(path: str, device: str = "auto") -> Any:
@@ -48,13 +48,14 @@ def load_model(path: str, device: str = "auto") -> Any:
 
     Several nodes are a layer's levels where each reads what the one before has given, its
     directions side by side, as PyTorch exports them; their states have to be zero or the
-    caller's. What else the file computes is left out.
+    caller's. What else the file computes is left out, unless it has weights, which are named.
     """
-    with open(path, "rb") as opened:
-        file = File(path, opened.read())
+    file = File(path)
     text = file.metadata.get(KEY)
     if text is not None:
-        return own.restored(path, text, device, _own_values(file))
+        whole = own.restored(path, text, device, _own_values(file))
+        check_all_read(file)
+        return whole
     layers = _layers(file, device)
     levels = list(layers.values())
     if levels and is_chain(file, levels):
@@ -62,11 +63,23 @@ def load_model(path: str, device: str = "auto") -> Any:
         same = all(type(layer) is type(levels[0]) for layer in levels)
         if same and all(config == configs[0] for config in configs):
             check_states(file)
+            check_all_read(file)
             return _stacked(path, levels)
     raise ValueError(
         f"file {path!r} has {len(layers)} recurrent nodes, wanted one, or the levels of one layer; "
         "fastrnn.onnx.load gives them by name"
     )
+
+
+def check_all_read(file: File) -> None:
+    """Raise ValueError that names the weights of a file that no layer has taken."""
+    left = [f"{name} {shape}" for name, shape in file.unread().items()]
+    if left:
+        raise ValueError(
+            f"file {file.path!r} has weights that no layer here takes: "
+            f"{', '.join(left[:20])}{', ...' * (len(left) > 20)}; fastrnn.onnx.load gives the "
+            "recurrent layers alone"
+        )
 
 
 def _stacked(path: str, levels: list[Any]) -> Any:
@@ -101,8 +114,9 @@ def _layer(file: File, proto: Any, device: str) -> Layer[Any]:
     where = where_of(proto)
     try:
         attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-    except Exception as error:
-        raise ValueError(f"file {file.path!r}: {where}: its attributes: {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        handlers.pass_on(error)
+        raise ValueError(f"file {file.path!r}: {where}: its attributes: {error}") from error
     try:
         node = parse(kind, where, attributes)
         inputs = [*proto.input, *[""] * 8][:8]
@@ -125,6 +139,7 @@ def _layer(file: File, proto: Any, device: str) -> Layer[Any]:
         layer: Layer[Any] = make._restored(config, values)
         return layer
     except (TypeError, ValueError) as error:
+        handlers.pass_on(error)
         text = str(error)
         named = text if text.startswith("file ") else f"file {file.path!r}: {text}"
         raise ValueError(named) from None

@@ -17,6 +17,7 @@ from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
 from fastrnn.onnx.attributes import OPERATORS
 from fastrnn.weights.state_dict import modules_of
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cache.files import write_whole
 
 #: 2021's: every runtime since then reads it.
@@ -107,6 +108,7 @@ class _Graph:
         try:
             return bytes(model.SerializeToString())
         except Exception as error:  # protobuf's own, past 2 GiB
+            handlers.pass_on(error)
             raise ValueError(f"the model cannot be written as ONNX: {error}") from None
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from fastrnn.arrays import Array
+from fastrnn.files.budget import Budget
+from fastrnn.files.safetensors import check_header
+from fastrnn_kernels import handlers
 
 _KEY, _FORMAT = "fastrnn-snapshot", 1
 
@@ -47,12 +50,16 @@ class Snapshot:
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data is a {type(data).__name__}, wanted bytes")
         data = bytes(data)
+        many = int.from_bytes(data[:8], "little")
         try:
+            if many < len(data):  # else safetensors tells
+                check_header(data[8 : 8 + many], Budget(len(data)))
             arrays = load(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             description = json.loads(header["__metadata__"][_KEY])
             number, model = description["format"], description["model"]
         except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+            handlers.pass_on(error)
             raise ValueError(f"data is no whole snapshot of fastrnn: {error!r}") from None
         if number != _FORMAT or not isinstance(model, str):
             raise ValueError(f"data has format {number!r}, this version reads {_FORMAT}")

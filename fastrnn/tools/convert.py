@@ -17,12 +17,52 @@ _STEPS, _ROWS = 16, 3
 #: What a difference may be: biases that a format keeps as one are rounded once more, RTNeural's are
 #: float32, and each step feeds that back.
 _ALLOWED = 1e-5
+#: What another framework may differ by, of the largest value: it sums in another order.
+_OFF = 1e-4
 
 
 def _modules(model: Any) -> Sequence[Any]:
     from fastrnn.models.sequential import Sequential
 
     return model.modules if isinstance(model, Sequential) else (model,)
+
+
+def _input(width: int, batch_first: bool, dtype: Any) -> Array:
+    """The random input that models are compared on."""
+    x = np.random.default_rng(0).standard_normal((_STEPS, _ROWS, width))
+    return np.ascontiguousarray(x.swapaxes(0, 1) if batch_first else x, dtype)
+
+
+def check_source(source: Path, kind: str | None, model: Any) -> str | None:
+    """The framework that has been asked for what its file gives, or None where there is none.
+
+    Raises ValueError where the model that was read gives something else.
+    """
+    from fastrnn.models.layer import Layer
+    from fastrnn.models.linear import Linear
+    from fastrnn.tools import sources
+
+    modules = _modules(model)
+    first = modules[0]
+    width = first.in_features if isinstance(first, Linear) else first.input_size
+    layers = [module for module in modules if isinstance(module, Layer)]
+    x = _input(width, any(layer.batch_first for layer in layers), model.dtype)
+    found = sources.outputs(source, kind or "", modules, x)
+    if found is None:
+        return None
+    name, theirs = found
+    y = model(x) if isinstance(model, Linear) else model(x)[0]
+    if theirs.ndim == y.ndim - 1:  # of Keras, that gives the last step alone
+        half = y.shape[-1] // (2 if modules[-1] in layers and modules[-1].bidirectional else 1)
+        y = np.concatenate([y[:, -1, :half], y[:, 0, half:]], axis=-1)
+    if theirs.shape != y.shape:
+        raise ValueError(
+            f"file {str(source)!r} gives y of shape {theirs.shape} in {name}, here of {y.shape}"
+        )
+    apart = float(np.abs(theirs - y).max(initial=0.0))
+    if not apart <= _OFF * max(1.0, float(np.abs(y).max(initial=0.0))):
+        raise ValueError(f"file {str(source)!r} gives results {apart:.1e} off in {name}")
+    return name
 
 
 def outputs(model: Any) -> Array:
@@ -34,9 +74,8 @@ def outputs(model: Any) -> Array:
     modules = _modules(model)
     first = modules[0]
     width = first.in_features if isinstance(first, Linear) else first.input_size
-    x = np.random.default_rng(0).standard_normal((_STEPS, _ROWS, width))
     batch_first = any(module.batch_first for module in modules if isinstance(module, Layer))
-    x = np.ascontiguousarray(x.swapaxes(0, 1) if batch_first else x, model.dtype)
+    x = _input(width, batch_first, model.dtype)
     y, states = (model(x), ()) if isinstance(model, Linear) else model(x)
     each = states if isinstance(model, Sequential | Linear) else (states,)
     parts = [state if isinstance(state, tuple) else (state,) for state in each]
@@ -73,9 +112,12 @@ def _in_full(model: Any) -> Any:
 
 def convert(
     source: Path, target: Path, *, origin: str | None = None, to: str | None = None,
-    prefix: str = "",
+    prefix: str = "", with_framework: bool = False,
 ) -> float:  # fmt: skip
     """Write the model of one file to another, once it has been read back.
+
+    with_framework: first compare it with what the source's own framework makes of the source,
+        where that is installed.
 
     Returns the largest difference between what both models give for a random input. Raises
     ValueError where the file cannot hold the model, or holds other numbers, OSError or
@@ -90,6 +132,8 @@ def convert(
         raise ValueError(
             f"file {str(source)!r} holds a {type(model).__name__}, wanted a layer or a Sequential"
         )
+    if with_framework and not prefix:
+        check_source(source, origin or weights.format_of(source), model)
     if len(_modules(model)) == 1:  # RTNeural's files hold a list of layers, also of one
         model = _modules(model)[0]
     to = to or weights.format_of(target)
@@ -120,8 +164,9 @@ def convert(
 _SUFFIXES = [f"{name} ({', '.join(weights.suffixes_of(name))})" for name in weights.FORMATS]
 _HELP = f"""Convert a model from one format to another.
 
-Formats are {", ".join(_SUFFIXES)}; with --to haste also .safetensors. OUT is read back, and the
-largest difference between the results of both models is told.
+Formats are {", ".join(_SUFFIXES)}; with --to haste also .safetensors. IN has to give what it
+gives in its own framework, where that is installed; OUT is read back, and the largest difference
+between the results of both models is told.
 """
 
 
@@ -138,7 +183,9 @@ def command(source: str, target: str, origin: str | None, to: str | None, prefix
             wanted = ", ".join(weights.FORMATS)
             raise click.BadParameter(f"{name!r} is none of {wanted}", param_hint=option)
     try:
-        apart = convert(Path(source), Path(target), origin=origin, to=to, prefix=prefix)
+        apart = convert(
+            Path(source), Path(target), origin=origin, to=to, prefix=prefix, with_framework=True
+        )
     except (OSError, ValueError, ImportError) as error:
         raise click.ClickException(str(error)) from None
     size = Path(target).stat().st_size

@@ -4,11 +4,10 @@ NumPy's .npy (T, I) or (T,); .csv, a step to a line; .wav, PCM of 8 to 32 bits o
 as inputs, full scale as 1; and "-", the standard input or output, as CSV.
 """
 
-import contextlib
 import io
-import os
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,14 @@ import numpy as np
 
 from fastrnn.arrays import Array
 from fastrnn.tools.wav import WavError, WavReader, WavWriter
+from fastrnn_kernels import handlers
+from fastrnn_kernels.cache.files import Part
 
 #: Formats by the suffix of a file's name.
 SUFFIXES = (".npy", ".csv", ".wav")
 PIPE = "-"
+#: Characters of a line of CSV: beside its values, and for each of them.
+_LONG, _LONG_VALUE = 1 << 16, 64
 
 
 class SignalError(ValueError):
@@ -93,6 +96,7 @@ class Reader:
         try:
             self._wav = WavReader(self._open)
         except WavError as error:
+            handlers.pass_on(error)
             raise SignalError(f"file {self.path!r} is no WAV file to read: {error}") from None
         self.steps, self.rate = self._wav.steps, float(self._wav.rate)
         self.sample = self._wav.sample
@@ -108,6 +112,7 @@ class Reader:
         try:
             array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
+            handlers.pass_on(error)
             raise SignalError(f"file {self.path!r} is no whole .npy file: {error}") from None
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
             raise SignalError(f"file {self.path!r} holds no numbers")
@@ -133,6 +138,7 @@ class Reader:
             try:
                 block = self._wav.read(many)
             except WavError as error:
+                handlers.pass_on(error)
                 raise SignalError(f"file {self.path!r} is damaged: {error}") from None
             if len(block) == 0:
                 self._open.close()
@@ -141,7 +147,12 @@ class Reader:
 
     def _lines(self) -> Iterator[str]:
         try:
-            yield from self._open
+            while line := self._open.readline(_LONG + _LONG_VALUE * self.width):
+                if not line.endswith("\n") and len(line) >= _LONG:
+                    raise SignalError(
+                        f"file {self.path!r} has a line of more than {len(line):,} characters"
+                    )
+                yield line
         except UnicodeDecodeError as error:
             raise SignalError(f"file {self.path!r} is no text: {error}") from None
 
@@ -192,22 +203,28 @@ class Writer:
                 raise SignalError(f"file {path!r} cannot have {rate} steps a second")
             if width >= 2**16:
                 raise SignalError(f"file {path!r} cannot have {width} channels")
-        self._part = f"{path}.{os.getpid()}.part"
         self._blocks: list[Array] = []
         self._open: Any = None
         self._empty = np.zeros((0, width), dtype)
         if path == PIPE:
             self._open = _standard(sys.stdout, "output")
-        elif self._suffix == ".csv":
-            self._open = open(self._part, "w", encoding="utf-8")  # noqa: SIM115
+            return
+        self._part = Part(Path(path))  # whether it can be written is known now
+        if self._suffix == ".csv":
+            self._open = io.TextIOWrapper(self._part.file, "utf-8")
         elif self._suffix == ".wav":
-            self._open = open(self._part, "wb")  # noqa: SIM115
-            self._wav = WavWriter(self._open, width, rate or 44_100, sample)
-        else:
-            open(self._part, "wb").close()  # whether it can be written is known now
+            self._wav = WavWriter(self._part.file, width, rate or 44_100, sample)
 
     def write(self, block: Array) -> None:
         """Add an array (steps, width)."""
+        with self._named():
+            self._write(block)
+
+    def _named(self) -> AbstractContextManager[None]:
+        """In which the system's errors name the file."""
+        return nullcontext() if self.path == PIPE else self._part.named()
+
+    def _write(self, block: Array) -> None:
         if self._suffix == ".npy":
             self._blocks.append(block.copy())
         elif self._suffix == ".wav":
@@ -226,21 +243,23 @@ class Writer:
         """Put the file in its place."""
         if self.path == PIPE:
             return
-        if self._suffix == ".npy":
-            with open(self._part, "wb") as file:
-                np.save(file, np.concatenate(self._blocks) if self._blocks else self._empty)
-        else:
-            if self._suffix == ".wav":
-                self._wav.finish()
-            self._open.close()
-        os.replace(self._part, self.path)
+        with self._named():
+            if self._suffix == ".npy":
+                whole = np.concatenate(self._blocks) if self._blocks else self._empty
+                np.lib.format.write_array(self._part.file, whole, allow_pickle=False)
+            elif self._suffix == ".wav":
+                self._wav.finish()  # which writes the header again, and leaves the file open
+            else:
+                self._open.flush()
+        self._part.finish()
 
     def abandon(self) -> None:
         """Leave nothing behind of what was not finished."""
         if self.path == PIPE:
             return
-        with contextlib.suppress(Exception):  # what went wrong is told already
+        try:
             if self._open is not None:
                 self._open.close()
-        with contextlib.suppress(OSError):
-            os.unlink(self._part)
+        except (OSError, ValueError) as error:  # what went wrong is told already
+            handlers.pass_on(error)
+        self._part.abandon()

@@ -5,7 +5,7 @@ Specifications 1.0" (1991) has them; WAVE_FORMAT_EXTENSIBLE as in `mmreg.h`.
 """
 
 import struct
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class WavReader:
         sample: the type of a sample: "u1", "i2", "i3", "i4", "f4" or "f8".
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         """Of a file open for reading, at its begin; raises WavError for what is no such file."""
         self._file = file
         riff, form = self._exactly(4), self._exactly(8)[4:]
@@ -118,7 +118,7 @@ def _values(data: bytes, sample: str) -> Array:
 class WavWriter:
     """A file of samples that is being written: PCM is rounded and clipped at full scale."""
 
-    def __init__(self, file: BinaryIO, channels: int, rate: float, sample: str) -> None:
+    def __init__(self, file: IO[bytes], channels: int, rate: float, sample: str) -> None:
         """Begin one in a file open for writing; the arguments are as WavReader tells them."""
         self._file, self._sample, self._bytes = file, sample, 0
         self._channels, self._rate = channels, round(rate)

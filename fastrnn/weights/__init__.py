@@ -9,10 +9,13 @@ from typing import Any
 
 from fastrnn import check
 from fastrnn.device import kernels_for
+from fastrnn.files import budget
 from fastrnn.files.paths import path_of
+from fastrnn.files.safetensors import is_one
 from fastrnn.models.cells import RecurrentCell
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
+from fastrnn.models.module import OTHER_FORMATS
 from fastrnn.models.sequential import Sequential
 
 __all__ = ["FORMATS", "load", "save"]
@@ -77,9 +80,10 @@ def load(
     """
     kernels_for(device)
     name = str(path_of(path))
+    budget.checked(name)
     if of is not None:
         check.choice("of", of, FORMATS)
-    found = of or format_of(name) or _by_content(name)
+    found = of or ("fastrnn" if is_one(name) else format_of(name)) or _by_content(name)
     read = _function(found, _FORMATS[found].load)
     if not prefix:
         model: Model = read(name, device)
@@ -142,6 +146,18 @@ def _by_content(path: str) -> str:
     if head.lstrip().startswith(b"{"):
         return "rtneural"
     return "onnx" if head[:1] == b"\x08" and head[8:9] != b"{" else "fastrnn"
+
+
+def _save_by_name(model: Any, target: Path) -> bool:
+    """Write a model as `save`, unless the name tells fastrnn's own format or none."""
+    to = format_of(target)
+    if to in (None, "fastrnn"):
+        return False
+    save(model, target, to=to)
+    return True
+
+
+OTHER_FORMATS.append(_save_by_name)
 
 
 def __dir__() -> list[str]:

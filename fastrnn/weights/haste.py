@@ -19,6 +19,7 @@ from fastrnn.files.paths import path_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU, LSTM
 from fastrnn.weights.state_dict import config_of, float_array, modules_of
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cache.files import write_whole
 
 _NAMES = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
@@ -67,6 +68,7 @@ def from_arrays(path: str, found: Mapping[str, Any], device: str) -> Any:
         ordered = {name: from_format("haste", value, G) for name, value in values.items()}
         return kind._restored(config, ordered)
     except (TypeError, ValueError) as error:
+        handlers.pass_on(error)
         raise ValueError(f"file {path!r}: {error}") from None
 
 

@@ -5,19 +5,19 @@ activations are those of fastrnn's layers. Layers take the batch first, as Keras
 at all steps.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from fastrnn.files import hdf5
-from fastrnn.files import zip as archive
+from fastrnn.files import budget, hdf5, json
 from fastrnn.files.errors import MisfitError
 from fastrnn.files.gates import from_format
 from fastrnn.files.hdf5 import Group
+from fastrnn.files.zip import Archive
 from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import ACTIVATIONS, Linear
 from fastrnn.models.sequential import Sequential
 from fastrnn.weights.state_dict import config_of, linear_config
+from fastrnn_kernels import handlers
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 #: Layers by the names of their classes, and the gates of each.
@@ -45,10 +45,11 @@ def load(path: str, device: str = "auto") -> Any:
         if path.lower().endswith(".keras"):
             modules = list(_from_archive(path, device))
         else:
-            with open(path, "rb") as file:
-                modules = list(_from_weights(hdf5.read(file.read()), device))
+            weights = hdf5.read(*budget.read(path))
+            modules = list(_from_weights(weights, device))
+            weights.check_all_taken()
     except MisfitError as error:
-        raise ValueError(f"file {path!r}: {error}") from None
+        raise ValueError(f"file {path!r}: {error}") from error.__cause__
     if not modules:
         raise ValueError(f"file {path!r} holds no recurrent or dense layers")
     try:
@@ -58,19 +59,17 @@ def load(path: str, device: str = "auto") -> Any:
 
 
 def _from_archive(path: str, device: str) -> Iterator[Any]:
-    files = archive.members(path, (CONFIG, WEIGHTS))
+    data, room = budget.read(path)
+    files = Archive(data, room)
     for name in (CONFIG, WEIGHTS):
         if name not in files:
             raise MisfitError(f"it has no {name}")
-    try:
-        model = json.loads(files[CONFIG])
-    except (ValueError, RecursionError) as error:
-        raise MisfitError(f"{CONFIG} is no JSON: {error}") from None
+    model = json.parse(files.read(CONFIG), room, CONFIG)
     whole = _get(model, "config", dict, "the model")
     layers = _get(whole, "layers", list, "the model")
     if _get(model, "class_name", str, "the model") != "Sequential":
         _check_chain(layers, whole.get("output_layers"))
-    weights = hdf5.read(files[WEIGHTS])
+    weights = hdf5.read(files.read(WEIGHTS), room)
     counts: dict[str, int] = {}
     chain = []
     for k, layer in enumerate(layers):
@@ -96,6 +95,7 @@ def _from_archive(path: str, device: str) -> Iterator[Any]:
         else:
             last = position == len(chain) - 1
             yield _recurrent(where, kind, config, group, device, last)
+    weights.check_all_taken()
 
 
 def _check_chain(layers: list[Any], outputs: Any) -> None:
@@ -169,6 +169,7 @@ def _restored(where: str, kind: Any, config: dict[str, Any], values: dict[str, A
     try:
         return kind._restored(config, values)
     except (TypeError, ValueError) as error:
+        handlers.pass_on(error)
         raise MisfitError(f"{where}: {error}") from None
 
 

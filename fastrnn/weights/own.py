@@ -15,13 +15,14 @@ from fastrnn.models.linear import Linear
 from fastrnn.models.module import Module, Named
 from fastrnn.models.sequential import Sequential
 from fastrnn.weights import haste, torch
+from fastrnn_kernels import handlers
 
 
 def save(model: Named, path: str | os.PathLike[str]) -> None:
     """Write a model; the file appears whole or not at all."""
     if not isinstance(model, Named):
         raise TypeError(f"{type(model).__name__} is no module of fastrnn")
-    model.save(path)
+    model.save_own(path)
 
 
 def load(path: str, device: str = "auto", prefix: str = "") -> Any:
@@ -67,6 +68,7 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
             return _sequential(config, device, tensors)
         return kind._restored({**config, "device": device}, tensors)
     except (TypeError, ValueError, KeyError) as error:
+        handlers.pass_on(error)
         raise ValueError(f"file {path!r} does not fit its description: {error}") from None
 
 
@@ -78,12 +80,12 @@ def _class_of(name: str) -> type[Module]:
 def _sequential(config: Mapping[str, Any], device: str, values: Mapping[str, Any]) -> Sequential:
     """A Sequential, whose parameters have the number of their module before their name."""
     modules: list[Any] = []
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        number, _, rest = name.partition(".")
+        parts.setdefault(number, {})[rest] = value
     for k, part in enumerate(config["modules"]):
-        own = {
-            name.partition(".")[2]: value
-            for name, value in values.items()
-            if name.partition(".")[0] == str(k)
-        }
+        own = parts.get(str(k), {})
         kind = _class_of(part["class"])
         modules.append(kind._restored({**part["config"], "device": device}, own))
     numbers = set(map(str, range(len(modules))))

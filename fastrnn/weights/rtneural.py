@@ -8,14 +8,15 @@ order of the file, each behind the one before, without an activation between the
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastrnn.arrays import Array
+from fastrnn.files import budget
 from fastrnn.files.errors import MisfitError
 from fastrnn.files.gates import from_format, to_format
+from fastrnn.files.json import parse
 from fastrnn.files.paths import path_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU, LSTM
@@ -37,14 +38,11 @@ def load(path: str, device: str = "auto") -> Any:
     Raises OSError if it cannot be read, ValueError if it is no JSON of RTNeural's, holds a
     layer of an unknown type, or one whose weights do not fit.
     """
-    text = Path(path).read_bytes()
+    data, room = budget.read(path)
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"file {path!r} is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"file {path!r} holds a {type(found).__name__}, wanted an object")
-    try:
+        found = parse(data, room, "it")
+        if not isinstance(found, dict):
+            raise MisfitError(f"it holds a {type(found).__name__}, wanted an object")
         if "layers" in found:
             return _from_layers(found, device)
         return from_state_dict(found, device, _array)

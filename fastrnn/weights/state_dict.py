@@ -12,6 +12,7 @@ from fastrnn.models.classes import class_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cells import registry
 
 
@@ -50,6 +51,7 @@ def linear_config(
 
 def float_array(where: str, value: Any) -> Array:
     """Numbers as an array of float32, or of float64 where they are that."""
+    _check_numbers(where, value)
     try:
         array = np.asarray(value)
     except ValueError:  # rows of different lengths
@@ -57,6 +59,21 @@ def float_array(where: str, value: Any) -> Array:
     if array.dtype.kind not in "fiu":
         raise MisfitError(f"{where} is no array of numbers")
     return array.astype(np.float64 if array.dtype == np.float64 else np.float32, copy=False)
+
+
+def _check_numbers(where: str, value: Any) -> None:
+    """Raise MisfitError for lists of anything but numbers, before NumPy makes a type that fits.
+
+    As long as the longest text, for each: a small file of texts would ask for gigabytes.
+    """
+    todo = [value] if isinstance(value, list) else []
+    while todo:
+        one = todo.pop()
+        kinds = set(map(type, one))
+        if kinds == {list}:
+            todo += one
+        elif not kinds <= {int, float}:
+            raise MisfitError(f"{where} is no array of numbers")
 
 
 def from_state_dict(
@@ -80,6 +97,7 @@ def from_state_dict(
     try:
         return Sequential(*made)
     except (TypeError, ValueError) as error:
+        handlers.pass_on(error)
         raise MisfitError(f"its modules {', '.join(modules)} do not fit: {error}") from None
 
 
@@ -109,6 +127,7 @@ def _module(
     try:
         return kind._restored(config, own)  # which checks the shapes
     except (TypeError, ValueError) as error:
+        handlers.pass_on(error)
         raise MisfitError(f"{where}: {error}") from None
 
 

@@ -2,12 +2,12 @@
 
 import io
 import os
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from fastrnn.arrays import Array
-from fastrnn.files import safetensors
+from fastrnn.files import budget, checkpoint, safetensors
+from fastrnn.files.checkpoint import Foreign, Tensor
 from fastrnn.files.errors import MisfitError
 from fastrnn.files.paths import path_of
 from fastrnn.models.cells import GRUCell, RecurrentCell
@@ -34,39 +34,41 @@ def load(path: str, device: str = "auto", prefix: str = "") -> Any:
     Nothing in the file is executed. Raises OSError if it cannot be read, ValueError if it holds
     anything but tensors, or modules that are neither recurrent nor linear.
     """
-    import torch
-
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    data, room = budget.read(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, about what it finds in the file
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # of pickle, of zip, and of torch's own
-        text = str(error).strip().partition("\n")[0]
-        raise ValueError(f"file {path!r} holds no weights alone: {text}") from None
+        found = checkpoint.read(data, room)
+    except MisfitError as error:
+        raise ValueError(f"file {path!r} holds no weights alone: {error}") from error.__cause__
     for name in _INSIDE:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
+    if isinstance(found, Foreign):
+        raise ValueError(f"file {path!r} holds no weights alone: it is {_told(found)}")
     if not isinstance(found, Mapping):
         raise ValueError(f"file {path!r} holds a {type(found).__name__}, wanted a state dict")
+    return _from(path, found, device, prefix, _values)
 
-    def array(where: str, value: Any) -> Array:
-        if not isinstance(value, torch.Tensor):
-            raise MisfitError(f"{where} is a {type(value).__name__}, wanted a tensor")
-        plain = value.layout == torch.strided and value.device.type == "cpu"
-        if not plain or not value.is_floating_point():
-            raise MisfitError(f"{where} is of {value.dtype}, wanted a plain tensor of floats")
-        # A tensor may repeat a few values without end.
-        if value.numel() * value.element_size() > size:
-            raise MisfitError(f"{where} has shape {tuple(value.shape)}, more than the file holds")
-        wide = value.dtype == torch.float64
-        own = value.detach().to(torch.float64 if wide else torch.float32)
-        return float_array(where, own.numpy())
 
-    return _from(path, found, device, prefix, array)
+def _told(found: Foreign) -> str:
+    return (
+        f"a pickled {found.name}, and nothing that a file names is made or run: save the "
+        "state_dict() of the model alone"
+    )
+
+
+def _values(where: str, value: Any) -> Array:
+    """The values of a tensor of a state dict."""
+    if isinstance(value, Foreign):
+        raise _ForeignError(f"{where} is {_told(value)}")
+    if not isinstance(value, Tensor):
+        raise MisfitError(f"{where} is a {type(value).__name__}, wanted a tensor")
+    if not value.is_float:
+        raise MisfitError(f"{where} is of torch's type {value.kind}, wanted a tensor of floats")
+    return float_array(where, value.array(where))
+
+
+class _ForeignError(MisfitError):
+    """What stands in a state dict in a tensor's place."""
 
 
 def from_arrays(path: str, arrays: Mapping[str, Array], device: str, prefix: str = "") -> Any:
@@ -85,9 +87,8 @@ def _from(path: str, found: Mapping[Any, Any], device: str, prefix: str, array: 
     try:
         model = from_state_dict(own, device, array)
     except MisfitError as error:
-        raise ValueError(f"file {path!r}: {error}") from None
-    except Exception as error:  # torch's, of tensors that are not what they say
-        raise ValueError(f"file {path!r} holds no state dict: {error}") from None
+        alone = " holds no weights alone" * isinstance(error, _ForeignError)
+        raise ValueError(f"file {path!r}{alone}: {error}") from None
     if isinstance(model, Sequential) and len(model.modules) == 1:
         return model.modules[0]
     return model

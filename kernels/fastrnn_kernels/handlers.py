@@ -4,7 +4,11 @@ A handler (a timeout's) runs between any two instructions, so what it raises com
 called there, and may be of any kind: a TimeoutError is an OSError.
 """
 
+import sys
 from types import FrameType, TracebackType
+
+#: How often exceptions are turned into others; they may be each other's cause.
+_DEEP = 16
 
 
 def by_handler(error: BaseException) -> bool:
@@ -25,9 +29,19 @@ def pass_on(error: BaseException) -> None:
     """Raise an exception again, as it is, where a signal's handler has raised it.
 
     For the head of an `except` that tells of an exception in words of its own, or goes on.
+    Libraries turn what comes up in them into exceptions of theirs: then it is what theirs came of.
     """
     if by_handler(error):
         raise error
+    here, one = sys._getframe(1), error.__cause__ or error.__context__
+    for _ in range(_DEEP):
+        if one is None:
+            return
+        trace = one.__traceback__
+        # Not one that was told already as the caller was called, and is none of this error's.
+        if trace and _is_called_from(trace.tb_frame, here) and by_handler(one):
+            raise one
+        one = one.__cause__ or one.__context__
 
 
 class Suppressed:
@@ -55,3 +69,9 @@ def _is_handler(frame: FrameType) -> bool:
         if value is caller or (type(value) is tuple and any(one is caller for one in value)):
             return True
     return False
+
+
+def _is_called_from(frame: FrameType | None, here: FrameType) -> bool:
+    while frame is not None and frame is not here:
+        frame = frame.f_back
+    return frame is here

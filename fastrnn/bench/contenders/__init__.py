@@ -17,6 +17,7 @@ PEERS = {
             "torch",
             "fastrnn.bench.contenders.torch",
             ("torch",),
+            low=("bfloat16",),
             cells=tuple(name for name, entry in registry.CELLS.items() if entry.torch),
         ),
         Contender(
@@ -26,6 +27,16 @@ PEERS = {
             passes=("forward",),
             dtypes=("float32",),  # its recurrent operators have no float64 kernels
             cells=CELLS,
+        ),
+        Contender(
+            "openvino",
+            "fastrnn.bench.contenders.openvino",
+            ("openvino", "onnxruntime", "onnx"),
+            passes=("forward",),
+            dtypes=("float32", "bfloat16"),
+            low=("bfloat16",),
+            ragged=False,
+            cells=("rnn", "lstm", "gru"),
         ),
         Contender("numpy", "fastrnn.bench.contenders.numpy"),
     )

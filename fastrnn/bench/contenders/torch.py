@@ -59,17 +59,26 @@ class Sequence:
     padding are part of the call here.
     """
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, low: bool = True) -> None:
         self.case = case
         self.module = _module(case, "")
         self.module.load_state_dict(
             {f"{n}_l0": torch.from_numpy(a) for n, a in weights(case).items()}
         )
+        #: bfloat16 throughout, as of a module after `.bfloat16()`; its training stays in float32
+        self.low = low and case.dtype == "bfloat16" and case.pass_ == "forward"
+        if self.low:
+            self.module.bfloat16()
 
     def load(self, sample: Sample) -> Any:
         """The sequences x (T, B, I), the state, and the lengths as tensors."""
         lengths = None if sample.lengths is None else torch.from_numpy(sample.lengths)
-        return torch.from_numpy(sample.x), _state(self.case, sample.state), lengths
+        x, state = torch.from_numpy(sample.x), _state(self.case, sample.state)
+        if self.low:
+            x = x.bfloat16()
+            wide = _tensors(state)
+            state = tuple(one.bfloat16() for one in wide) if len(wide) > 1 else state.bfloat16()
+        return x, state, lengths
 
     def call(self, x: Any, state: Any, lengths: Any) -> Any:
         """Outputs y (T, B, H) and the final state."""
@@ -87,7 +96,10 @@ class Sequence:
     def read(self, result: Any) -> dict[str, Array]:
         """The arrays by their names, without the axis of layers."""
         y, state = result
-        return answer(y.numpy(), [part[0].numpy() for part in _tensors(state)])
+        return answer(
+            y.float().numpy() if self.low else y.numpy(),
+            [(part[0].float() if self.low else part[0]).numpy() for part in _tensors(state)],
+        )
 
 
 class Training(Sequence):

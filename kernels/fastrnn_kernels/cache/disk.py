@@ -174,7 +174,7 @@ class _KernelCache(_Cache):  # type: ignore[misc]
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _remove_unused(path.parent)
-            write_whole(path, hashlib.sha256(payload).digest() + payload)
+            write_whole(path, hashlib.sha256(payload).digest() + payload, lasting=False)
 
     def enable(self) -> None:
         self._enabled = True

@@ -62,7 +62,7 @@ class Memo:
         kept = {"machine": self.machine, "seconds": dict(sorted(self._seconds.items()))}
         with Suppressed(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, json.dumps(kept, indent=1).encode() + b"\n")
+            write_whole(self.path, json.dumps(kept, indent=1).encode() + b"\n", lasting=False)
             return True
         return False
 

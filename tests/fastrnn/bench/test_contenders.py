@@ -53,12 +53,15 @@ def test_onnxruntime_infers_in_float32_only():
     assert takes == {("forward", "float32")}
 
 
-def test_beside_bfloat16_peers_compute_in_float32():
+def test_beside_bfloat16_peers_compute_in_it_where_they_can():
     case = Case("sequence", "lstm", Shape(5, 3, 2, 7), "forward", "bfloat16")
     assert OWN.dtype(case) == "bfloat16"
-    for other in PEERS.values():
-        assert other.takes(case)
-        assert other.dtype(case) == "float32"
+    assert all(other.takes(case) for other in PEERS.values())
+    found = {name: other.dtype(case) for name, other in PEERS.items()}
+    low, full = "bfloat16", "float32"
+    assert found == {"torch": low, "onnxruntime": full, "openvino": low, "numpy": full}
+    step = Case("stream", "lstm", Shape(1, 1, 2, 7), "forward", "bfloat16")
+    assert {other.dtype(step) for other in PEERS.values()} == {full}
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -92,4 +95,4 @@ def test_a_peer_of_ones_own():
 def test_an_unknown_peer_is_refused(text):
     with pytest.raises(ValueError, match="unknown peer") as error:
         peer(text)
-    assert "torch, onnxruntime, numpy" in str(error.value)
+    assert "torch, onnxruntime, openvino, numpy" in str(error.value)

@@ -54,7 +54,7 @@ def test_copies(stream, out, copy, error, message):
         (zeros(2, 5, dtype=np.float64), TypeError, "input has dtype float64, this stream takes"),
         (zeros(2, 5, dtype=">f4"), TypeError, "input has dtype >f4, this stream takes float32"),
         (zeros(2, 5, dtype=np.int32), TypeError, "input has dtype int32"),
-        (None, TypeError, "input has dtype object"),
+        (None, TypeError, "input is None, wanted an array"),
         ("text", TypeError, "input has dtype <U4"),
         ([[0.0] * 5] * 2, TypeError, "input has dtype float64"),
         (np.ma.zeros((2, 5), np.float32), TypeError, "input is a masked array"),
@@ -78,7 +78,7 @@ def test_wrong_inputs_of_a_step(stream, x, error, message):
         (zeros(5), ValueError, r"input has shape \(5,\)"),
         (zeros(), ValueError, r"input has shape \(\)"),
         (zeros(3, 2, 5, dtype=np.float64), TypeError, "input has dtype float64"),
-        (None, TypeError, "input has dtype object"),
+        (None, TypeError, "input is None, wanted an array"),
     ],
     ids=repr,
 )

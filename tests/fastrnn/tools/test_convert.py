@@ -1,6 +1,11 @@
 """`fastrnn convert` as a user has it, and the examples of docs/formats.md."""
 
+import json
+import os
 import re
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,7 @@ import fastrnn
 from cases import make
 from fastrnn import weights
 from fastrnn.cli.main import main
+from fastrnn.tools.convert import check_source
 
 TEXT = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
 
@@ -150,3 +156,79 @@ def test_the_examples_of_the_docs_run(tmp_path, monkeypatch):
         "l0": fastrnn.GRU,
         "l1": fastrnn.GRU,
     }
+
+
+def keras_of(build, path):
+    """A model that Keras has built and saved, by NumPy's backend, in a process of its own."""
+    script = (
+        "import keras, sys; L = keras.layers; "
+        f"keras.Sequential([keras.Input((None, 3)), {build}]).save(sys.argv[1])"
+    )
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, path], check=True,
+        env={**os.environ, "KERAS_BACKEND": "numpy"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        "L.LSTM(4, return_sequences=True), L.Dense(2, activation='tanh')",
+        "L.GRU(4, return_sequences=True), L.SimpleRNN(3)",
+        "L.Bidirectional(L.LSTM(4))",
+    ],
+)
+def test_a_model_of_keras_gives_what_it_gives_there(build, tmp_path):
+    pytest.importorskip("h5py")
+    path = tmp_path / "a.keras"
+    keras_of(build, path)
+    model = fastrnn.load(path)
+    assert check_source(path, "keras", model) == "Keras"
+    wrong = [1.5 * value for value in model.parameters.values()]
+    model.update(dict(zip(model.parameters, wrong, strict=True)))
+    with pytest.raises(ValueError, match=r"a\.keras' gives results \S+ off in Keras"):
+        check_source(path, "keras", model)
+
+
+def test_keras_is_not_asked_for_classes_of_others(tmp_path):
+    """It would import the modules that the file names."""
+    weights.save(make("LSTM", 3, 5), tmp_path / "a.keras")
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    config["config"]["layers"][-1]["config"]["kernel_initializer"] = {
+        "module": "this", "class_name": "Zen", "config": {},
+    }  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        for name, content in (files | {"config.json": json.dumps(config)}).items():
+            archive.writestr(name, content)
+    assert check_source(tmp_path / "a.keras", "keras", fastrnn.load(tmp_path / "a.keras")) is None
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN-tanh"])
+def test_a_model_of_torchs_or_onnxs_gives_what_it_gives_there(cell, tmp_path):
+    layer = make(cell, 3, 5, 2, bidirectional=True)
+    fastrnn.onnx.save(layer, tmp_path / "a.onnx")
+    assert check_source(tmp_path / "a.onnx", "onnx", layer) == "ONNX"
+    assert check_source(tmp_path / "a.pt", "torch", layer) == "PyTorch"
+    assert check_source(tmp_path / "a.json", "rtneural", layer) is None
+    other = make(cell, 3, 5, 2, bidirectional=True, seed=7)
+    with pytest.raises(ValueError, match=r"a\.onnx' gives results \S+ off in ONNX"):
+        check_source(tmp_path / "a.onnx", "onnx", other)
+
+
+def test_a_source_that_is_another_model_is_told(tmp_path, monkeypatch):
+    make("LSTM", 3, 5).save(tmp_path / "a.onnx")
+    read = weights.load
+
+    def wrong(path, **options):
+        model = read(path, **options)
+        if Path(path).name == "a.onnx":
+            model.update({"bias_hh_l0": model.parameters["bias_hh_l0"] + 1})
+        return model
+
+    monkeypatch.setattr(weights, "load", wrong)
+    result = run(tmp_path / "a.onnx", tmp_path / "b.pt")
+    assert result.exit_code == 1
+    assert re.search(r"a\.onnx' gives results \S+ off in ONNX", result.output)
+    assert not (tmp_path / "b.pt").exists()

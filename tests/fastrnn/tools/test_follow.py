@@ -1,6 +1,8 @@
 """`fastrnn stream`: models along signals in files and pipes."""
 
+import errno
 import io
+import os
 import shlex
 import struct
 import subprocess
@@ -267,6 +269,7 @@ def test_a_signal_without_steps(tmp_path, model):
         ("x.csv", b"1,2\n3\n", "x.csv', line 2 has 1 values, the model takes 2"),
         ("x.csv", b"1,2\n\n3,x\n", "x.csv', line 3: '3,x' is no row of numbers"),
         ("x.csv", b"\xff\xfe1", "x.csv' is no text"),
+        ("x.csv", b"1,2\n" + bytes(1 << 20), "x.csv' has a line of more than 65,664 characters"),
         ("x.wav", b"RIFF", "x.wav' is no WAV file to read: it ends before"),
         ("x.txt", b"1,2\n", "x.txt' is none of .npy, .csv, .wav"),
         ("none.npy", None, "none.npy"),
@@ -282,7 +285,40 @@ def test_inputs_that_cannot_be_read(tmp_path, model, name, content, message):
     done = run(tmp_path, str(file), str(out), code=1)
     assert message in " ".join(done.output.split())
     assert out.read_bytes() == b"before"
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv", ".wav"])
+def test_errors_of_writing_name_the_output(suffix, tmp_path, monkeypatch):
+    """Where its folder is missing, and where the disk is full at the end."""
+    missing = tmp_path / "missing" / f"y{suffix}"
+    with pytest.raises(FileNotFoundError) as caught:
+        Writer(str(missing), 2, np.dtype("float32"))
+    assert caught.value.filename == str(missing)
+    path = tmp_path / f"y{suffix}"
+    writer = Writer(str(path), 2, np.dtype("float32"))
+    writer.write(signal())
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        writer.finish()
+    assert caught.value.filename == str(path)
+    writer.abandon()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_with_a_name_that_can_be_guessed_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / f"y.csv.{os.getpid()}.part").symlink_to(victim)
+    writer = Writer(str(tmp_path / "y.csv"), 2, np.dtype("float32"))
+    writer.write(signal(1))
+    writer.finish()
+    assert victim.read_bytes() == b"precious"
+    assert (tmp_path / "y.csv").read_text().count("\n") == 1
 
 
 def test_wav_files_that_are_cut_or_too_fine(tmp_path, model):
