@@ -1,12 +1,16 @@
 """Says that a kernel is being compiled, where that takes so long that a user would wonder."""
 
+import _thread
 import logging
 import threading
 import weakref
+from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any
 
 from numba.core import event
+
+from fastrnn_kernels.handlers import pass_on
 
 #: Seconds before anything is said.
 PATIENCE = 2.0
@@ -19,7 +23,7 @@ class _Announcer(event.Listener):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._words: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-        self._running: dict[tuple[int, int], tuple[threading.Timer, float]] = {}
+        self._running: dict[tuple[int, int], tuple[SimpleQueue[None], float]] = {}
 
     def watch(self, dispatcher: Any, words: str) -> None:
         self._words[dispatcher] = words
@@ -31,26 +35,33 @@ class _Announcer(event.Listener):  # type: ignore[misc]
         words = self._words.get(event.data["dispatcher"])
         if words is None:
             return
-        timer = threading.Timer(PATIENCE, self._say, (words,))
-        timer.daemon = True
-        self._running[self._key(event)] = timer, perf_counter()
+        done: SimpleQueue[None] = SimpleQueue()
+        self._running[self._key(event)] = done, perf_counter()
         try:
-            timer.start()
-        except RuntimeError:  # no more threads at exit, or at the system's limit
+            # One call of C's: `threading` may tell of what a signal's handler raises meanwhile as
+            # of a KeyError.
+            _thread.start_new_thread(self._say, (words, done))
+        except RuntimeError as error:  # no more threads at exit, or at the system's limit
+            pass_on(error)
             del self._running[self._key(event)]
 
     def on_end(self, event: event.Event) -> None:
-        timer, start = self._running.pop(self._key(event), (None, 0.0))
-        if timer is None:
+        done, start = self._running.pop(self._key(event), (None, 0.0))
+        if done is None:
             return
-        timer.cancel()
+        done.put(None)
         seconds = perf_counter() - start
         if seconds > PATIENCE:
             words = self._words[event.data["dispatcher"]]
             _log.warning("compiling %s for this CPU, once: %.0f s", words, seconds)
 
     @staticmethod
-    def _say(words: str) -> None:
+    def _say(words: str, done: "SimpleQueue[None]") -> None:
+        try:
+            done.get(timeout=PATIENCE)
+            return
+        except Empty:
+            pass
         _log.warning(
             "compiling %s for this CPU, once; `fastrnn warmup` does so ahead of time", words
         )
