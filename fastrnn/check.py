@@ -121,6 +121,16 @@ def array(name: str, value: Any) -> Array:
     return found
 
 
+def parameter(name: str, value: Any) -> Array:
+    """An array of floats of any width, bfloat16 too, which NumPy has not: it becomes float32."""
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        value = value.float()
+    got = array(name, value)
+    if got.dtype.name == "bfloat16":
+        got = got.astype(np.float32)
+    return got
+
+
 #: What reading an object as an array raises, its own `__array__` included; what else comes up there
 #: is not about the array.
 _PROTOCOL = (TypeError, ValueError, RuntimeError, AttributeError, BufferError, OverflowError)

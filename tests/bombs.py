@@ -85,6 +85,21 @@ def one_storage_often(path):
     archive(path, {"a/data.pkl": plain(content), "a/data/0": plain(bytes(1 << 20))})
 
 
+def one_dictionary_often(path):
+    """Of which each holds the one before fifty times, so that there are 50**12 ways through."""
+    code = b"}q\x00"
+    for _ in range(12):
+        code += b"}(" + b"".join(text(str(k)) + b"h\x00" for k in range(50)) + b"uq\x00"
+    pickled(code)(path)
+
+
+def long_path(path):
+    """Of a dictionary with many names."""
+    names = [text("weight_ih_l0"), *(text(str(k)) for k in range(60_000))]
+    entries = b"".join(name + b"K\x01" for name in names)
+    pickled(b"}" + text("x" * 500_000) + b"}(" + entries + b"us")(path)
+
+
 def member(name, method):
     def write(path):
         if method == 12:
@@ -189,6 +204,29 @@ def onnx_states(path):
     path.write_bytes(helper.make_model(graph).SerializeToString())
 
 
+def inside_of_a_long_name(path):
+    """A node of a long name, with many LSTMs in its branch, whose paths each have that."""
+    from onnx import helper
+
+    nodes = [helper.make_node("LSTM", ["x", "w", "r"], [f"y{k}"]) for k in range(10_000)]
+    branch = helper.make_graph(nodes, "b", [], [])
+    node = helper.make_node("If", ["c"], ["y"], name="n" * 500_000, then_branch=branch)
+    graph = helper.make_graph([node], "g", [], [])
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+
+
+def doubled(path):
+    """Weights of four bytes behind 40 nodes that put two of what they get together."""
+    from onnx import helper, numpy_helper
+
+    nodes = [helper.make_node("Concat", [f"w{k}"] * 2, [f"w{k + 1}"], axis=0) for k in range(40)]
+    nodes.append(helper.make_node("LSTM", ["x", "w40", "w40"], ["y"]))
+    constants = [numpy_helper.from_array(np.zeros((1, 1, 1), "f"), "w0")]
+    graph = helper.make_graph(nodes, "g", [], [], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    path.write_bytes(model.SerializeToString())
+
+
 def field(number, data):
     """A field of a Protocol Buffers message."""
     size, found = len(data), b""
@@ -249,6 +287,8 @@ BOMBS = {
     "deflated-storage.pt": (deflated_storage, "weight_ih_l0 has shape"),
     "storage-goes-on.pt": (storage_that_goes_on, "data/0 is damaged"),
     "one-storage-often.pt": (one_storage_often, "would have"),
+    "dictionaries.pt": (one_dictionary_often, "more dictionaries inside of each other"),
+    "long-path.pt": (long_path, "more dictionaries inside of each other"),
     "bzip2.keras": (member("model.weights.h5", 12), "compressed by bzip2"),
     "lzma.keras": (member("model.weights.h5", 14), "compressed by LZMA"),
     "bzip2.npz": (member("config.json", 12), "compressed by bzip2"),
@@ -266,6 +306,8 @@ BOMBS = {
     ),
     "one-array-often.onnx": (onnx_lstms, "would have"),
     "states.onnx": (onnx_states, "it takes longer to read"),
+    "long-name.onnx": (inside_of_a_long_name, "its names would have"),
+    "doubled.onnx": (doubled, "of more than the file has"),
     "metadata.safetensors": (metadata, "its header would have"),
     "halves.safetensors": (halves, "holds no model of fastrnn"),
     "lists.safetensors": (header(b'{"a":' + lists(1_000_000) + b"}"), "its header would have"),

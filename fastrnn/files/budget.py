@@ -39,6 +39,10 @@ class Budget:
         self._end += _TIME_PER_BYTE * size
         self._look_at += _TIME_PER_BYTE * size
 
+    def give(self, size: int) -> None:
+        """Give back what was taken and not needed."""
+        self._left += size
+
     @property
     def left(self) -> int:
         """The bytes that may still be taken."""

@@ -104,6 +104,11 @@ def read(data: bytes, budget: Budget) -> Any:
 def _of_archive(archive: Archive, budget: Budget) -> Any:
     first = [name.partition("/")[0] for name in archive if "/" in name][:1]
     folder = f"{first[0]}/" if first else ""
+    if folder + "archive_format" in archive:
+        raise MisfitError(
+            "it is a program of torch.export's: load it by torch.export.load and save the "
+            "state_dict of that, by torch.save(program.state_dict, ...)"
+        )
     if folder + "data.pkl" not in archive:
         raise MisfitError(f"it is no archive of torch's: it has no {folder}data.pkl")
     if any(name.startswith(folder + "code/") for name in archive):

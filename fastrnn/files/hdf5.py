@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from fastrnn.files.budget import Budget
 from fastrnn.files.errors import MisfitError
 from fastrnn_kernels import handlers
 
+#: The attributes that are read, of the file itself and of groups, and what a character takes.
+_TEXTS = (re.compile(r"model_config|layer_names\d{0,4}"), re.compile("name"))
+_CHARACTER = 4
 #: What Python and HDF5 take for a group or an array.
 _OBJECT = 3_000
 
@@ -20,8 +23,10 @@ _OBJECT = 3_000
 class Group:
     """A group of a file: names, and what stands under them, groups, arrays, or others' types."""
 
-    def __init__(self, path: str, entries: dict[str, Any]) -> None:
-        self._path, self._entries = path, entries
+    def __init__(
+        self, path: str, entries: dict[str, Any], texts: Mapping[str, Any] | None = None
+    ) -> None:
+        self._path, self._entries, self.texts = path, entries, dict(texts or {})
         self._taken: set[str] = set()
 
     @property
@@ -37,6 +42,24 @@ class Group:
             if not isinstance(inside, Group):
                 raise MisfitError(f"it has no group {found._path}/{name}")
             found = inside
+        return found
+
+    def has_arrays(self) -> bool:
+        """Whether there are arrays inside, also in groups in it."""
+        return any(
+            entry.has_arrays() if isinstance(entry, Group) else isinstance(entry, np.ndarray)
+            for entry in self._entries.values()
+        )
+
+    def arrays(self, path: str = "") -> dict[str, Array]:
+        """The arrays inside, also those of groups in it, by their paths; they count as taken."""
+        found: dict[str, Array] = {}
+        for name, entry in self._entries.items():
+            if isinstance(entry, Group):
+                found |= entry.arrays(f"{path}{name}/")
+            elif isinstance(entry, np.ndarray):
+                self._taken.add(name)
+                found[f"{path}{name}"] = entry
         return found
 
     def numbered(self, name: str) -> list["Group"]:
@@ -98,7 +121,7 @@ def _group(h5py: Any, group: Any, path: str, budget: Budget) -> Group:
         budget.take(_OBJECT, f"{path}/{name}")
         if path.count("/") > 20:
             raise MisfitError("its groups go deeper than those of any model")
-        if path + name == "optimizer":
+        if path + name in ("optimizer", "optimizer_weights"):
             continue  # which has more than twice what the model has
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             continue  # which would lead out of the file
@@ -107,7 +130,29 @@ def _group(h5py: Any, group: Any, path: str, budget: Budget) -> Group:
             entries[name] = _group(h5py, entry, f"{path}/{name}", budget)
         elif isinstance(entry, h5py.Dataset):
             entries[name] = _array(entry, budget) if entry.dtype.kind == "f" else str(entry.dtype)
-    return Group(path, entries)
+    return Group(path, entries, _texts(h5py, group, path, budget))
+
+
+def _texts(h5py: Any, group: Any, path: str, budget: Budget) -> dict[str, Any]:
+    """The texts, and rows of them, that Keras writes as attributes, by name."""
+    found: dict[str, Any] = {}
+    names = [name for name in group.attrs if _TEXTS[bool(path)].fullmatch(name)]
+    if "model_config" in names:  # which has the names of layers, too
+        names = ["model_config"]
+    for name in names:
+        opened = h5py.h5a.open(group.id, name.encode())
+        fixed = opened.dtype.kind == "S"
+        if not fixed and h5py.check_string_dtype(opened.dtype) is None:
+            continue
+        many = math.prod(opened.shape)
+        # Texts of any length lie elsewhere in the file, and each may be all of it.
+        budget.take(opened.get_storage_size() if fixed else many * budget.size, name)
+        value = np.asarray(group.attrs[name]).ravel().tolist()
+        texts = [one.decode(errors="replace") if isinstance(one, bytes) else one for one in value]
+        found[name] = texts if opened.shape else texts[0]
+        if not fixed:
+            budget.give(many * budget.size - sum(map(len, texts)) * _CHARACTER)
+    return found
 
 
 def _array(entry: Any, budget: Budget) -> Array:

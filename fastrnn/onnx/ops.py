@@ -8,7 +8,8 @@ from onnx.reference.op_run import OpRun
 from fastrnn.arrays import Array
 from fastrnn.device import kernels_for
 from fastrnn.onnx.attributes import Node, check_names, parse, place
-from fastrnn.onnx.weights import Packed, check_weights, shaped
+from fastrnn.onnx.file import QUANTIZED
+from fastrnn.onnx.weights import Packed, check_weights, dequantized, shaped
 from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.rows import Rows
 
@@ -22,6 +23,7 @@ class _Recurrent(OpRun):  # type: ignore[misc]
         super().__init__(onnx_node, run_params)
         kind = type(self).__name__
         self._where = place(kind, onnx_node.name)
+        kind = "LSTM" if kind == QUANTIZED[1] else kind
         check_names(kind, self._where, [attribute.name for attribute in onnx_node.attribute])
         self._packed = Packed()
 
@@ -54,8 +56,45 @@ class GRU(_Recurrent):
     """The operator GRU."""
 
 
+class DynamicQuantizeLSTM(_Recurrent):
+    """onnxruntime's LSTM of integer weights, which are made floats here; inputs stay what they are.
+
+    onnxruntime rounds x and h to 8 bits at every step, too: its results are off by as much.
+    """
+
+    op_domain = QUANTIZED[0]
+
+    def _run(
+        self,
+        X: Array,
+        W: Array,
+        R: Array,
+        B: Array | None = None,
+        sequence_lens: Array | None = None,
+        initial_h: Array | None = None,
+        initial_c: Array | None = None,
+        P: Array | None = None,
+        W_scale: Array | None = None,
+        W_zero_point: Array | None = None,
+        R_scale: Array | None = None,
+        R_zero_point: Array | None = None,
+        **attributes: Any,
+    ) -> tuple[Array, ...]:
+        given: dict[str, Any] = {name: getattr(self, name) for name in self.attributes_names_}
+        node = parse("LSTM", self._where, {**given, **attributes})
+        w = self._floats("W", W, W_scale, W_zero_point)
+        r = self._floats("R", R, R_scale, R_zero_point)
+        found = run(node, self._packed, X, w, r, B, sequence_lens, initial_h, initial_c, P)
+        return found[: len(self.onnx_node.output)]
+
+    def _floats(self, name: str, q: Array, scale: Array | None, zero: Array | None) -> Array:
+        if scale is None:
+            raise ValueError(f"{self._where}: input '{name}_scale' is missing")
+        return dequantized(self._where, name, q, scale, zero)
+
+
 #: For `ReferenceEvaluator(model, new_ops=OPS)`.
-OPS = [RNN, LSTM, GRU]
+OPS = [RNN, LSTM, GRU, DynamicQuantizeLSTM]
 
 
 def run(

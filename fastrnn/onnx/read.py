@@ -1,8 +1,8 @@
 """The recurrent layers of an ONNX model."""
 
-import itertools
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,17 @@ from fastrnn.files.paths import path_of
 from fastrnn.models.classes import class_of
 from fastrnn.models.layer import Layer
 from fastrnn.onnx.attributes import OPERATORS, Node, parse
-from fastrnn.onnx.chain import check_states, is_chain
-from fastrnn.onnx.file import File, where_of
-from fastrnn.onnx.weights import check_weights, in_torch_order
+from fastrnn.onnx.chain import check_states, is_chain, is_learned
+from fastrnn.onnx.file import File, Recurrent, is_quantized
+from fastrnn.onnx.fold import array, numbers
+from fastrnn.onnx.weights import check_weights, dequantized, in_torch_order
 from fastrnn.weights import own
+from fastrnn.weights.contents import Part, shapes_of, with_listing
 from fastrnn_kernels import handlers
 from fastrnn_kernels.cells.activations import RELU, TANH
 
+#: Recurrent nodes that an error looks at.
+_LOOKED_AT = 200
 #: The constants of a file that `save` wrote: of a module, and there of a layer or a linear module.
 _OWN = re.compile(r"((?:\d+\.)?)(?:l(\d+)\.([WRB])|(weight|bias))")
 
@@ -30,55 +34,120 @@ _OWN = re.compile(r"((?:\d+\.)?)(?:l(\d+)\.([WRB])|(weight|bias))")
 def load(file: str | os.PathLike[str], *, device: str = "auto") -> dict[str, Any]:
     """The RNN, LSTM and GRU nodes of a model as layers of one level, by the node's name.
 
-    A node without a name, or with that of another, goes by its first output, with a number
-    behind it where another node has that name. Weights have to be constants of the model; half
-    precision becomes float32. A layer's y is (T, B, D * H), where a node's Y has the directions
-    on an axis of their own.
+    A node inside of an If, a Loop or a Scan has the path to it before its name,
+    "If_0/then_branch/LSTM_3". A node without a name, or with that of another, goes by its first
+    output, with a number behind it where another node has that name. Weights have to be constants
+    of the model, or computed of some by what moves values or changes their type; half precision
+    becomes float32, and so do the integers of onnxruntime's DynamicQuantizeLSTM. A layer's y is
+    (T, B, D * H), where a node's Y has the directions on an axis of their own.
 
-    Raises OSError if the file cannot be read, ValueError if it is no ONNX model, or if a node is
-    not what a layer can be; the message names the node and the attribute.
+    Raises OSError if the file cannot be read, ValueError if it is no ONNX model, has no such node,
+    or if a node is not what a layer can be; the message names the node and the attribute.
     """
     kernels_for(device)
     path = str(path_of(file))
-    return _layers(File(path), device)
+    found = _opened(path)
+    return {node.name: _layer(found, node, device) for node in found.recurrent}
 
 
-def load_model(path: str, device: str = "auto") -> Any:
+def load_model(path: str, device: str = "auto", prefix: str = "") -> Any:
     """The model that `save` wrote, or the layer that a file's recurrent nodes are.
 
     Several nodes are a layer's levels where each reads what the one before has given, its
     directions side by side, as PyTorch exports them; their states have to be zero or the
     caller's. What else the file computes is left out, unless it has weights, which are named.
+
+    prefix: the name of one node, or the path to some.
     """
-    file = File(path)
+    file = _opened(path, described=True)
     text = file.metadata.get(KEY)
     if text is not None:
         whole = own.restored(path, text, device, _own_values(file))
-        check_all_read(file)
-        return whole
-    layers = _layers(file, device)
-    levels = list(layers.values())
-    if levels and is_chain(file, levels):
+        if not prefix:
+            check_all_read(file, [])
+            return whole
+        module = own.module_of(whole, prefix)
+        if module is not None:
+            return module
+    nodes = [node for node in file.recurrent if _is_under(node.name, prefix)]
+    if not nodes:
+        parts = _parts(file, device, _LOOKED_AT) if text is None else own.parts_of(whole)
+        raise ValueError(with_listing(f"file {path!r} has no recurrent node {prefix!r}", parts))
+    try:
+        levels = [_layer(file, node, device) for node in nodes]
+    except ValueError as error:
+        handlers.pass_on(error)
+        parts = _parts(file, device, _LOOKED_AT) if len(file.recurrent) > 1 else []
+        raise ValueError(with_listing(str(error), parts)) from None
+    if is_chain(file, nodes, levels):
         configs = [{**layer.config(), "input_size": 0} for layer in levels]
         same = all(type(layer) is type(levels[0]) for layer in levels)
         if same and all(config == configs[0] for config in configs):
-            check_states(file)
-            check_all_read(file)
+            check_states(file, nodes)
+            if not prefix:
+                check_all_read(file, nodes)
             return _stacked(path, levels)
-    raise ValueError(
-        f"file {path!r} has {len(layers)} recurrent nodes, wanted one, or the levels of one layer; "
-        "fastrnn.onnx.load gives them by name"
+    message = (
+        f"file {path!r} has {len(levels)} recurrent nodes{f' under {prefix!r}' if prefix else ''}, "
+        "wanted one, or the levels of one layer; fastrnn.onnx.load gives them by name"
     )
+    raise ValueError(with_listing(message, _parts(file, device, _LOOKED_AT)))
 
 
-def check_all_read(file: File) -> None:
-    """Raise ValueError that names the weights of a file that no layer has taken."""
+def contents(path: str, device: str = "auto") -> list[Part]:
+    """What a file holds: each recurrent node, and the constants that none of them reads."""
+    file = _opened(path, described=True)
+    text = file.metadata.get(KEY)
+    if text is not None:
+        return own.parts_of(own.restored(path, text, device, _own_values(file)))
+    return _parts(file, device, len(file.recurrent))
+
+
+def _opened(path: str, described: bool = False) -> File:
+    """A file that has recurrent nodes, or the description of a model of fastrnn's."""
+    file = File(path)
+    file.check_functions()
+    if not file.recurrent and not (described and KEY in file.metadata):
+        kinds = sorted({node.op_type for graph in file.graphs for node in graph.nodes})
+        more = f" and {len(kinds) - 12} kinds more" if len(kinds) > 12 else ""
+        raise ValueError(
+            f"file {path!r} has no RNN, LSTM or GRU node, but {', '.join(kinds[:12])}{more}"
+        )
+    return file
+
+
+def _parts(file: File, device: str, most: int) -> list[Part]:
+    """The first recurrent nodes of a file, and the constants that none of them reads."""
+    found = []
+    for node in file.recurrent[:most]:
+        try:
+            layer = _layer(file, node, device)
+        except ValueError as error:
+            handlers.pass_on(error)
+            reason = str(error).removeprefix(f"file {file.path!r}: ")
+            found.append(Part(node.name, reason=reason))
+        else:
+            found.append(Part(node.name, shapes_of(layer.parameters), layer))
+    return found + [Part(name, {"": shape}) for name, shape in file.unread().items()]
+
+
+def _is_under(name: str, prefix: str) -> bool:
+    """Whether a node goes by a prefix: its name, or the path to it."""
+    return not prefix or name == prefix or name.startswith((f"{prefix}/", f"{prefix}."))
+
+
+def check_all_read(file: File, nodes: Sequence[Recurrent]) -> None:
+    """Raise ValueError that names the weights of a file that no layer has taken.
+
+    nodes: the names of those by which the rest is loaded alone.
+    """
     left = [f"{name} {shape}" for name, shape in file.unread().items()]
     if left:
+        told = ", ".join(repr(node.name) for node in nodes[:8])
         raise ValueError(
             f"file {file.path!r} has weights that no layer here takes: "
-            f"{', '.join(left[:20])}{', ...' * (len(left) > 20)}; fastrnn.onnx.load gives the "
-            "recurrent layers alone"
+            f"{', '.join(left[:20])}{', ...' * (len(left) > 20)}; the recurrent layers alone are "
+            f"given by fastrnn.onnx.load{f', or by prefix, one of {told}' if told else ''}"
         )
 
 
@@ -95,23 +164,9 @@ def _stacked(path: str, levels: list[Any]) -> Any:
         raise ValueError(f"file {path!r}: its levels do not fit: {error}") from None
 
 
-def _layers(file: File, device: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    taken = {proto.name for proto in file.recurrent}
-    for proto in file.recurrent:
-        name = proto.name
-        if not name or name in found:
-            first = next((output for output in proto.output if output), "node")
-            numbered = (f"{first}_{number}" for number in itertools.count(1))
-            name = next(free for free in itertools.chain((first,), numbered) if free not in taken)
-            taken.add(name)
-        found[name] = _layer(file, proto, device)
-    return found
-
-
-def _layer(file: File, proto: Any, device: str) -> Layer[Any]:
-    kind = proto.op_type
-    where = where_of(proto)
+def _layer(file: File, recurrent: Recurrent, device: str) -> Layer[Any]:
+    graph, proto, where = recurrent.graph, recurrent.proto, recurrent.where
+    kind = "LSTM" if is_quantized(proto) else proto.op_type
     try:
         attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
     except (ValueError, TypeError, AttributeError) as error:
@@ -119,13 +174,17 @@ def _layer(file: File, proto: Any, device: str) -> Layer[Any]:
         raise ValueError(f"file {file.path!r}: {where}: its attributes: {error}") from error
     try:
         node = parse(kind, where, attributes)
-        inputs = [*proto.input, *[""] * 8][:8]
-        w, r, b = (file.array(where, name) if name else None for name in inputs[1:4])
+        inputs = [*proto.input, *[""] * 12][:12]
+        if is_quantized(proto):
+            w, r = (_dequantized(file, recurrent, inputs, word) for word in "WR")
+        else:
+            w, r = (array(file, graph, where, name) if name else None for name in inputs[1:3])
+        b = array(file, graph, where, inputs[3]) if inputs[3] else None
         if w is None or r is None:
             raise ValueError(f"{where}: input {'R' if w is not None else 'W'!r} is missing")
         config = _config(node, *check_weights(node, w, r, b))
         for position in (5, 6, 7):
-            _check_left_out(file, where, position, inputs[position])
+            _check_left_out(file, recurrent, position, inputs[position])
         dtype = np.result_type(w, r)
         values = {}
         for d, suffix in enumerate(("_l0", "_l0_reverse")[: len(node.reverse)]):
@@ -145,18 +204,35 @@ def _layer(file: File, proto: Any, device: str) -> Layer[Any]:
         raise ValueError(named) from None
 
 
-def _check_left_out(file: File, where: str, position: int, name: str) -> None:
+def _dequantized(file: File, recurrent: Recurrent, inputs: list[str], word: str) -> Array | None:
+    """W or R of an LSTM of integer weights; None if it is missing."""
+    at = {"W": (1, 8, 9), "R": (2, 10, 11)}[word]
+    q, scale, zero = (
+        numbers(file, recurrent.graph, recurrent.where, inputs[k]) if inputs[k] else None
+        for k in at
+    )
+    if q is None:
+        return None
+    if scale is None:
+        raise ValueError(f"{recurrent.where}: input '{word}_scale' is missing")
+    return dequantized(recurrent.where, word, q, scale, zero)
+
+
+def _check_left_out(file: File, recurrent: Recurrent, position: int, name: str) -> None:
     """Raise for what a layer has no place for: peepholes, and states that are not zero."""
+    graph, where = recurrent.graph, recurrent.where
     what = {5: "initial_h", 6: "initial_c", 7: "P"}[position]
     if not name:
         return
-    if name in file.constants:
-        if file.array(where, name).any():
-            raise ValueError(
-                f"{where}: input {what!r} is a constant, which a layer has no place for"
-            )
-    elif what == "P":
-        raise ValueError(f"{where}: input 'P', peepholes, is nothing that a layer has")
+    if what == "P" and graph.constant(name) is None:
+        try:
+            zero = not array(file, graph, where, name).any()
+        except ValueError:  # no constant
+            zero = False
+        if not zero:
+            raise ValueError(f"{where}: input 'P', peepholes, is nothing that a layer has")
+    elif is_learned(file, recurrent, name):
+        raise ValueError(f"{where}: input {what!r} is a constant, which a layer has no place for")
 
 
 def _config(node: Node, I: int, H: int) -> dict[str, Any]:
@@ -192,22 +268,23 @@ def _config(node: Node, I: int, H: int) -> dict[str, Any]:
 def _own_values(file: File) -> dict[str, Array]:
     """The parameters in a file that `save` wrote, by name."""
     values: dict[str, Array] = {}
-    for name in file.constants:
+    for name in file.graph.constants:
         match = _OWN.fullmatch(name)
         if match is None:
             continue
         prefix, layer, part, linear = match.groups()
-        array = file.array("the model", name)
+        values_of = array(file, file.graph, "the model", name)
         if linear:
-            values[prefix + linear] = array.T
+            values[prefix + linear] = values_of.T
             continue
-        H = file.array("the model", f"{prefix}l{layer}.R").shape[-1]
-        gates = array.shape[1] // H // (2 if part == "B" else 1) if array.ndim > 1 and H else 0
+        H = array(file, file.graph, "the model", f"{prefix}l{layer}.R").shape[-1]
+        rows = values_of.shape[1] if values_of.ndim > 1 else 0
+        gates = rows // H // (2 if part == "B" else 1) if H else 0
         if gates not in (1, 3, 4):
-            raise ValueError(f"file {file.path!r}: {name!r} has shape {array.shape}")
-        for rows, suffix in zip(array, ("", "_reverse"), strict=False):
+            raise ValueError(f"file {file.path!r}: {name!r} has shape {values_of.shape}")
+        for half, suffix in zip(values_of, ("", "_reverse"), strict=False):
             own = {"W": ("weight_ih",), "R": ("weight_hh",), "B": ("bias_ih", "bias_hh")}[part]
-            for parameter, half in zip(own, np.split(rows, len(own)), strict=True):
-                value = from_format("onnx", half, gates)
+            for parameter, one in zip(own, np.split(half, len(own)), strict=True):
+                value = from_format("onnx", one, gates)
                 values[f"{prefix}{parameter}_l{layer}{suffix}"] = value
     return values

@@ -74,3 +74,26 @@ def _of_direction(
     for both in biases:
         rows += [in_torch_order(node, part, dtype) for part in np.split(both, 2)]
     return cpu.Weights(node.cell(d, peepholes), *rows)  # type: ignore[arg-type]
+
+
+def dequantized(where: str, name: str, q: Array, scale: Array, zero: Array | None) -> Array:
+    """Integer weights (D, I, G * H) of DynamicQuantizeLSTM as those of LSTM, (D, G * H, I).
+
+    scale, zero: (D,), or (D, G * H), one to a column. Raises ValueError for what does not fit.
+    """
+    if q.dtype.kind not in "iu" or q.ndim != 3:
+        raise ValueError(
+            f"{where}: input {name!r} is {q.dtype} {q.shape}, wanted (D, I, 4 H) of 8 bits"
+        )
+    D, _, rows = q.shape
+    parts = []
+    for word, given in (("scale", scale), ("zero_point", zero)):
+        values = np.zeros(D) if given is None else np.asarray(given)
+        if values.shape not in ((D,), (D, rows), *([()] if D == 1 else [])):
+            raise ValueError(
+                f"{where}: input '{name}_{word}' has shape {values.shape}, wanted ({D},) or "
+                f"({D}, {rows})"
+            )
+        parts.append(values.astype(np.float32).reshape(D, 1, -1))
+    found = (q.astype(np.float32) - parts[1]) * parts[0]
+    return np.ascontiguousarray(found.swapaxes(1, 2))

@@ -17,6 +17,7 @@ from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.module import OTHER_FORMATS
 from fastrnn.models.sequential import Sequential
+from fastrnn.weights.contents import Part
 
 __all__ = ["FORMATS", "load", "save"]
 
@@ -29,27 +30,25 @@ class _Format:
     """A format of files.
 
     suffixes: how their names end. load, save: "module:function" of what reads and what writes
-    them. library: what that needs and fastrnn does not bring, a module and the package's name.
-    state_dicts: whether a file may be a state dict of torch's.
+    them; beside what reads them is `contents`. library: what that needs and fastrnn does not
+    bring, a module and the package's name.
     """
 
     suffixes: tuple[str, ...]
     load: str
     save: str
     library: str = ""
-    state_dicts: bool = False
 
 
 _FORMATS = {
-    "fastrnn": _Format(
-        (".safetensors",), "fastrnn.weights.own:load", "fastrnn.weights.own:save", state_dicts=True
-    ),
+    "fastrnn": _Format((".safetensors",), "fastrnn.weights.own:load", "fastrnn.weights.own:save"),
     "torch": _Format(
-        (".pt", ".pth"), "fastrnn.weights.torch:load", "fastrnn.weights.torch:save", "torch",
-        state_dicts=True,
+        (".pt", ".pth"), "fastrnn.weights.torch:load", "fastrnn.weights.torch:save",
+        "torch",
     ),
     "keras": _Format(
-        (".keras", ".h5"), "fastrnn.weights.keras:load", "fastrnn.weights.keras_write:save", "h5py"
+        (".keras", ".h5"), "fastrnn.weights.keras:load",
+        "fastrnn.weights.keras_write:save", "h5py",
     ),
     "onnx": _Format((".onnx",), "fastrnn.onnx.read:load_model", "fastrnn.onnx.write:save", "onnx"),
     "rtneural": _Format(
@@ -71,7 +70,10 @@ def load(
     (RTNeural's), `.npz` (Haste's); of another name, its first bytes. The result is a layer
     where the file has one, else a Sequential, and of fastrnn's own files what was saved.
 
-    prefix: of a state dict of torch's, that of the names to take, as in "encoder.lstm".
+    prefix: of the part to take, where a file has more than one model, or more than fastrnn has:
+    of a state dict the path of a module, as in "encoder.lstm"; the name of a layer of Keras's, of
+    a node of ONNX's; the number of a module or layer. Where the whole cannot be taken, the error
+    lists the prefixes that can, and so does `fastrnn show`.
     of: the format, where the name does not tell it: one of `fastrnn.weights.FORMATS`.
 
     Raises FileNotFoundError or another OSError if the file cannot be read, ValueError if
@@ -83,15 +85,25 @@ def load(
     budget.checked(name)
     if of is not None:
         check.choice("of", of, FORMATS)
-    found = of or ("fastrnn" if is_one(name) else format_of(name)) or _by_content(name)
-    read = _function(found, _FORMATS[found].load)
-    if not prefix:
-        model: Model = read(name, device)
-        return model
-    if not _FORMATS[found].state_dicts:
-        raise ValueError(f"prefix is {prefix!r}, and {name!r} is no state dict of torch's")
-    part: Model = read(name, device, prefix.removesuffix(".") + ".")
-    return part
+    found = of or _format(name)
+    model: Model = _function(found, _FORMATS[found].load)(name, device, prefix.rstrip("./"))
+    return model
+
+
+def contents(
+    path: str | os.PathLike[str], *, device: str = "cpu", of: str | None = None
+) -> tuple[str, list[Part]]:
+    """The format of a file, and what it holds: part by part, also what fastrnn has not.
+
+    Arguments and errors as those of `load`.
+    """
+    name = str(path_of(path))
+    budget.checked(name)
+    if of is not None:
+        check.choice("of", of, FORMATS)
+    found = of or _format(name)
+    place = f"{_FORMATS[found].load.partition(':')[0]}:contents"
+    return found, _function(found, place)(name, device)
 
 
 def save(model: Any, path: str | os.PathLike[str], *, to: str | None = None) -> None:
@@ -136,11 +148,21 @@ def _function(name: str, place: str) -> Callable[..., Any]:
     return found
 
 
+def _format(path: str) -> str:
+    """The format of a file that is read, by its name or its first bytes."""
+    return ("fastrnn" if is_one(path) else format_of(path)) or _by_content(path)
+
+
 def _by_content(path: str) -> str:
     with open(path, "rb") as file:
-        head = file.read(16)
+        head = file.read(64)
     if head.startswith(b"\x89HDF"):
         return "keras"
+    first = head[30:] if head.startswith(b"PK") else b""  # the name of an archive's first file
+    if first.startswith((b"metadata.json", b"config.json")):
+        return "keras"
+    if b".npy" in first:
+        return "haste"
     if head.startswith((b"PK", b"\x80")):  # an archive, or a pickle without one
         return "torch"
     if head.lstrip().startswith(b"{"):

@@ -5,6 +5,7 @@ reset gate acts after the product. In an .npz or a .safetensors file; one level,
 """
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -18,10 +19,14 @@ from fastrnn.files.gates import from_format, to_format
 from fastrnn.files.paths import path_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU, LSTM
+from fastrnn.weights import modules
+from fastrnn.weights.contents import Part, shapes_of
 from fastrnn.weights.state_dict import config_of, float_array, modules_of
 from fastrnn_kernels import handlers
 from fastrnn_kernels.cache.files import write_whole
 
+#: Names of arrays that are torch's, or near: a path, and what they are there.
+_NAME = re.compile(r"(?:(.+?)[._/])?(weight|bias|w|b)((?:_(?:ih|hh|hr)(?:_l\d+)?(?:_reverse)?)?)")
 _NAMES = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
 
 
@@ -30,16 +35,69 @@ def is_one(names: Collection[str]) -> bool:
     return {"kernel", "recurrent_kernel", "bias"} <= set(names)
 
 
-def load(path: str, device: str = "auto") -> Any:
-    """The layer of an .npz file.
+def load(path: str, device: str = "auto", prefix: str = "") -> Any:
+    """The layer of an .npz file: Haste's, or modules under torch's names, also w_ih and b_hh.
+
+    prefix: the path of the names to take, which "_", "/" and "." may join; all if empty.
 
     Raises OSError if it cannot be read, ValueError if it is no such file or its shapes do not
     fit.
     """
     found = archive.arrays(path)
-    if not is_one(found):
-        raise ValueError(f"file {path!r} holds {', '.join(found) or 'nothing'}, wanted Haste's")
-    return from_arrays(path, found, device)
+    rest = {
+        name[len(prefix) + 1 :]: value
+        for name, value in found.items()
+        if name.startswith(tuple(f"{prefix}{sign}" for sign in "._/"))
+    }
+    own = rest if prefix else found
+    if is_one(own):
+        return from_arrays(path, own, device)
+    named = _in_torchs_names(found)
+    if not any("weight" in name for name in named):
+        raise ValueError(
+            f"file {path!r} holds {', '.join(map(_told, found.items())) or 'nothing'}, wanted "
+            "Haste's"
+        )
+    try:
+        return modules.load(path, named, device, prefix, float_array)
+    except MisfitError as error:
+        raise ValueError(f"file {path!r}: {error}") from None
+
+
+def contents(path: str, device: str = "auto") -> list[Part]:
+    """What a file holds, by the prefixes that `load` takes."""
+    found = archive.arrays(path)
+    if is_one(found):
+        layer = from_arrays(path, found, device)
+        return [Part("", shapes_of(found), layer)]
+    parts = []
+    rest = dict(found)
+    for name in found:
+        if name.endswith("recurrent_kernel") and name != "recurrent_kernel":
+            begin = name.removesuffix("recurrent_kernel")
+            own = {n.removeprefix(begin): rest.pop(n) for n in found if n.startswith(begin)}
+            try:
+                parts.append(Part(begin[:-1], shapes_of(own), from_arrays(path, own, device)))
+            except ValueError as error:
+                handlers.pass_on(error)
+                parts.append(Part(begin[:-1], shapes_of(own), reason=str(error)))
+    return parts + modules.contents(_in_torchs_names(rest), device, float_array)
+
+
+def _told(entry: tuple[str, Array]) -> str:
+    return f"{entry[0]} {entry[1].shape}"
+
+
+def _in_torchs_names(found: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays by torch's names: of enc_w_ih, enc.weight_ih; of fc/b, fc.bias."""
+    named = {}
+    for name, value in found.items():
+        match = _NAME.fullmatch(name)
+        if match:
+            word = {"w": "weight", "b": "bias"}.get(match[2], match[2])
+            name = ".".join(filter(None, ((match[1] or "").replace("/", "."), word + match[3])))
+        named[name] = value
+    return named
 
 
 def from_arrays(path: str, found: Mapping[str, Any], device: str) -> Any:

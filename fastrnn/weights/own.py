@@ -15,6 +15,7 @@ from fastrnn.models.linear import Linear
 from fastrnn.models.module import Module, Named
 from fastrnn.models.sequential import Sequential
 from fastrnn.weights import haste, torch
+from fastrnn.weights.contents import Part, shapes_of, with_listing
 from fastrnn_kernels import handlers
 
 
@@ -28,25 +29,54 @@ def save(model: Named, path: str | os.PathLike[str]) -> None:
 def load(path: str, device: str = "auto", prefix: str = "") -> Any:
     """Read the model of a file, for a device.
 
-    prefix: of a state dict of torch's, that of the names to take; all if empty.
+    prefix: of a Sequential, a module's number; of a state dict of torch's, or of several in
+    Haste's layout, the path of the names to take. All if empty.
 
     Raises OSError if the file cannot be read, ValueError if it is cut short, is no
     safetensors file, holds no model, or does not fit its own description, or if a tensor is of
     a type that NumPy has not.
     """
-    metadata, tensors = safetensors.read(path, prefix)
-    if prefix and KEY in metadata:
-        raise ValueError(f"prefix is {prefix!r}, and {path!r} holds a whole model of fastrnn's")
+    begin = f"{prefix}." if prefix else ""
+    metadata, tensors = safetensors.read(path, begin)
     if KEY in metadata:
-        return restored(path, metadata[KEY], device, tensors)
-    if haste.is_one(tensors):
-        return haste.from_arrays(path, tensors, device)
+        return _of_own(path, metadata[KEY], device, prefix, tensors)
+    rest = {name.removeprefix(begin): value for name, value in tensors.items()}
+    if haste.is_one(rest):
+        return haste.from_arrays(path, rest, device)
+    if prefix and not tensors:  # for the prefixes that there are
+        tensors = safetensors.read(path, "")[1]
     if prefix or torch.is_one(tensors):
         return torch.from_arrays(path, tensors, device, prefix)
-    raise ValueError(
+    message = (
         f"file {path!r} holds no model of fastrnn: its metadata has no {KEY!r}, and its names are "
         "neither torch's nor Haste's"
     )
+    raise ValueError(with_listing(message, torch.parts_of(path, tensors, device)))
+
+
+def contents(path: str, device: str = "auto") -> list[Part]:
+    """What a file holds, by the prefixes that `load` takes."""
+    metadata, tensors = safetensors.read(path, "")
+    if KEY in metadata:
+        return parts_of(restored(path, metadata[KEY], device, tensors))
+    if haste.is_one(tensors):
+        return parts_of(haste.from_arrays(path, tensors, device))
+    return torch.parts_of(path, tensors, device)
+
+
+def _of_own(path: str, text: str, device: str, prefix: str, tensors: Mapping[str, Any]) -> Any:
+    if not prefix:
+        return restored(path, text, device, tensors)
+    whole = restored(path, text, device, safetensors.read(path, "")[1])
+    module = module_of(whole, prefix)
+    if module is None:
+        raise ValueError(
+            with_listing(
+                f"prefix is '{prefix}.', and {path!r} holds a whole model of fastrnn's",
+                parts_of(whole) if isinstance(whole, Sequential) else [],
+            )
+        )
+    return module
 
 
 def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> Any:
@@ -70,6 +100,22 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
     except (TypeError, ValueError, KeyError) as error:
         handlers.pass_on(error)
         raise ValueError(f"file {path!r} does not fit its description: {error}") from None
+
+
+def module_of(model: Any, prefix: str) -> Any:
+    """A module of a Sequential by its number, or None."""
+    if isinstance(model, Sequential) and prefix in map(str, range(len(model.modules))):
+        return model.modules[int(prefix)]
+    return None
+
+
+def parts_of(model: Any) -> list[Part]:
+    """A model as the parts of a file: a Sequential's modules go by their numbers."""
+    if not isinstance(model, Sequential):
+        return [Part("", shapes_of(model.parameters), model)]
+    return [
+        Part(str(k), shapes_of(module.parameters), module) for k, module in enumerate(model.modules)
+    ]
 
 
 def _class_of(name: str) -> type[Module]:

@@ -18,36 +18,89 @@ from fastrnn.files.errors import MisfitError
 from fastrnn.files.gates import from_format, to_format
 from fastrnn.files.json import parse
 from fastrnn.files.paths import path_of
+from fastrnn.models.cells import RecurrentCell
 from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU, LSTM
 from fastrnn.models.linear import ACTIVATIONS, Linear
 from fastrnn.models.sequential import Sequential
+from fastrnn.weights import modules
+from fastrnn.weights.contents import Part, shapes_of, with_listing
 from fastrnn.weights.state_dict import (
     config_of,
     float_array,
-    from_state_dict,
     linear_config,
     modules_of,
 )
+from fastrnn_kernels import handlers
 from fastrnn_kernels.cache.files import write_whole
 
 
-def load(path: str, device: str = "auto") -> Any:
+def load(path: str, device: str = "auto", prefix: str = "") -> Any:
     """The model of a file, float32; a Sequential, but for a state dict of one cell.
+
+    prefix: of layers, the number of the one to take; of a state dict, the path of a module.
 
     Raises OSError if it cannot be read, ValueError if it is no JSON of RTNeural's, holds a
     layer of an unknown type, or one whose weights do not fit.
     """
+    found = _read(path)
+    try:
+        if "layers" not in found:
+            model = modules.load(path, found, device, prefix, _array)
+            whole = prefix or isinstance(model, RecurrentCell | Sequential)
+            return model if whole else Sequential(model)
+        if not prefix:
+            return _from_layers(found, device)
+        parts = _parts(found, device)
+    except MisfitError as error:
+        handlers.pass_on(error)
+        raise ValueError(f"file {path!r}: {error}") from None
+    chosen = [part for part in parts if part.prefix == prefix.removeprefix("layers.")]
+    if not chosen:
+        raise ValueError(with_listing(f"file {path!r} has no layer {prefix!r}", parts))
+    if chosen[0].model is None:
+        raise ValueError(f"file {path!r}: {chosen[0].reason}")
+    return chosen[0].model
+
+
+def contents(path: str, device: str = "auto") -> list[Part]:
+    """What a file holds, by the prefixes that `load` takes."""
+    found = _read(path)
+    try:
+        if "layers" in found:
+            return _parts(found, device)
+        return modules.contents(found, device, _array)
+    except MisfitError as error:
+        handlers.pass_on(error)
+        raise ValueError(f"file {path!r}: {error}") from None
+
+
+#: What some name of a state dict has in it.
+_WORDS = ("weight_", ".weight", "bias", "kernel")
+
+
+def _read(path: str) -> dict[str, Any]:
     data, room = budget.read(path)
     try:
         found = parse(data, room, "it")
-        if not isinstance(found, dict):
-            raise MisfitError(f"it holds a {type(found).__name__}, wanted an object")
-        if "layers" in found:
-            return _from_layers(found, device)
-        return from_state_dict(found, device, _array)
     except MisfitError as error:
         raise ValueError(f"file {path!r}: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"file {path!r}: it holds a {type(found).__name__}, wanted an object")
+    if "architecture" in found and "weights" in found:
+        raise ValueError(
+            f"file {path!r} is a model of NeuralAmpModeler's ({found['architecture']}), none of "
+            "RTNeural's: it starts from states that it has learned, which no layer here has"
+        )
+    inner = [value for value in found.values() if isinstance(value, dict)]
+    names = [name for one in (found, *inner) for name in one]
+    of_weights = any(word in name for name in names for word in _WORDS)
+    if found and "layers" not in found and not of_weights:
+        raise ValueError(
+            f"file {path!r} is no model of RTNeural's: it has {', '.join(list(found)[:8])}, wanted "
+            "'layers', or a state dict of PyTorch's"
+        )
+    return found
 
 
 def _numbers(where: str, value: Any, shape: tuple[int, ...]) -> Array:
@@ -74,21 +127,42 @@ def _from_layers(found: dict[str, Any], device: str) -> Sequential:
     layers = found["layers"]
     if not isinstance(layers, list) or not layers:
         raise MisfitError("'layers' is no list of layers")
-    modules: list[Any] = []
+    made: list[Any] = []
     for k, layer in enumerate(layers):
+        made.append(_layer(k, layer, width, device))
+        width = _width(layer.get("shape"), f"layer {k} ({layer.get('type')})")
+    return Sequential(*made)
+
+
+def _layer(k: int, layer: Any, width: int, device: str) -> Any:
+    if not isinstance(layer, dict):
+        raise MisfitError(f"layer {k} is a {type(layer).__name__}, wanted an object")
+    kind = layer.get("type")
+    where = f"layer {k} ({kind})"
+    if kind in ("dense", "time-distributed-dense"):
+        return _dense(where, layer, width, device)
+    if kind in ("lstm", "gru"):
+        return _recurrent(where, layer, width, device)
+    wanted = "dense, time-distributed-dense, lstm or gru"
+    raise MisfitError(f"layer {k} has the unknown type {kind!r}, wanted {wanted}")
+
+
+def _parts(found: dict[str, Any], device: str) -> list[Part]:
+    """The layers by their numbers, with those that fastrnn has not."""
+    width = _width(found.get("in_shape"), "the input")
+    layers = found["layers"] if isinstance(found["layers"], list) else []
+    parts = []
+    for k, layer in enumerate(layers):
+        try:
+            model = _layer(k, layer, width, device)
+            parts.append(Part(str(k), shapes_of(model.parameters), model))
+        except MisfitError as error:
+            handlers.pass_on(error)
+            parts.append(Part(str(k), reason=str(error)))
         if not isinstance(layer, dict):
-            raise MisfitError(f"layer {k} is a {type(layer).__name__}, wanted an object")
-        kind = layer.get("type")
-        where = f"layer {k} ({kind})"
-        if kind in ("dense", "time-distributed-dense"):
-            modules.append(_dense(where, layer, width, device))
-        elif kind in ("lstm", "gru"):
-            modules.append(_recurrent(where, layer, width, device))
-        else:
-            wanted = "dense, time-distributed-dense, lstm or gru"
-            raise MisfitError(f"layer {k} has the unknown type {kind!r}, wanted {wanted}")
-        width = _width(layer.get("shape"), where)
-    return Sequential(*modules)
+            break
+        width = _width(layer.get("shape"), f"layer {k} ({layer.get('type')})")
+    return parts
 
 
 def _weights(where: str, layer: dict[str, Any], many: int) -> list[Any]:
@@ -145,9 +219,9 @@ def save(model: Layer[Any] | Linear | Sequential, path: str | os.PathLike[str]) 
     Raises ValueError for what RTNeural has not: a simple RNN, a projection, a reverse direction;
     TypeError for another kind of model.
     """
-    modules = modules_of(model)
-    layers = [layer for module in modules for layer in _layers_of(module)]
-    first = modules[0]
+    own = modules_of(model)
+    layers = [layer for module in own for layer in _layers_of(module)]
+    first = own[0]
     width = first.in_features if isinstance(first, Linear) else first.input_size
     found = {"in_shape": [None, None, width], "layers": layers}
     write_whole(path_of(path), json.dumps(found).encode())

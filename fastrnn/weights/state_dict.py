@@ -1,5 +1,6 @@
 """Modules from a state dict: recurrent and linear ones, told apart by their names and shapes."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,9 +27,34 @@ def modules_of(model: Any) -> Sequence[Layer[Any] | Linear]:
     return (model,)
 
 
+#: A weight that torch's parametrizations keep in parts: its module's path, its name, the part.
+_PARAMETRIZED = re.compile(r"(?:(.*)\.)?(parametrizations\.(\w+)\..*)")
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The path of a name's module, and what it is called there."""
+    match = _PARAMETRIZED.fullmatch(name)
+    if match:
+        return match[1] or "", match[2]
+    prefix, _, rest = name.rpartition(".")
+    return prefix, rest
+
+
+def grouped(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Values by the paths of their modules."""
+    modules: dict[str, dict[str, Any]] = {}
+    for name, value in found.items():
+        prefix, rest = _split(name)
+        modules.setdefault(prefix, {})[rest] = value
+    return modules
+
+
 def is_one(names: Any) -> bool:
     """Whether some of the names are those of a recurrent layer or cell of torch's."""
-    return any(name.rpartition(".")[2] in ("weight_ih_l0", "weight_ih") for name in names)
+    plain = ("weight_ih_l0", "weight_ih")
+    known = {name + part for name in plain for part in ("", "_g", "_orig")}
+    known |= {f"parametrizations.{name}.original0" for name in plain}
+    return any(_split(name)[1] in known for name in names)
 
 
 def config_of(
@@ -85,11 +111,8 @@ def from_state_dict(
     modules are joined: each is taken behind the one before, without an activation between them,
     and an RNN is taken for one of tanh.
     """
-    modules: dict[str, dict[str, Any]] = {}
-    for name, value in found.items():
-        prefix, _, rest = name.rpartition(".")
-        modules.setdefault(prefix, {})[rest] = value
-    made = [_module(prefix, values, device, arrays) for prefix, values in modules.items()]
+    modules = grouped(found)
+    made = [module_of(prefix, values, device, arrays) for prefix, values in modules.items()]
     if not made:
         raise MisfitError("it holds neither layers nor a state dict")
     if len(made) == 1 and isinstance(made[0], RecurrentCell):
@@ -101,11 +124,16 @@ def from_state_dict(
         raise MisfitError(f"its modules {', '.join(modules)} do not fit: {error}") from None
 
 
-def _module(
-    prefix: str, values: dict[str, Any], device: str, arrays: Callable[[str, Any], Array]
+def module_of(
+    prefix: str, values: Mapping[str, Any], device: str, arrays: Callable[[str, Any], Array]
 ) -> Any:
+    """The layer, cell or linear layer of the values of one module.
+
+    Raises MisfitError for what is none.
+    """
     where = prefix or "the module"
     own = {name: arrays(f"{where}.{name}", value) for name, value in values.items()}
+    own = _whole(where, own)
     dtypes = {str(array.dtype) for array in own.values()}
     if len(dtypes) > 1:
         raise MisfitError(f"{where} has values of {' and '.join(sorted(dtypes))}, wanted one type")
@@ -129,6 +157,50 @@ def _module(
     except (TypeError, ValueError) as error:
         handlers.pass_on(error)
         raise MisfitError(f"{where}: {error}") from None
+
+
+def _whole(where: str, values: dict[str, Array]) -> dict[str, Array]:
+    """Weights put together that torch keeps in parts: by weight_norm, or pruned."""
+    found: dict[str, Array] = {}
+    for name, value in values.items():
+        match = _PARAMETRIZED.fullmatch(name)
+        base, _, part = name.rpartition("_")
+        if match:
+            parts = f"parametrizations.{match[3]}.original"
+            if {key for key in values if key.startswith(f"parametrizations.{match[3]}.")} != {
+                f"{parts}{k}" for k in (0, 1)
+            }:
+                raise MisfitError(
+                    f"{where}.{match[3]} is parametrized, by what the file does not say: take it "
+                    "out by torch.nn.utils.parametrize.remove_parametrizations and save it anew"
+                )
+            found[match[3]] = _normed(where, match[3], values[f"{parts}0"], values[f"{parts}1"])
+        elif part in ("g", "v") and {f"{base}_g", f"{base}_v"} <= values.keys():
+            found[base] = _normed(where, base, values[f"{base}_g"], values[f"{base}_v"])
+        elif part in ("orig", "mask") and {f"{base}_orig", f"{base}_mask"} <= values.keys():
+            weight, mask = values[f"{base}_orig"], values[f"{base}_mask"]
+            if weight.shape != mask.shape:
+                raise MisfitError(
+                    f"{where}.{base}_mask has shape {mask.shape}, wanted {weight.shape}"
+                )
+            found[base] = weight * mask
+        else:
+            found[name] = value
+    return found
+
+
+def _normed(where: str, name: str, g: Array, v: Array) -> Array:
+    """g v / |v| of weight_norm; the norm over the axes of which g has no more than one value."""
+    wide = v.astype(np.float64)
+    axes = tuple(range(v.ndim))
+    if g.size != 1:
+        fits = g.ndim == v.ndim and all(n in (1, m) for n, m in zip(g.shape, v.shape, strict=True))
+        if not fits:
+            raise MisfitError(f"{where}.{name} has a norm of shape {g.shape} and is {v.shape}")
+        axes = tuple(axis for axis in axes if g.shape[axis] == 1)
+    norm = np.sqrt((wide * wide).sum(axes, keepdims=True))
+    with np.errstate(all="ignore"):  # a row of zeros has no direction, as in torch
+        return np.asarray(g * wide / norm, v.dtype)
 
 
 def _cell(where: str, own: dict[str, Array], device: str) -> tuple[Any, dict[str, Any]]:

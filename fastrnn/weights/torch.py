@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastrnn.arrays import Array
@@ -15,51 +15,60 @@ from fastrnn.models.layer import Layer
 from fastrnn.models.layers import GRU
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
-from fastrnn.weights.state_dict import float_array, from_state_dict, is_one
+from fastrnn.weights import modules
+from fastrnn.weights.contents import Part
+from fastrnn.weights.state_dict import float_array, is_one
 from fastrnn_kernels.cache.files import write_whole
 from fastrnn_kernels.cells.registry import CELLS
 
-__all__ = ["from_arrays", "is_one", "load", "save", "state_dict"]
-
-#: Names under which checkpoints keep the state dict.
-_INSIDE = ("state_dict", "model_state_dict")
+__all__ = ["contents", "from_arrays", "is_one", "load", "parts_of", "save", "state_dict"]
 
 
 def load(path: str, device: str = "auto", prefix: str = "") -> Any:
     """The layer of a state dict that has one, else a Sequential of its modules in order.
 
-    prefix: of the names to take; all if empty. A state dict tells shapes alone: an RNN is taken
-    for one of tanh, inputs for time first.
+    prefix: the path of the module to take, through the dictionaries of a checkpoint too; all if
+    empty. A state dict tells shapes alone: an RNN is taken for one of tanh, inputs for time first.
 
-    Nothing in the file is executed. Raises OSError if it cannot be read, ValueError if it holds
-    anything but tensors, or modules that are neither recurrent nor linear.
+    Nothing in the file is executed; what it names is left out, and told to the logger "fastrnn".
+    Raises OSError if it cannot be read, ValueError if it holds no weights, or modules that are
+    neither recurrent nor linear; the message has the prefixes that would do.
     """
+    found = _read(path)
+    return _answer(path, lambda: modules.load(path, found, device, prefix, _values))
+
+
+def contents(path: str, device: str = "auto") -> list[Part]:
+    """What a file holds: its modules, by the prefixes that `load` takes."""
+    read = _read(path)
+    found: list[Part] = _answer(path, lambda: modules.contents(read, device, _values))
+    return found
+
+
+def _answer(path: str, ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except MisfitError as error:
+        raise ValueError(f"file {path!r}: {error}") from None
+
+
+def _read(path: str) -> Mapping[Any, Any]:
     data, room = budget.read(path)
     try:
         found = checkpoint.read(data, room)
     except MisfitError as error:
         raise ValueError(f"file {path!r} holds no weights alone: {error}") from error.__cause__
-    for name in _INSIDE:
-        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
-            found = found[name]
     if isinstance(found, Foreign):
-        raise ValueError(f"file {path!r} holds no weights alone: it is {_told(found)}")
+        raise ValueError(f"file {path!r} holds no weights alone: it is {modules.told(found)}")
     if not isinstance(found, Mapping):
         raise ValueError(f"file {path!r} holds a {type(found).__name__}, wanted a state dict")
-    return _from(path, found, device, prefix, _values)
-
-
-def _told(found: Foreign) -> str:
-    return (
-        f"a pickled {found.name}, and nothing that a file names is made or run: save the "
-        "state_dict() of the model alone"
-    )
+    return found
 
 
 def _values(where: str, value: Any) -> Array:
     """The values of a tensor of a state dict."""
     if isinstance(value, Foreign):
-        raise _ForeignError(f"{where} is {_told(value)}")
+        raise modules.ForeignError(f"{where} is {modules.told(value)}")
     if not isinstance(value, Tensor):
         raise MisfitError(f"{where} is a {type(value).__name__}, wanted a tensor")
     if not value.is_float:
@@ -67,31 +76,15 @@ def _values(where: str, value: Any) -> Array:
     return float_array(where, value.array(where))
 
 
-class _ForeignError(MisfitError):
-    """What stands in a state dict in a tensor's place."""
-
-
 def from_arrays(path: str, arrays: Mapping[str, Array], device: str, prefix: str = "") -> Any:
     """The same of a state dict of arrays."""
-    return _from(path, arrays, device, prefix, float_array)
+    return _answer(path, lambda: modules.load(path, arrays, device, prefix, float_array))
 
 
-def _from(path: str, found: Mapping[Any, Any], device: str, prefix: str, array: Any) -> Any:
-    own = {
-        name.removeprefix(prefix): value
-        for name, value in found.items()
-        if isinstance(name, str) and name.startswith(prefix)
-    }
-    if not own:
-        raise ValueError(f"file {path!r} has no names that begin with {prefix!r}")
-    try:
-        model = from_state_dict(own, device, array)
-    except MisfitError as error:
-        alone = " holds no weights alone" * isinstance(error, _ForeignError)
-        raise ValueError(f"file {path!r}{alone}: {error}") from None
-    if isinstance(model, Sequential) and len(model.modules) == 1:
-        return model.modules[0]
-    return model
+def parts_of(path: str, arrays: Mapping[str, Array], device: str) -> list[Part]:
+    """The modules among arrays by name."""
+    found: list[Part] = _answer(path, lambda: modules.contents(arrays, device, float_array))
+    return found
 
 
 def state_dict(model: Layer[Any] | RecurrentCell[Any] | Linear | Sequential) -> dict[str, Array]:
@@ -101,11 +94,11 @@ def state_dict(model: Layer[Any] | RecurrentCell[Any] | Linear | Sequential) -> 
     """
     if not isinstance(model, Layer | RecurrentCell | Linear | Sequential):
         raise TypeError(f"model is a {type(model).__name__}, wanted a layer, cell or Sequential")
-    modules = model.modules if isinstance(model, Sequential) else (model,)
-    if any(isinstance(module, GRU | GRUCell) and not module.reset_after for module in modules):
+    own = model.modules if isinstance(model, Sequential) else (model,)
+    if any(isinstance(module, GRU | GRUCell) and not module.reset_after for module in own):
         raise ValueError("torch has no GRU that resets before the product")
     in_torch = [entry.cell for entry in CELLS.values() if entry.torch]
-    for module in modules:
+    for module in own:
         if not isinstance(module, Linear) and module._cell not in in_torch:
             raise ValueError(f"torch has no {module.kind}")
     return model.state_dict()

@@ -276,4 +276,6 @@ def test_a_model_without_recurrent_nodes(tmp_path):
         [node], "g", [value("x", TensorProto.FLOAT, [1])], [value("y", TensorProto.FLOAT, [1])]
     )
     onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
-    assert fastrnn.onnx.load(tmp_path / "model.onnx") == {}
+    for read in (fastrnn.load, fastrnn.onnx.load):
+        with pytest.raises(ValueError, match=r"model\.onnx' has no RNN, LSTM or GRU node"):
+            read(tmp_path / "model.onnx")

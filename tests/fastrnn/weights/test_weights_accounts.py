@@ -53,7 +53,9 @@ def test_weights_of_layers_that_fastrnn_has_not(name, tmp_path):
         fastrnn.load(tmp_path / "c.weights.h5")
     assert f"/{name}/vars" in str(caught.value)
     assert "/layers/layer_normalization" in str(caught.value)
-    assert "lstm" not in str(caught.value)
+    unread, _, listed = str(caught.value).partition("; prefix takes ")
+    assert "lstm" not in unread
+    assert "'lstm', LSTM 4 → 4" in listed
 
 
 def test_variables_of_a_layer_that_it_should_not_have(tmp_path):
