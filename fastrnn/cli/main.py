@@ -1,4 +1,4 @@
-"""The command line: `fastrnn bench`, `convert`, `export`, `info`, `stream`, `tune`, `warmup`.
+"""The command line: `fastrnn bench`, `convert`, `export`, `info`, `show`, `stream`, `tune`...
 
 Commands import what they need when they run, so that help and errors do not wait for it.
 """
@@ -18,6 +18,7 @@ import click
 from fastrnn.bench.cases import CELLS, DTYPES, PASSES, SUITES, Shape, cases_of, measurable
 from fastrnn.cli import options
 from fastrnn.cli.models import export, model, stream
+from fastrnn.cli.show import show
 from fastrnn.cli.tune import tune
 from fastrnn.tools import convert
 from fastrnn_kernels.cells import registry
@@ -267,5 +268,5 @@ def warmup(
     click.echo(f"kept in {folder}")
 
 
-for _command in (convert.command, stream, export, tune):
+for _command in (convert.command, stream, export, show, tune):
     main.add_command(_command)

@@ -8,13 +8,18 @@ from typing import Any
 
 import click
 
+from fastrnn.cli import options
 
-def model(path: str) -> Any:
+#: Of commands that take a model's file.
+PREFIX = options.prefix("Of the layer to take from MODEL, where it has more; `fastrnn show` tells.")
+
+
+def model(path: str, prefix: str = "") -> Any:
     """A model from a file, or click's error for what keeps it from streaming."""
     import fastrnn
 
     try:
-        return fastrnn.load(path)
+        return fastrnn.load(path, prefix=prefix)
     except (OSError, ValueError, ImportError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -43,6 +48,7 @@ _weights = click.option(
     help="Steps a second of the signal, where its file does not say (.wav does).",
 )
 @_weights
+@PREFIX
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 def stream(
     path: str,
@@ -51,6 +57,7 @@ def stream(
     block: int,
     rate: float | None,
     weights: str | None,
+    prefix: str,
     quiet: bool,
 ) -> None:
     """Run a saved model over a signal, step by step or in blocks.
@@ -63,7 +70,7 @@ def stream(
 
     if rate is not None and not math.isfinite(rate):
         raise click.BadParameter(f"{rate} is no number of steps", param_hint="--rate")
-    loaded = model(path)
+    loaded = model(path, prefix)
     try:
         follow.follow(loaded, source, target, block=block, rate=rate, weights=weights, quiet=quiet)
     except BrokenPipeError:  # who read the output has seen enough: click ends without a word
@@ -88,9 +95,10 @@ def stream(
     show_default=True,
     help="Of the files, and what the functions' names begin with.",
 )
+@PREFIX
 @click.option("--cpu", default="host", show_default=True, help="What the code is for.")
 @_weights
-def export(path: str, folder: Path, name: str, cpu: str, weights: str | None) -> None:
+def export(path: str, folder: Path, name: str, prefix: str, cpu: str, weights: str | None) -> None:
     """Write a saved model as C: an object file, a header, and libraries.
 
     They need neither Python nor Numba. MODEL is any file that `fastrnn.load` reads.
@@ -101,7 +109,7 @@ def export(path: str, folder: Path, name: str, cpu: str, weights: str | None) ->
     if cpu not in CPUS:
         raise click.BadParameter(f"{cpu!r} is none of {', '.join(CPUS)}", param_hint="--cpu")
     try:
-        files = write(model(path), folder, name=name, cpu=cpu, weights=weights)
+        files = write(model(path, prefix), folder, name=name, cpu=cpu, weights=weights)
     except (OSError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None
     for file in files:

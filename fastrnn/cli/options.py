@@ -8,6 +8,11 @@ from typing import Any
 import click
 
 
+def prefix(told: str) -> Callable[[Any], Any]:
+    """--prefix, of a part of a model file."""
+    return click.option("--prefix", metavar="NAME", default="", help=told)
+
+
 def cells(choices: Sequence[str]) -> Callable[[Any], Any]:
     """--cell, as often as one likes."""
     return click.option(

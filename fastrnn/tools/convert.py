@@ -65,12 +65,25 @@ def check_source(source: Path, kind: str | None, model: Any) -> str | None:
     return name
 
 
+def _as_layer(model: Any) -> Any:
+    """A single step as the layer of one level that repeats it; a layer as it is."""
+    from fastrnn.models.cells import RecurrentCell
+    from fastrnn.models.classes import class_of
+
+    if not isinstance(model, RecurrentCell):
+        return model
+    kind = class_of(model.kind.removesuffix("Cell"))
+    config = {**kind._arguments(), **model.config()}
+    return kind._restored(config, {f"{n}_l0": value for n, value in model.parameters.items()})
+
+
 def outputs(model: Any) -> Array:
-    """What a layer or a Sequential gives for a random input: y, all final h, then all c."""
+    """What a layer, cell or Sequential gives for a random input: y, all final h, then all c."""
     from fastrnn.models.layer import Layer
     from fastrnn.models.linear import Linear
     from fastrnn.models.sequential import Sequential
 
+    model = _as_layer(model)
     modules = _modules(model)
     first = modules[0]
     width = first.in_features if isinstance(first, Linear) else first.input_size
@@ -121,22 +134,18 @@ def convert(
 
     Returns the largest difference between what both models give for a random input. Raises
     ValueError where the file cannot hold the model, or holds other numbers, OSError or
-    ImportError as `fastrnn.load`.
+    ImportError as `fastrnn.load`. A single step, as torch's LSTMCell, becomes a layer of one level
+    in formats that have no steps.
     """
-    from fastrnn.models.layer import Layer
-    from fastrnn.models.linear import Linear
-    from fastrnn.models.sequential import Sequential
-
     model = weights.load(source, prefix=prefix, of=origin)
-    if not isinstance(model, Layer | Linear | Sequential):
-        raise ValueError(
-            f"file {str(source)!r} holds a {type(model).__name__}, wanted a layer or a Sequential"
-        )
-    if with_framework and not prefix:
+    steps = _as_layer(model) is not model
+    if with_framework and not prefix and not steps:
         check_source(source, origin or weights.format_of(source), model)
     if len(_modules(model)) == 1:  # RTNeural's files hold a list of layers, also of one
         model = _modules(model)[0]
     to = to or weights.format_of(target)
+    if to not in ("fastrnn", "torch"):  # others have no single steps
+        model = _as_layer(model)
     if to != "fastrnn":
         model = _in_full(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +184,12 @@ between the results of both models is told.
 @click.argument("target", metavar="OUT", type=click.Path(dir_okay=False))
 @click.option("--from", "origin", metavar="FORMAT", help="Of IN, if its name does not say.")
 @click.option("--to", metavar="FORMAT", help="Of OUT, if its name does not say.")
-@click.option("--prefix", default="", help="Of a PyTorch state dict: of the names to take.")
+@click.option(
+    "--prefix",
+    metavar="NAME",
+    default="",
+    help="Of the layer to take from IN, where it has more; `fastrnn show` tells.",
+)
 def command(source: str, target: str, origin: str | None, to: str | None, prefix: str) -> None:
     """Convert a file, and tell how far the results of both models are apart."""
     for option, name in (("--from", origin), ("--to", to)):

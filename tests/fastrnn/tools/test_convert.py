@@ -116,11 +116,40 @@ def test_bfloat16_is_written_as_float32(tmp_path):
     assert fastrnn.load(tmp_path / "b.onnx").compute == "float32"
 
 
-def test_a_cell_is_no_model_to_convert(tmp_path):
-    fastrnn.LSTMCell(3, 4, seed=0).save(tmp_path / "a.safetensors")
-    result = run(tmp_path / "a.safetensors", tmp_path / "b.onnx")
-    assert result.exit_code == 1
-    assert "holds a LSTMCell, wanted a layer or a Sequential" in result.output
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".onnx", ".keras", ".json", ".npz"])
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
+def test_a_single_step_of_torchs(kind, suffix, tmp_path):
+    """It stays one, or becomes a layer of one level where a format has no steps."""
+    module = getattr(torch.nn, kind)(3, 5)
+    torch.save(module.state_dict(), tmp_path / "a.pt")
+    result = run(tmp_path / "a.pt", tmp_path / f"b{suffix}")
+    assert result.exit_code == 0, result.output
+    found = fastrnn.load(tmp_path / f"b{suffix}")
+    found = found.modules[0] if isinstance(found, fastrnn.Sequential) else found
+    steps = suffix in (".safetensors", ".pt")
+    assert type(found).__name__ == (kind if steps else kind.removesuffix("Cell"))
+    x = torch.linspace(-1, 1, 6).reshape(2, 3)
+    with torch.no_grad():
+        wanted = module(x)
+    wanted = wanted[0] if kind == "LSTMCell" else wanted
+    if steps:
+        h = found(x.numpy())
+        h = h[0] if kind == "LSTMCell" else h
+    else:
+        rows = x.numpy()[:, None] if found.batch_first else x.numpy()[None]
+        h = found(rows)[0].reshape(2, 5)
+    np.testing.assert_allclose(h, wanted.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.onnx", "a.pt", "a.safetensors"])
+def test_one_layer_of_each_format(name, tmp_path):
+    made = fastrnn.Sequential(make("GRU", 3, 5), fastrnn.Linear(5, 2, seed=0))
+    weights.save(made, tmp_path / name)
+    result = run(
+        tmp_path / name, tmp_path / "b.safetensors", "--prefix", {"a.keras": "gru"}.get(name, "0")
+    )
+    assert result.exit_code == 0, result.output
+    assert isinstance(fastrnn.load(tmp_path / "b.safetensors"), fastrnn.GRU)
 
 
 def test_other_numbers_are_told(monkeypatch, tmp_path):
