@@ -17,7 +17,9 @@ def by_handler(error: BaseException) -> bool:
     It is known by a frame in the traceback, of a function that was given the frame that it was
     called from: so are handlers and trace functions, and nothing else is.
     """
-    trace = error.__traceback__
+    # The first frame is that of who caught it, and no handler. To ask for its locals would make a
+    # ring of it, them and the error, and keep all that its callers have until a collection.
+    trace = error.__traceback__ and error.__traceback__.tb_next
     while trace is not None:
         if _is_handler(trace.tb_frame):
             return True
