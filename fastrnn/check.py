@@ -81,7 +81,7 @@ def compute_type(name: str, value: Any) -> str:
     return str(dtype)
 
 
-def array(name: str, value: Any) -> Array:
+def array(name: str, value: Any, wanted: str = "an array") -> Array:
     """Anything NumPy takes for an array of numbers; an array on a GPU stays there, as CuPy's.
 
     On a GPU is what has `__cuda_array_interface__`, or DLPack and a CUDA device.
@@ -92,7 +92,7 @@ def array(name: str, value: Any) -> Array:
     if cupy is not None and isinstance(value, getattr(cupy, "ndarray", ())):
         return cast(Array, value)  # whose interface takes longer to ask for
     if value is None or isinstance(value, _matrix()):
-        raise TypeError(f"{name} is {_kind(value)}, wanted an array")
+        raise TypeError(f"{name} is {_kind(value)}, wanted {wanted}")
     try:
         on_gpu = hasattr(value, "__cuda_array_interface__")
         place = None if on_gpu else getattr(value, "__dlpack_device__", None)
@@ -121,11 +121,11 @@ def array(name: str, value: Any) -> Array:
     return found
 
 
-def parameter(name: str, value: Any) -> Array:
+def parameter(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """An array of floats of any width, bfloat16 too, which NumPy has not: it becomes float32."""
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         value = value.float()
-    got = array(name, value)
+    got = array(name, value, f"an array of {dtype}")
     if got.dtype.name == "bfloat16":
         got = got.astype(np.float32)
     return got
@@ -177,7 +177,9 @@ def on_host(array: Array) -> bool:
 
 def floats(name: str, value: Any, dtype: np.dtype[Any], owner: str) -> Array:
     """An array of just this float type; another one is refused, as in torch."""
-    got = array(name, value)
+    # To put a type into words takes longer than to look at it.
+    plain = type(value) is np.ndarray
+    got: Array = value if plain else array(name, value, f"an array of {dtype}")
     if got.dtype != dtype:
         told = f"{name} has dtype {got.dtype}, {owner} takes {dtype}"
         raise TypeError(told + _remedy(name, value, got.dtype, dtype))

@@ -325,7 +325,7 @@ class Module(Named):
                 raise ValueError(
                     f"{name!r} is no parameter; {self._owner} has {', '.join(self._shapes)}"
                 )
-            got = check.parameter(name, value)
+            got = check.parameter(name, value, self.dtype)
             if got.dtype.kind != "f":
                 raise TypeError(f"{name} has dtype {got.dtype}, wanted {self.dtype}")
             if got.shape != self._shapes[name]:
