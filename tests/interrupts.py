@@ -117,8 +117,10 @@ class Interrupter:
         self._last.clear()  # frames keep what their functions had
 
 
-def everywhere(call: Callable[[], object]) -> Iterator[tuple[str, BaseException | None]]:
-    """Interrupt a call at one place after the other.
+def everywhere(
+    call: Callable[[], object], stride: int = 1
+) -> Iterator[tuple[str, BaseException | None]]:
+    """Interrupt a call at one place after the other, or at each `stride`th.
 
     Yields where that was and what the call raised, None if it raised nothing; ends when the call
     comes by no further place.
@@ -137,4 +139,4 @@ def everywhere(call: Callable[[], object]) -> Iterator[tuple[str, BaseException 
             assert found is None, found
             return
         yield one.where, found
-        at += 1
+        at += stride
