@@ -119,12 +119,11 @@ class _Store:
             if buffer is None:
                 self._made.pop(number, None)
             else:
-                in_use = buffer.user is not None and buffer.user() is not None
-                found.append((in_use, buffer.asked, number, each))
+                found.append((buffer.asked, number, each))
         total = size + sum(each for *_, each in found)
         buffer = None  # else the last of them would stay
-        # First what waits; then what is in use, which the system gets when it ends.
-        for _, _, number, _ in sorted(found):
+        # What is in use among them, as results that somebody keeps, the system gets when it ends.
+        for _, number, _ in sorted(found):
             if total <= LIMIT:
                 return
             total -= self._forget(number)

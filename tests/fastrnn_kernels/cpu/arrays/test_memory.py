@@ -119,6 +119,19 @@ def test_arrays_that_stay_do_not_keep_others_from_coming_back(monkeypatch):
     assert 0 < memory.waiting_bytes() <= memory.LIMIT
 
 
+def test_results_that_are_kept_do_not_push_out_what_is_used_again(monkeypatch):
+    """Steps that keep a result each, as long as the limit holds: their other memory comes back."""
+    monkeypatch.setattr(memory, "LIMIT", 6 * memory.LEAST)
+    made, new = [], memory._store._new
+    monkeypatch.setattr(memory._store, "_new", lambda size: made.append(size) or new(size))
+    kept = []
+    for _ in range(12):
+        array = memory.empty(LARGE, FLOAT)
+        kept.append(memory.empty((2 * LARGE[0],), FLOAT))
+        del array
+    assert made.count(memory._size_class(4 * LARGE[0])) == 1
+
+
 def test_what_no_longer_fits_leaves_nothing_behind():
     """The store knows no block that is gone, whatever the sizes that come after each other."""
     for k in range(200):
