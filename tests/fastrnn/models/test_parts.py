@@ -72,14 +72,24 @@ def test_the_parts_of_many_steps_are_those_of_blocks(parts):
     assert all(first % 64 == 0 for first, _, total in parts if total == 2100)
 
 
-def test_parts_grow_to_what_takes_the_time_meant(monkeypatch):
+def test_parts_become_what_takes_the_time_meant(monkeypatch):
+    """From what surely takes no longer on any CPU to what took so long here."""
+    now, done = [0.0], []
     monkeypatch.setattr(pool, "LONG", 1000)
-    done = []
-    pool.in_parts(lambda first, last: done.append((first, last)), 10_000, 1_000_000.0)
-    assert done[0] == (0, 10)
-    assert [last - first for first, last in done[:4]] == [10, 80, 640, 5120]
-    assert done[-1][1] == 10_000
-    assert [first for first, _ in done[1:]] == [last for _, last in done[:-1]]
+    monkeypatch.setattr(pool, "_rate", 0.0)
+    monkeypatch.setattr(pool.time, "perf_counter", lambda: now[0])
+
+    def part(first, last):
+        done.append(last - first)
+        now[0] += (last - first) / 10_000  # ten thousand steps a second, of 100 multiply-adds each
+
+    pool.in_parts(part, 10_000, 1_000_000.0)
+    assert done[0] == 10
+    assert {round(many, -1) for many in done[1:-1]} == {500}
+    assert sum(done) == 10_000
+    done.clear()
+    pool.in_parts(part, 499, 49_900.0)  # known to take no longer
+    assert done == [499]
 
 
 class StopError(Exception):

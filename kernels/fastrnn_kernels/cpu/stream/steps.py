@@ -121,7 +121,7 @@ class Steps:
         """
         work = self.program.work * steps
         with self._in_use:
-            if work < pool.LONG:
+            if work < pool.whole():
                 self._run(x.ctypes.data, y.ctypes.data, steps)
                 return
             before = self.memory.copy()

@@ -30,8 +30,8 @@ from fastrnn_kernels.handlers import Suppressed, pass_on
 #: Multiply-adds below which handing work to another thread costs more than it saves, if that
 #: thread listens, and if it has to be woken (measured).
 MIN_WORK, WAKING_WORK = 1_000_000, 4_000_000
-#: Multiply-adds from which on work is done in parts, each of so many at first and then of as many
-#: as take so long: signals are answered between them. A slow CPU does LONG in a tenth of a second.
+#: Multiply-adds from which on work may be done in parts, and how long one takes: signals are
+#: answered between them. A slow CPU does LONG in a tenth of a second.
 LONG, PART_SECONDS = 200_000_000, 0.05
 
 
@@ -237,6 +237,8 @@ class _Pool:
 
 
 _pool = _Pool()
+#: Multiply-adds a second of the last part that was long.
+_rate = 0.0
 atexit.register(lambda: _pool.close())
 
 
@@ -247,7 +249,7 @@ def run(jobs: Sequence[Job], work: float, least: float | None = None) -> None:
     over time are done in parts where it takes long.
     """
     least = MIN_WORK if least is None else least
-    if work < LONG or not all(job.steps for job in jobs):
+    if work < whole() or not all(job.steps for job in jobs):
         _pool.run(jobs, work, least)
         return
     steps = max(job.steps for job in jobs)
@@ -260,20 +262,30 @@ def run(jobs: Sequence[Job], work: float, least: float | None = None) -> None:
     in_parts(part, steps, work)
 
 
+def whole() -> float:
+    """Multiply-adds of a part: as many as took PART_SECONDS the last time, but at least LONG."""
+    return max(LONG, _rate * PART_SECONDS)
+
+
 def in_parts(part: Callable[[int, int], object], total: int, work: float, align: int = 1) -> None:
     """Call `part(first, last)` for parts of 0 to total, one after the other.
 
     Between two of them, Python answers signals: so each takes PART_SECONDS at most, if that is more
     than a step, and begins at a multiple of `align`. work: multiply-adds of all.
     """
-    first, many = 0, total if work < LONG else int(total * LONG / work)
+    global _rate
+    if work < whole():
+        part(0, total)
+        return
+    first = 0
     while first < total:
-        many = max(1, many // align) * align
+        many = max(1, int(total * min(1.0, whole() / work)) // align) * align
         last = min(total, first + many)
         start = time.perf_counter()
         part(first, last)
-        taken = max(time.perf_counter() - start, 1e-6)
-        first, many = last, int(many * min(8.0, PART_SECONDS / taken))
+        # A part that something else slowed makes the next one shorter, and so on.
+        _rate = work * (last - first) / total / max(time.perf_counter() - start, 1e-6)
+        first = last
 
 
 def board_address() -> int:

@@ -126,9 +126,8 @@ def test_results_that_are_kept_do_not_push_out_what_is_used_again(monkeypatch):
     monkeypatch.setattr(memory._store, "_new", lambda size: made.append(size) or new(size))
     kept = []
     for _ in range(12):
-        array = memory.empty(LARGE, FLOAT)
+        memory.empty(LARGE, FLOAT)
         kept.append(memory.empty((2 * LARGE[0],), FLOAT))
-        del array
     assert made.count(memory._size_class(4 * LARGE[0])) == 1
 
 
