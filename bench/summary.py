@@ -90,7 +90,7 @@ def table(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Ratio]]:
 
 def caption(machine: dict[str, Any]) -> str:
     """Where it was measured."""
-    peers = ("torch", "onnxruntime", "numpy")
+    peers = ("torch", "onnxruntime", "openvino", "numpy")
     versions = ", ".join(f"{p} {machine['versions'][p]}" for p in peers)
     return f"{machine['cpu']}, {machine['threads']} threads each · {versions}"
 
