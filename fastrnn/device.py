@@ -176,7 +176,9 @@ def _gpu_kernels(process: int) -> Kernels | None:
 
 def _cpu() -> Device:
     vector = [
-        name for name in ("avx512f", "avx2", "fma", "neon", "avx512bf16") if name in host.FEATURES
+        name
+        for name in ("avx512f", "avx2", "fma", "neon", "avx512bf16", "amx-bf16")
+        if name in host.FEATURES
     ]
     return Device(
         "cpu",

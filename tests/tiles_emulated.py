@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from fastrnn_kernels.cpu.isa import host
 from fastrnn_kernels.cpu.isa.llvm import fused_multiply_add, lanes_of, splat
 from fastrnn_kernels.cpu.product import tile
+from fastrnn_kernels.cpu.product.block import kinds_of_arguments
 from fastrnn_kernels.cpu.product.tiles import TILE_PAIRS
 from fastrnn_kernels.cpu.sequence import forward
 
@@ -30,11 +31,8 @@ def tile_block(vectors):
         typingctx, unit, rows, out, out_at, out_step, init, init_at, init_step,
         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
     ):  # fmt: skip
-        number = types.int64
-        signature = types.void(
-            number, number, out, number, number, init, number, number,
-            a, rows_at, number, number, panel, number, number, number,
-        )  # fmt: skip
+        arguments = kinds_of_arguments(out, init, a, rows_at, panel)
+        signature = types.void(types.int64, types.int64, *arguments)
         width = lanes_of(out.dtype)
 
         def codegen(context, builder, signature, args):

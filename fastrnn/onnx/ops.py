@@ -27,21 +27,14 @@ class _Recurrent(OpRun):  # type: ignore[misc]
         check_names(kind, self._where, [attribute.name for attribute in onnx_node.attribute])
         self._packed = Packed()
 
-    def _run(
-        self,
-        X: Array,
-        W: Array,
-        R: Array,
-        B: Array | None = None,
-        sequence_lens: Array | None = None,
-        initial_h: Array | None = None,
-        initial_c: Array | None = None,
-        P: Array | None = None,
-        **attributes: Any,
-    ) -> tuple[Array, ...]:
+    def _run(self, *inputs: Any, **attributes: Any) -> tuple[Array, ...]:
         node = parse(type(self).__name__, self._where, attributes)
-        found = run(node, self._packed, X, W, R, B, sequence_lens, initial_h, initial_c, P)
-        return found[: len(self.onnx_node.output)]
+        return self._ran(node, *inputs)
+
+    def _ran(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
+        """X, W, R, then those that may be left out: B, sequence_lens, initial_h, initial_c, P."""
+        given = [*inputs, *[None] * (8 - len(inputs))]
+        return run(node, self._packed, *given)[: len(self.onnx_node.output)]
 
 
 class RNN(_Recurrent):
@@ -64,28 +57,14 @@ class DynamicQuantizeLSTM(_Recurrent):
 
     op_domain = QUANTIZED[0]
 
-    def _run(
-        self,
-        X: Array,
-        W: Array,
-        R: Array,
-        B: Array | None = None,
-        sequence_lens: Array | None = None,
-        initial_h: Array | None = None,
-        initial_c: Array | None = None,
-        P: Array | None = None,
-        W_scale: Array | None = None,
-        W_zero_point: Array | None = None,
-        R_scale: Array | None = None,
-        R_zero_point: Array | None = None,
-        **attributes: Any,
-    ) -> tuple[Array, ...]:
-        given: dict[str, Any] = {name: getattr(self, name) for name in self.attributes_names_}
-        node = parse("LSTM", self._where, {**given, **attributes})
-        w = self._floats("W", W, W_scale, W_zero_point)
-        r = self._floats("R", R, R_scale, R_zero_point)
-        found = run(node, self._packed, X, w, r, B, sequence_lens, initial_h, initial_c, P)
-        return found[: len(self.onnx_node.output)]
+    def _run(self, *inputs: Any, **attributes: Any) -> tuple[Array, ...]:
+        own: dict[str, Any] = {name: getattr(self, name) for name in self.attributes_names_}
+        node = parse("LSTM", self._where, {**own, **attributes})
+        X, W, R, *others = inputs
+        others, scales = others[:5], [*others[5:], *[None] * 4][:4]
+        w = self._floats("W", W, *scales[:2])
+        r = self._floats("R", R, *scales[2:])
+        return self._ran(node, X, w, r, *others)
 
     def _floats(self, name: str, q: Array, scale: Array | None, zero: Array | None) -> Array:
         if scale is None:

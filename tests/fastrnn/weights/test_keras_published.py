@@ -5,8 +5,6 @@ What Keras gives is right.
 """
 
 import json
-import os
-import warnings
 
 import h5py
 import numpy as np
@@ -14,18 +12,9 @@ import pytest
 
 import fastrnn
 from cases import TOLERANCE, assert_close
+from keras_on_torch import QUIET, keras
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # keras's own, at import
-    keras = pytest.importorskip("keras")
-
-pytestmark = [
-    # keras asks torch's and NumPy's names of older versions, and how much memory there is.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = QUIET
 layers = keras.layers
 I = 3
 

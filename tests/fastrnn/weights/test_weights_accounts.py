@@ -1,8 +1,6 @@
 """No weight of a file is left unread without a word, and a file is what it says, not its name."""
 
 import json
-import os
-import warnings
 import zipfile
 
 import numpy as np
@@ -16,18 +14,9 @@ import fastrnn
 from cases import make
 from fastrnn import weights
 from fastrnn.tools.convert import outputs
+from keras_on_torch import QUIET, keras
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # keras's own, at import
-    keras = pytest.importorskip("keras")
-
-pytestmark = [
-    # keras asks torch's and NumPy's names of older versions, and how much memory there is.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = QUIET
 L = keras.layers
 #: Layers that fastrnn has not, and the groups that their variables stand in.
 UNKNOWN = {

@@ -1,8 +1,6 @@
 """Keras's files: what Keras wrote gives Keras's numbers, and Keras loads what fastrnn wrote."""
 
 import json
-import os
-import warnings
 import zipfile
 
 import numpy as np
@@ -11,18 +9,9 @@ import pytest
 import fastrnn
 from cases import TOLERANCE, assert_close, make
 from fastrnn import weights
+from keras_on_torch import QUIET, keras
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # keras's own, at import
-    keras = pytest.importorskip("keras")
-
-pytestmark = [
-    # keras asks torch's and NumPy's names of older versions, and how much memory there is.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = QUIET
 layers = keras.layers
 
 

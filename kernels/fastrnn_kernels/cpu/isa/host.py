@@ -27,7 +27,14 @@ _Made = TypeVar("_Made")
 
 
 def _features() -> frozenset[str]:
-    """The vector features that Numba compiles for: the host's, or what the user set."""
+    """The vector features that kernels may use: the host's, or what the user set for Numba."""
+    found = _told()
+    if AMX.needs <= found and not _may_use_tiles():
+        return frozenset(name for name in found if not name.startswith("amx"))
+    return found
+
+
+def _told() -> frozenset[str]:
     if config.CPU_FEATURES is not None:
         asked = str(config.CPU_FEATURES).split(",")
         return frozenset(name[1:] for name in asked if name.startswith("+"))
@@ -35,10 +42,7 @@ def _features() -> frozenset[str]:
         found = llvm.get_host_cpu_features()
     except RuntimeError:  # LLVM cannot tell on this kind of host
         return frozenset()
-    features = {name for name, present in found.items() if present}
-    if AMX.needs <= features and not _may_use_tiles():
-        features = {name for name in features if not name.startswith("amx")}
-    return frozenset(features)
+    return frozenset(name for name, present in found.items() if present)
 
 
 def _may_use_tiles() -> bool:

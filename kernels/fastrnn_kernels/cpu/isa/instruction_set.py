@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 
 #: Rows of the largest register block that any kernel uses.
 MAX_ROWS = 6
+#: Rows of a register of the matrix unit, which takes two of them at a time.
+TILE_ROWS = 16
 
 
 @dataclass(frozen=True, eq=False)  # one is itself: a key that costs nothing
@@ -59,8 +61,12 @@ class InstructionSet:
         Their accumulators fit the registers beside one vector of the panel and the rows' values.
         """
         if self.tiles and values == 2:
-            return 2 * 16
+            return 2 * TILE_ROWS
         return max(1, min(MAX_ROWS, (self.registers - 1) // (vectors + 1)))
+
+    def most_rows(self, values: int) -> int:
+        """Rows of no register block are more, whatever its columns."""
+        return max(MAX_ROWS, self.rows(1, values))
 
     def depth_multiple(self, compute: str) -> int:
         """What the products of a sum are rounded up to, in a type to compute in."""

@@ -81,6 +81,15 @@ def _fetch(builder: Any, pointer: Any) -> None:
     builder.call(function, [builder.bitcast(pointer, cgutils.voidptr_t), read, keep, data])
 
 
+def kinds_of_arguments(out: Any, init: Any, a: Any, rows_at: Any, panel: Any) -> tuple[Any, ...]:
+    """Numba's types of what a register block is given: those of its arrays, and integers."""
+    number = types.int64
+    return (
+        out, number, number, init, number, number,
+        a, rows_at, number, number, panel, number, number, number,
+    )  # fmt: skip
+
+
 def register_block(rows: int, vectors: int) -> Callable[..., Any]:
     """A register block of `rows` rows and `vectors` vectors of columns, as a function.
 
@@ -101,11 +110,7 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
     ):  # fmt: skip
         width = lanes_of(out.dtype)
-        number = types.int64
-        signature = types.void(
-            out, number, number, init, number, number,
-            a, rows_at, number, number, panel, number, number, number,
-        )  # fmt: skip
+        signature = types.void(*kinds_of_arguments(out, init, a, rows_at, panel))
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             (out, out_at, out_step, init, init_at, init_step,

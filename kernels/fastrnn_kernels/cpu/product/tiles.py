@@ -24,10 +24,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastrnn_kernels.cpu.isa.instruction_set import TILE_ROWS
 from fastrnn_kernels.cpu.isa.llvm import lanes_of
+from fastrnn_kernels.cpu.product.block import kinds_of_arguments
 
-#: Rows of a tile, and pairs of a row of A.
-TILE_ROWS, TILE_PAIRS = 16, 16
+#: Pairs of a row of A.
+TILE_PAIRS = 16
 _TILE, _INDEX, _NOTHING = ir.IntType(8), ir.IntType(64), ir.VoidType()
 _CONFIG = ir.VectorType(_INDEX, 8)
 #: Bytes of a row of a tile, for four tiles as the configuration has them.
@@ -100,11 +102,8 @@ def tile_block(vectors: int) -> Callable[..., Any]:
         typingctx, unit, rows, out, out_at, out_step, init, init_at, init_step,
         a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
     ):  # fmt: skip
-        number = types.int64
-        signature = types.void(
-            number, number, out, number, number, init, number, number,
-            a, rows_at, number, number, panel, number, number, number,
-        )  # fmt: skip
+        arguments = kinds_of_arguments(out, init, a, rows_at, panel)
+        signature = types.void(types.int64, types.int64, *arguments)
         width = lanes_of(out.dtype)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]

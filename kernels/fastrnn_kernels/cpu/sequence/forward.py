@@ -15,7 +15,6 @@ from fastrnn_kernels.cells.registry import called
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
 from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
-from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.isa.llvm import first_on_line, flat, lanes
 from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store, store_part
 from fastrnn_kernels.cpu.product.pairs import keeper, row_keeper
@@ -95,7 +94,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     )
     largest = current().rows(G * units, values)
     plain_rows = current().rows(VECTORS, values)
-    most_rows = max(largest, MAX_ROWS)
+    most_rows = current().most_rows(values)
     forward = inlined(cell.forward)
     inner_value = inlined(cell.inner) if cell.inner else forward
     load_sums, load_early, load_states = (

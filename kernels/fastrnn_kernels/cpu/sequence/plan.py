@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE, Array
 from fastrnn_kernels.cpu.isa.host import current
-from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.product.pairs import VALUES
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
@@ -177,8 +176,7 @@ def _forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
     HU = padded(H, U)
     PU = padded(P, VECTORS * lanes) if projected else HU
     XW = padded(I, lanes) // values
-    vectors = cell.G * vectors_per_gate(cell)
-    most_rows = max(MAX_ROWS, current().rows(vectors, values))
+    most_rows = current().most_rows(values)
     runs, largest, work = _split(rows, weights, I + P, share)
     pieces, at, indices_at = [], 0, 0
     for first, last in runs:

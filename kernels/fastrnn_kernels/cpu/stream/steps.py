@@ -119,14 +119,21 @@ class Steps:
 
         What a signal's handler raises meanwhile leaves the states as they were before.
         """
-        work = self.program.work * steps
+        record, work = self._record, self.program.work
         with self._in_use:
-            if work < pool.whole():
+            if work * steps < pool.whole():
                 self._run(x.ctypes.data, y.ctypes.data, steps)
                 return
+            row = record[entry.ITEM] * record[entry.ROWS]
+            x_step, y_step = row * record[entry.INPUTS], row * record[entry.OUTPUTS]
+            sources, targets = x.ctypes.data, y.ctypes.data
+
+            def part(first: int, last: int) -> None:
+                self._run(sources + first * x_step, targets + first * y_step, last - first)
+
             before = self.memory.copy()
             try:
-                self._run_in_parts(x.ctypes.data, y.ctypes.data, steps)
+                pool.in_parts(part, steps, work * steps)
             except BaseException:
                 self.memory[...] = before
                 raise
@@ -135,17 +142,6 @@ class Steps:
         record = self._record
         record[entry.X], record[entry.Y], record[entry.STEPS] = x, y, steps
         pool.run([self._job], self.program.work * steps, 2 * MEMBER_WORK)
-
-    def _run_in_parts(self, x: int, y: int, steps: int) -> None:
-        """So that a signal's handler need not wait until all steps are done."""
-        record = self._record
-        row = record[entry.ITEM] * record[entry.ROWS]
-        x_step, y_step = row * record[entry.INPUTS], row * record[entry.OUTPUTS]
-
-        def part(first: int, last: int) -> None:
-            self._run(x + first * x_step, y + first * y_step, last - first)
-
-        pool.in_parts(part, steps, self.program.work * steps)
 
     def run_shared(self, x: Array, y: Array) -> None:
         """A step by a team, of arrays that `step` found good.
