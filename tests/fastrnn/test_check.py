@@ -14,7 +14,7 @@ CALLS = {
     "linear": fastrnn.Linear(3, 4, seed=0),
     "sequential": fastrnn.Sequential(fastrnn.GRU(3, 4, seed=0), fastrnn.Linear(4, 2, seed=0)),
     "step": lambda x: fastrnn.GRU(3, 4, seed=0).stream().step(x[0]),
-    "block": fastrnn.GRU(3, 4, seed=0).stream().block,
+    "block": lambda x: fastrnn.GRU(3, 4, seed=0).stream().block(x),
 }
 
 

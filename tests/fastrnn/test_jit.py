@@ -138,14 +138,16 @@ def test_a_named_tuple_made_in_compiled_code_is_no_handle():
         f(np.zeros(5, np.float32), np.zeros(7, np.float32))
 
 
-HANDLE = fastrnn.GRU(5, 7, seed=0).stream().handle
-WITHIN = (1, (HANDLE,))
+HANDLE: fastrnn.jit.Handle | None = None
+WITHIN: tuple | None = None
 MODULE = ModuleType("module")
-MODULE.handle = HANDLE
 
 
-def as_a_default(x, y, handle=HANDLE):
-    return fastrnn.jit.step(handle, x, y)
+def as_a_default(handle):
+    def function(x, y, handle=handle):
+        return fastrnn.jit.step(handle, x, y)
+
+    return function
 
 
 def of_an_outer_function(handle):
@@ -154,20 +156,25 @@ def of_an_outer_function(handle):
 
 @pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.parametrize(
-    "function",
+    "made",
     [
-        lambda x, y: fastrnn.jit.step(HANDLE, x, y),
-        lambda x, y: fastrnn.jit.step(WITHIN[1][0], x, y),
-        lambda x, y: fastrnn.jit.step(MODULE.handle, x, y),
-        lambda x, y: fastrnn.jit.reset(HANDLE),
-        lambda x, y: HANDLE.words[0],
+        lambda _: lambda x, y: fastrnn.jit.step(HANDLE, x, y),
+        lambda _: lambda x, y: fastrnn.jit.step(WITHIN[1][0], x, y),
+        lambda _: lambda x, y: fastrnn.jit.step(MODULE.handle, x, y),
+        lambda _: lambda x, y: fastrnn.jit.reset(HANDLE),
+        lambda _: lambda x, y: HANDLE.words[0],
         as_a_default,
-        of_an_outer_function(HANDLE),
+        of_an_outer_function,
     ],
     ids=["global", "in a tuple", "of a module", "reset", "words", "default", "closure"],
 )
-def test_a_handle_is_no_constant_of_compiled_code(function, cache, tmp_path, monkeypatch):
+def test_a_handle_is_no_constant_of_compiled_code(made, cache, tmp_path, monkeypatch):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    handle = make("GRU", 5, 7).stream().handle
+    monkeypatch.setitem(globals(), "HANDLE", handle)
+    monkeypatch.setitem(globals(), "WITHIN", (1, (handle,)))
+    monkeypatch.setattr(MODULE, "handle", handle, raising=False)
+    function = made(handle)
     compiled = numba.njit(function, cache=cache)
     # To look for a closure on disk, Numba pickles what it holds, which is a TypeError.
     closure = cache and function.__closure__

@@ -1,6 +1,6 @@
 """A thousand mutated files of each format: refused with an error, or read; nothing else.
 
-Some 4,200 changes, 500 of each kind; FASTRNN_FUZZ is how many files, and `.ci/run` takes ten
+Some 4,200 changes, 500 of each kind; FASTRNN_FUZZ is how many files, and `.ci/run` takes four
 thousand.
 """
 
