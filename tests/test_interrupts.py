@@ -143,7 +143,7 @@ def test_a_layer_in_parts(monkeypatch):
     assert STRIDE * interrupted(lambda: layer(x), check) > 100
 
 
-def test_helpers_are_started(monkeypatch):
+def test_helpers_are_started(monkeypatch, many_cpus):
     """From none on, as in a process's first call."""
     layer = fastrnn.RNN(16, 48, seed=0)
     x = np.random.default_rng(0).standard_normal((40, 12, 16), np.float32)
@@ -157,7 +157,7 @@ def test_helpers_are_started(monkeypatch):
         return layer(x)[0]
 
     monkeypatch.setattr(pool, "_pool", first)
-    monkeypatch.setattr(pool, "_room", lambda: (frozenset(), 4))
+    many_cpus.setattr(pool, "_room", lambda: (frozenset(), 4))
 
     def check():
         for _ in range(2):
