@@ -10,10 +10,12 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numba import config
 
 import fastrnn
 import pages
+from fastrnn.cli.main import main
 from pages import PAGES, ROOT, examples, run, shown, text
 
 KERNELS = "kernels/fastrnn_kernels"
@@ -41,8 +43,17 @@ def test_formats(tmp_path, monkeypatch):
         (fastrnn.LSTM, 3, 8),
         (fastrnn.LSTM, 8, 8),
     ]
-    assert list(names["layers"]) == ["l0", "l1"]
+    assert {name: type(layer) for name, layer in names["layers"].items()} == {
+        "l0": fastrnn.GRU,
+        "l1": fastrnn.GRU,
+    }
+    wanted, h_n = names["layer"](names["x"], names["h_0"])
     assert names["y"].shape == (5, 2, 16)
+    np.testing.assert_allclose(names["y"], wanted, atol=1e-6)
+    np.testing.assert_allclose(names["h_n"], h_n, atol=1e-6)
+    (command,) = re.findall(r"^fastrnn (convert layer.*)$", text("docs/formats.md"), re.MULTILINE)
+    result = CliRunner().invoke(main, command.split())
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.skipif(

@@ -39,21 +39,20 @@ def follow(stream, x, pieces):
 
 
 #: Layers of all kinds and odd sizes: sizes, arguments, batch. One unit; less than a vector;
-#: a panel and a bit; sums of more than one chain; stacks; rows of several tiles.
-MODELS = [
-    ((1, 1), {}, 1),
-    ((5, 7), {"bias": False}, 1),
-    ((3, 65), {}, 1),
-    ((131, 140), {}, 1),
-    ((4, 33), {"num_layers": 3}, 2),
-    ((5, 17), {}, 13),
-]
-#: Each takes seconds to compile. All cells in rows of several tiles; else one of each form that
-#: the sums have, together, apart and late: the LSTM's are those of an RNN, four times.
+#: a panel and a bit; sums of more than one chain; stacks; rows of several tiles. Each takes seconds
+#: to compile: all cells in rows of several tiles; else sums that are late and together, and those
+#: that are apart where there is more than one vector, or chain, of them.
 GRID = [
-    (cell, *model)
-    for model in MODELS
-    for cell in (CELLS if model[2] == 13 else ("RNN-tanh", "GRU", "GRU-reset-before"))
+    (cell, sizes, arguments, B)
+    for sizes, arguments, B, cells in (
+        ((1, 1), {}, 1, ["RNN-tanh", "GRU-reset-before"]),
+        ((5, 7), {"bias": False}, 1, ["GRU", "GRU-reset-before"]),
+        ((3, 65), {}, 1, ["GRU", "GRU-reset-before"]),
+        ((131, 140), {}, 1, ["GRU", "GRU-reset-before"]),
+        ((4, 33), {"num_layers": 3}, 2, ["GRU-reset-before"]),
+        ((5, 17), {}, 13, CELLS),
+    )
+    for cell in cells
 ]
 
 

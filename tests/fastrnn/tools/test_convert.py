@@ -1,4 +1,4 @@
-"""`fastrnn convert` as a user has it, and the examples of docs/formats.md."""
+"""`fastrnn convert` as a user has it."""
 
 import json
 import os
@@ -20,8 +20,6 @@ from cases import make
 from fastrnn import weights
 from fastrnn.cli.main import main
 from fastrnn.tools.convert import check_source
-
-TEXT = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
 
 
 def run(*arguments):
@@ -168,54 +166,41 @@ def test_other_numbers_are_told(monkeypatch, tmp_path):
     assert re.search(r"b\.onnx' was read back with results \S+ off", result.output)
 
 
-def test_the_examples_of_the_docs_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(examples) == 2
-    names = {}
-    exec(compile(examples[0], "formats.md", "exec"), names)
-    assert [type(m).__name__ for m in names["model"].modules] == ["LSTM", "LSTM"]
-    (command,) = re.findall(r"^fastrnn convert (layer.*)$", TEXT, re.MULTILINE)
-    assert run(*command.split()).exit_code == 0
-    exec(compile(examples[1], "formats.md", "exec"), names)
-    wanted, h_n = names["layer"](names["x"], names["h_0"])
-    np.testing.assert_allclose(names["y"], wanted, atol=1e-6)
-    np.testing.assert_allclose(names["h_n"], h_n, atol=1e-6)
-    assert {name: type(x) for name, x in names["layers"].items()} == {
-        "l0": fastrnn.GRU,
-        "l1": fastrnn.GRU,
-    }
+KERAS = {
+    "dense": "L.LSTM(4, return_sequences=True), L.Dense(2, activation='tanh')",
+    "stack": "L.GRU(4, return_sequences=True), L.SimpleRNN(3)",
+    "both": "L.Bidirectional(L.LSTM(4))",
+}
 
 
-def keras_of(build, path):
-    """A model that Keras has built and saved, by NumPy's backend, in a process of its own."""
-    script = (
-        "import keras, sys; L = keras.layers; "
-        f"keras.Sequential([keras.Input((None, 3)), {build}]).save(sys.argv[1])"
-    )
+@pytest.fixture(scope="module")
+def of_keras(tmp_path_factory):
+    """Models that Keras has built and saved, by NumPy's backend, in a process of its own."""
+    pytest.importorskip("h5py")
+    script = ["import keras; L = keras.layers"]
+    for name, build in KERAS.items():
+        model = f"keras.Sequential([keras.Input((None, 3)), {build}])"
+        script.append(f"{model}.save('{name}.keras')")
+    folder = tmp_path_factory.mktemp("keras")
     subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, path], check=True,
+        [sys.executable, "-W", "ignore", "-c", "\n".join(script)], check=True, cwd=folder,
         env={**os.environ, "KERAS_BACKEND": "numpy"},
     )  # fmt: skip
+    return folder
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        "L.LSTM(4, return_sequences=True), L.Dense(2, activation='tanh')",
-        "L.GRU(4, return_sequences=True), L.SimpleRNN(3)",
-        "L.Bidirectional(L.LSTM(4))",
-    ],
-)
-def test_a_model_of_keras_gives_what_it_gives_there(build, tmp_path):
-    pytest.importorskip("h5py")
-    path = tmp_path / "a.keras"
-    keras_of(build, path)
+@pytest.mark.parametrize("name", KERAS)
+def test_a_model_of_keras_gives_what_it_gives_there(name, of_keras):
+    path = of_keras / f"{name}.keras"
+    assert check_source(path, "keras", fastrnn.load(path)) == "Keras"
+
+
+def test_a_model_of_keras_that_gives_something_else_is_told(of_keras):
+    path = of_keras / "both.keras"
     model = fastrnn.load(path)
-    assert check_source(path, "keras", model) == "Keras"
     wrong = [1.5 * value for value in model.parameters.values()]
     model.update(dict(zip(model.parameters, wrong, strict=True)))
-    with pytest.raises(ValueError, match=r"a\.keras' gives results \S+ off in Keras"):
+    with pytest.raises(ValueError, match=r"both\.keras' gives results \S+ off in Keras"):
         check_source(path, "keras", model)
 
 
