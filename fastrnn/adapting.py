@@ -1,12 +1,15 @@
-"""What adapters of frameworks share: weights made anew when they change, and the user's line."""
+"""What adapters share: weights made anew when they change, a framework's threads, a user's line."""
 
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
+from functools import cache, partial
+from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any, Generic, TypeVar
 
 from fastrnn.arrays import Array
 from fastrnn_kernels.cpu.arrays.compare import Copies
+from fastrnn_kernels.cpu.threads.openmp import Handed, runtime_of
 
 Made = TypeVar("Made")
 
@@ -40,6 +43,17 @@ class Kept(Generic[Made]):
         made = make(copies.arrays)
         self._kept = key, copies, made
         return made
+
+
+@cache
+def threads_of(package: ModuleType, library: str) -> Callable[[], Handed]:
+    """A context in which kernels run on the threads that a framework itself computes with.
+
+    library: of those in the package's folder `lib`, the one that computes, without its ending.
+    Where it has no OpenMP runtime, kernels run on threads of their own, as elsewhere.
+    """
+    found = Path(package.__file__ or "").with_name("lib").glob(f"{library}.*")
+    return partial(Handed, next(filter(None, map(runtime_of, map(str, found))), None))
 
 
 def level_of_user(between: Callable[[FrameType], bool]) -> int:

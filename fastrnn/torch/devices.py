@@ -1,7 +1,7 @@
 """Where tensors lie: the kernels that take them there, and arrays over the same memory."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 
+from fastrnn.adapting import threads_of
 from fastrnn.arrays import Array
 from fastrnn.device import kernels_for
 from fastrnn_kernels.device import Device as Kernels
@@ -18,7 +19,8 @@ from fastrnn_kernels.device import Device as Kernels
 class Device:
     """The kernels of a device, and how its arrays and tensors become each other, uncopied.
 
-    on_current_stream: in its context, kernels run on torch's current stream.
+    on_current_stream: in its context, kernels run on torch's current stream; on the CPU, on the
+    threads of torch's own OpenMP runtime, if it has one.
     """
 
     kernels: Kernels
@@ -34,7 +36,7 @@ def _numpy(tensor: Any) -> Array:
 
 @cache
 def _cpu() -> Device:
-    return Device(kernels_for("cpu"), _numpy, torch.from_numpy, nullcontext)
+    return Device(kernels_for("cpu"), _numpy, torch.from_numpy, threads_of(torch, "libtorch_cpu"))
 
 
 @cache

@@ -31,7 +31,8 @@ class Weights:
     def __post_init__(self) -> None:
         """Name the type that products are computed in."""
         if not self.compute:
-            object.__setattr__(self, "compute", str(self.dtype))
+            compute = "float64" if self.dtype.itemsize == 8 else "float32"
+            object.__setattr__(self, "compute", compute)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -76,5 +77,7 @@ class Weights:
         zeros = np.zeros(self.cell.G * self.hidden_size, self.dtype)
         b_ih = zeros if self.b_ih is None else self.b_ih
         b_hh = zeros if self.b_hh is None else self.b_hh
+        if not self.cell.apart:
+            return b_ih + b_hh, b_hh
         apart = np.repeat([gate in self.cell.apart for gate in self.cell.gates], self.hidden_size)
         return np.where(apart, b_ih, b_ih + b_hh), b_hh

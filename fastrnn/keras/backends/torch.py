@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastrnn.adapting import threads_of
 from fastrnn.keras.engine import Call, Tape, backward, forward
 from fastrnn_kernels.tape import ARRAYS
 
@@ -25,6 +26,9 @@ def _tensors(arrays: Any) -> Any:
     return [None if array is None else torch.from_numpy(array) for array in arrays]
 
 
+_own_threads = threads_of(torch, "libtorch_cpu")
+
+
 class _Sequence(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, call: Call, x: Any, mask: Any, weights: int, *tensors: Any) -> Any:
@@ -32,9 +36,10 @@ class _Sequence(torch.autograd.Function):  # type: ignore[misc]
         arrays = [_array(tensor) for tensor in tensors]
         kernel, recurrent, bias = (*arrays[:weights], None)[:3]
         states = tuple(arrays[weights:])
-        shown, final, tape = forward(
-            call, _array(x), _array(mask), (kernel, recurrent, bias), states, taping=True
-        )
+        with _own_threads():
+            shown, final, tape = forward(
+                call, _array(x), _array(mask), (kernel, recurrent, bias), states, taping=True
+            )
         assert tape is not None
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*_tensors(getattr(tape.taken, name) for name in ARRAYS))
@@ -49,7 +54,8 @@ class _Sequence(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, d_shown: Any, *d_states: Any) -> Any:
         saved = dict(zip(ARRAYS, map(_array, ctx.saved_tensors), strict=True))
         tape: Tape = replace(ctx.rest, taken=replace(ctx.rest.taken, **saved))
-        dx, d_weights, d_start = backward(tape, _array(d_shown), tuple(map(_array, d_states)))
+        with _own_threads():
+            dx, d_weights, d_start = backward(tape, _array(d_shown), tuple(map(_array, d_states)))
         given = [d for d in d_weights if d is not None]
         return None, *_tensors((dx, None, None, *given, *d_start))
 
@@ -69,8 +75,9 @@ def run(
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given, *states)):
         shown, *final = _Sequence.apply(call, x, mask, len(given), *given, *states)
         return shown, final
-    shown, ends, _ = forward(
-        call, _array(x), _array(mask), tuple(map(_array, weights)),
-        tuple(map(_array, states)), taping=False,
-    )  # fmt: skip
+    with _own_threads():
+        shown, ends, _ = forward(
+            call, _array(x), _array(mask), tuple(map(_array, weights)),
+            tuple(map(_array, states)), taping=False,
+        )  # fmt: skip
     return torch.from_numpy(shown), _tensors(ends)

@@ -6,7 +6,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from fastrnn_kernels.cache.disk import kernel
-from fastrnn_kernels.cpu.arrays.memory import Array
+from fastrnn_kernels.cpu.arrays.memory import Array, empty
 from fastrnn_kernels.cpu.isa.address import values
 
 #: Words that are compared without a branch: the difference is looked at behind each run.
@@ -31,11 +31,18 @@ def _same(places):  # type: ignore[no-untyped-def]
     return True
 
 
+def _copy(array: Array) -> Array:
+    """In memory that is used again: weights are copied after each step of training."""
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
 class Copies:
     """Copies of arrays, and where those lie in memory."""
 
     def __init__(self, arrays: list[Array]) -> None:
-        self.arrays = [np.array(array, order="C") for array in arrays]
+        self.arrays = [_copy(array) for array in arrays]
         self._dense = all(array.flags.c_contiguous for array in arrays)
         self._places: NDArray[np.int64] = np.array(
             [

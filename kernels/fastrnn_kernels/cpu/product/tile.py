@@ -17,13 +17,16 @@ from fastrnn_kernels.cache.disk import named
 from fastrnn_kernels.cpu.isa.host import current, for_each, suffix
 from fastrnn_kernels.cpu.isa.inlined import NO_WRAPPERS, inlined
 from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
-from fastrnn_kernels.cpu.isa.llvm import pointer
+from fastrnn_kernels.cpu.isa.llvm import lanes, pointer
 from fastrnn_kernels.cpu.product.block import register_block
+from fastrnn_kernels.cpu.product.panels import VECTORS
 from fastrnn_kernels.cpu.product.tiles import tile_block
 
 #: Numbers for products: Numba compiles a function anew for each constant it is given.
 ZERO: Any = np.int64(0)
 ONE: Any = np.int64(1)
+#: Vectors of columns at the end of a matrix that are done one by one: three take as long as four.
+NARROW = 2
 
 
 @inlined
@@ -136,5 +139,34 @@ def multiply(vectors: int) -> Callable[..., Any]:
         chosen(rows, pointer(out), out_at, out_step, pointer(init), init_at, init_step,
                pointer(a), pointer(rows_at), rows_first, a_step,
                pointer(panel), panel_at, panel_step, count)  # fmt: skip
+
+    return product  # type: ignore[no-any-return]
+
+
+@for_each
+def multiply_columns() -> Callable[..., Any]:
+    """As `multiply` of VECTORS vectors, but only of those that have columns in them.
+
+    The function takes the number of columns that are left, first. Half of a panel that a layer of
+    72 units does not fill would take as long as the rest of it.
+    """
+    wide, narrow = multiply(VECTORS), multiply(1)
+
+    @inlined
+    def product(  # type: ignore[no-untyped-def]
+        columns, rows, out, out_at, out_step, init, init_at, init_step,
+        a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count,
+    ):  # fmt: skip
+        W = lanes(out)
+        if columns > W * NARROW:
+            wide(rows, out, out_at, out_step, init, init_at, init_step,
+                 a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)  # fmt: skip
+        else:
+            at = ZERO
+            while at < columns:
+                narrow(rows, out, out_at + at, out_step, init, init_at + at, init_step,
+                       a, rows_at, rows_first, a_step,
+                       panel, panel_at + at, panel_step, count)  # fmt: skip
+                at += W
 
     return product  # type: ignore[no-any-return]

@@ -1,16 +1,16 @@
 """Panels packed from the weights of one direction of one layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
 from fastrnn_kernels import weights
-from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import Array, on_line
 from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
+from fastrnn_kernels.cpu.product.packing import gate_panels, plain_panels
 from fastrnn_kernels.cpu.product.pairs import VALUES, paired
 from fastrnn_kernels.cpu.product.panels import VECTORS, vectors_per_gate
 from fastrnn_kernels.cpu.product.storage import BF16, FULL, stored
@@ -23,33 +23,14 @@ def lanes_of(dtype: np.dtype[Any]) -> int:
     return current().lanes(dtype.itemsize)
 
 
-def _gate_panels(matrix: Array, gates: list[int], H: int, U: int) -> Array:
-    """(gates * H, K), gates as listed -> [panel][K][gate][U], units padded with zeros."""
-    K = matrix.shape[1]
-    many = -(-H // U)
-    make = memory.zeros if H % U else memory.empty
-    panels = make((many * K * len(gates) * U,), matrix.dtype)
-    view = panels.reshape(many, K, len(gates), U)
-    for position, gate in enumerate(gates):
-        rows = matrix[gate * H : (gate + 1) * H]
-        for n in range(many):
-            part = rows[n * U : (n + 1) * U]
-            view[n, :, position, : len(part)] = part.T
-    return panels
+def columns_of(dtype: np.dtype[Any]) -> int:
+    """Columns of a panel that does not hold gates."""
+    return VECTORS * lanes_of(dtype)
 
 
-def plain_panels(matrix: Array) -> Array:
+def panels_of(matrix: Array) -> Array:
     """(K, N) -> [panel][K][4 vectors], columns padded with zeros."""
-    K, N = matrix.shape
-    width = VECTORS * lanes_of(matrix.dtype)
-    many = -(-N // width)
-    make = memory.zeros if N % width else memory.empty
-    panels = make((many * K * width,), matrix.dtype)
-    view = panels.reshape(many, K, width)
-    for n in range(many):
-        part = matrix[:, n * width : (n + 1) * width]
-        view[n, :, : part.shape[1]] = part
-    return panels
+    return plain_panels(matrix, [0], len(matrix), columns_of(matrix.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +63,6 @@ class Weights(weights.Weights):
     _packed: dict[tuple[InstructionSet, str], Any] = field(
         default_factory=dict, init=False, repr=False
     )
-    #: how passes over batches of some sizes are divided (`sequence/plan.py`)
-    plans: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def operand_dtype(self) -> np.dtype[Any]:
@@ -139,19 +118,19 @@ class Weights(weights.Weights):
         late, apart_gates = self.positions(cell.late), self.positions(cell.apart)
 
         def of_gates(name: str, matrix: Array, gates: list[int]) -> Array:
-            panels = _gate_panels(matrix, gates, H, U)
+            panels = gate_panels(matrix, gates, H, U)
             return on_line(operands(name, panels, matrix.shape[1], len(gates) * U))
 
         none = np.empty(0, self.operand_dtype)
         projection = none
         if self.w_hr is not None:
-            width = VECTORS * lanes_of(dtype)
-            projection = on_line(operands("projection", plain_panels(self.w_hr.T), H, width))
+            panels = panels_of(self.w_hr.T)
+            projection = on_line(operands("projection", panels, H, columns_of(dtype)))
         return ForwardPanels(
             x=of_gates("x", self.w_ih, x_gates),
-            bias=on_line(_gate_panels(bias[:, None], x_gates, H, U)),
+            bias=on_line(gate_panels(bias[:, None], x_gates, H, U)),
             h=of_gates("h", self.w_hh, h_gates),
-            h_bias=on_line(_gate_panels(h_bias[:, None], apart_gates, H, U))
+            h_bias=on_line(gate_panels(h_bias[:, None], apart_gates, H, U))
             if apart_gates
             else nothing,
             late=of_gates("late", self.w_hh, late) if late else none,
@@ -159,11 +138,15 @@ class Weights(weights.Weights):
         )
 
     def _pack_backward(self) -> BackwardPanels:
-        cell = self.cell
-        nothing = np.empty(0, self.dtype)
+        cell, nothing = self.cell, np.empty(0, self.dtype)
+
+        def of_gates(matrix: Array, gates: Sequence[str]) -> Array:
+            positions, width = self.positions(gates), columns_of(self.dtype)
+            return plain_panels(matrix, positions, self.hidden_size, width)
+
         return BackwardPanels(
-            x=plain_panels(self.rows(self.w_ih, cell.x_gates)),
-            h=plain_panels(self.rows(self.w_hh, cell.early)),
-            late=plain_panels(self.rows(self.w_hh, cell.late)) if cell.late else nothing,
-            projection=nothing if self.w_hr is None else plain_panels(self.w_hr),
+            x=of_gates(self.w_ih, cell.x_gates),
+            h=of_gates(self.w_hh, cell.early),
+            late=of_gates(self.w_hh, cell.late) if cell.late else nothing,
+            projection=nothing if self.w_hr is None else panels_of(self.w_hr),
         )

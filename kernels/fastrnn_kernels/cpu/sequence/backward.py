@@ -21,7 +21,7 @@ from fastrnn_kernels.cpu.product.tile import (
     ZERO,
     alternate,
     copy,
-    multiply,
+    multiply_columns,
     next_rows,
     time_of,
 )
@@ -77,7 +77,7 @@ class Arguments(NamedTuple):
 def backward_job(cell: Cell) -> Callable[..., Job]:
     """The backward pass of a cell, as a job."""
     A, L, E, S, N, K = cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
-    product, largest = multiply(VECTORS), current().rows(VECTORS)
+    product, largest = multiply_columns(), current().rows(VECTORS)
     backward = inlined(cell.backward)
     late_backward = inlined(cell.late_backward) if cell.late_backward else backward
     load_states, load_saved, load_one = load_from_two(1, N - 1), load(K), load(1)
@@ -166,7 +166,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                                 for u in range(W4):
                                     d_full[at + r * HU + u] = 0
                             product(
-                                m, d_full, at, HU, d_full, at, HU,
+                                H - n * W4, m, d_full, at, HU, d_full, at, HU,
                                 dh, dh_at, q, ONE, p_panels, n * P * W4, W4, P,
                             )  # fmt: skip
                             q += m
@@ -196,7 +196,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                                 for u in range(W4):
                                     d_inner[at + r * HU + u] = 0
                             product(
-                                m, d_inner, at, HU, d_inner, at, HU,
+                                H - n * W4, m, d_inner, at, HU, d_inner, at, HU,
                                 d_sums, row_at, q, ONE, late_panels, n * L * H * W4, W4, L * H,
                             )  # fmt: skip
                             q += m
@@ -240,7 +240,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                         m = next_rows(active - q, largest)
                         at = q * PU + n * W4
                         product(
-                            m, dh, at, PU, dh, at, PU,
+                            P - n * W4, m, dh, at, PU, dh, at, PU,
                             d_sums, row_at, q, ONE, h_panels, n * E * H * W4, W4, E * H,
                         )  # fmt: skip
                         q += m

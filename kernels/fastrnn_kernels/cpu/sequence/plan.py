@@ -132,22 +132,26 @@ def backward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
     return _kept(weights, rows, ("backward", share), lambda: _backward_plan(weights, rows, share))
 
 
-#: Plans kept with the weights they are for.
-_MOST_KEPT = 64
+#: Plans that are kept, by all that they depend on; weights change with each step of training.
+_plans: dict[tuple[Any, ...], Plan] = {}
+_MOST_KEPT = 256
 
 
 def _kept(weights: Weights, rows: Rows, key: tuple[Any, ...], make: Callable[[], Plan]) -> Plan:
     if rows.ragged:
         return make()
     many = pool.get_num_threads()
-    key = (*key, rows.T, rows.B, many, current())
-    plan: Plan | None = weights.plans.get(key)
+    key = (
+        *key, weights.cell, weights.dtype, weights.compute, weights.w_ih.shape, weights.w_hh.shape,
+        weights.projected, rows.T, rows.B, many, pool.least_work(), current(),
+    )  # fmt: skip
+    plan = _plans.get(key)
     if plan is None:
         plan = make()
         if pool.get_num_threads() == many:  # else it may be one for another number
-            if len(weights.plans) >= _MOST_KEPT:
-                weights.plans.clear()
-            weights.plans[key] = plan
+            if len(_plans) >= _MOST_KEPT:
+                _plans.clear()
+            _plans[key] = plan
     return plan
 
 

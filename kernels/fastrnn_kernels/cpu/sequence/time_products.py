@@ -18,7 +18,7 @@ from fastrnn_kernels.cpu.product.tile import (
     ONE,
     ZERO,
     copy,
-    multiply,
+    multiply_columns,
     next_rows,
 )
 from fastrnn_kernels.cpu.threads.job import job
@@ -50,7 +50,7 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
     and of indices tile_at (MAX_ROWS,).
     """
 
-    product, largest = multiply(VECTORS), current().rows(VECTORS)
+    product, largest = multiply_columns(), current().rows(VECTORS)
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (
@@ -80,14 +80,14 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
                 for k in range(depth):
                     copy(a_rows, k * step, d_sums, rows[start + k] * d_width + d_at + left, span)
                 for n in range(panels):
-                    m = ZERO
+                    left_over, m = columns - n * W4, ZERO
                     while m < span:
                         tile = next_rows(span - m, largest)
                         for r in range(tile):
                             tile_at[r] = m + r
                         at = ((left + m) * panels + n) * W4
                         product(
-                            tile, out, at, panels * W4, out, at, panels * W4,
+                            left_over, tile, out, at, panels * W4, out, at, panels * W4,
                             a_rows, tile_at, ZERO, step, b_panels, n * DEPTH * W4, W4, depth,
                         )  # fmt: skip
                         m += tile
@@ -104,7 +104,7 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
     tile (MAX_ROWS + 1, 4 vectors), and of indices a_at (INPUT_ROWS,)
     """
 
-    product, largest = multiply(VECTORS), current().rows(VECTORS)
+    product, largest = multiply_columns(), current().rows(VECTORS)
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (
@@ -132,12 +132,12 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
                     row = rows[start + q]
                     if here == W4 and rows[start + q + m - 1] - row == m - 1:
                         product(
-                            m, out, row * columns + n * W4, columns, tile, zeros, ZERO,
+                            here, m, out, row * columns + n * W4, columns, tile, zeros, ZERO,
                             d_sums, a_at, q, ONE, w_panels, n * depth * W4, W4, depth,
                         )  # fmt: skip
                     else:
                         product(
-                            m, tile, ZERO, W4, tile, zeros, ZERO,
+                            here, m, tile, ZERO, W4, tile, zeros, ZERO,
                             d_sums, a_at, q, ONE, w_panels, n * depth * W4, W4, depth,
                         )  # fmt: skip
                         for r in range(m):

@@ -30,7 +30,7 @@ from fastrnn_kernels.cpu.isa.llvm import lanes_of
 from fastrnn_kernels.cpu.isa.vector import load, store_part
 from fastrnn_kernels.cpu.product.panels import VECTORS
 from fastrnn_kernels.cpu.product.storage import stored
-from fastrnn_kernels.cpu.product.weights import Weights, plain_panels
+from fastrnn_kernels.cpu.product.weights import Weights, panels_of
 from fastrnn_kernels.cpu.stream.cell_stage import CellStage
 from fastrnn_kernels.cpu.stream.linear_stage import LinearStage
 from fastrnn_kernels.cpu.stream.stage import FLOATS
@@ -224,5 +224,5 @@ def pack_linear(weight: Array, bias: Array | None, storage: str) -> tuple[Array,
     H, I = weight.shape
     offsets = np.zeros((1, H), weight.dtype) if bias is None else bias[None]
     width = VECTORS * lanes_of(FLOATS[str(weight.dtype)])
-    panels, scales = stored(plain_panels(weight.T), I, width, storage)
-    return on_line(panels), on_line(plain_panels(offsets)), scales
+    panels, scales = stored(panels_of(weight.T), I, width, storage)
+    return on_line(panels), on_line(panels_of(offsets)), scales

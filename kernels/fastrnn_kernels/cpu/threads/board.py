@@ -2,7 +2,8 @@
 
 One caller at a time has the board; a second one runs its jobs itself. From Python, `begin`
 puts jobs on it and `finish` comes back when they are done. A caller in compiled code holds
-helpers that listen, and only these (`hold`, `run_held`): waking one takes Python.
+helpers that listen, and only these (`hold`, `run_held`): waking one takes Python. The threads of a
+framework's own runtime take calls from it in place of helpers (`openmp.py`).
 """
 
 import ctypes
@@ -46,7 +47,10 @@ FINISHED = 8  # calls that are done
     ROOM,  # helpers that find another
     THREADS,  # that a call may use
     LOOKS,  # for a call before a helper falls asleep
-) = range(16, 23)
+    REGION,  # how far a parallel region of another runtime is
+    SIZE,  # words of its jobs' records
+    NUMBER_OF,  # the address of that runtime's function which tells how many threads it has
+) = range(16, 26)
 #: Who has the board: nobody, a caller in compiled code, nobody ever again; each call from Python
 #: has a number of its own, from FIRST_CALL on.
 FREE, COMPILED, CLOSED, FIRST_CALL = 0, 1, 2, 3
@@ -55,6 +59,8 @@ FREE, COMPILED, CLOSED, FIRST_CALL = 0, 1, 2, 3
 ASLEEP, LISTENING, CALLED, WORKING, HELD = 0, 1, 2, 3, 4
 #: What `begin` gives where another caller has the board.
 TAKEN = -1
+#: A region whose jobs are not there yet, whose first thread puts them there, and one to be run.
+EMPTY, FILLED, OPEN = 0, 1, 2
 
 
 def new_board() -> Record:
@@ -67,7 +73,30 @@ def new_board() -> Record:
 
 
 @njit(**NO_WRAPPERS)
-def _make_calls(board):  # type: ignore[no-untyped-def]
+def put(board, records, size, threads):  # type: ignore[no-untyped-def]
+    """Put jobs on the board, whose records lie at an address, in so many words, for threads.
+
+    Teams come first and have no more members than there are threads, so that each member
+    finds a thread that is free while the others wait for it.
+    """
+    teams, total = 0, 0
+    for at in range(0, size, WORDS):
+        teams += word(records, at + TEAM)
+    for at in range(0, size, WORDS):
+        many, team = word(records, at + COUNT), word(records, at + TEAM)
+        if team:
+            many = min(many, max(1, threads // teams))
+        set_word(records, at + CALLS, many)
+        set_word(records, at + MEMBERS, many if team else 1)
+        set_word(records, at + ARRIVALS, 0)
+        total += many
+    board[RECORDS], board[TOTAL] = records, total
+    board[FINISHED] = 0
+    atomic.store(board, NEXT, 0)
+
+
+@njit(**NO_WRAPPERS)
+def make_calls(board):  # type: ignore[no-untyped-def]
     """Make calls of the board's jobs, whoever is free the next, until all are begun."""
     total = board[TOTAL]
     while True:
@@ -88,7 +117,7 @@ def _come_back(board, helpers, idle):  # type: ignore[no-untyped-def]
 
     Who has not come yet need not come any more: it is `idle` then.
     """
-    _make_calls(board)
+    make_calls(board)
     looks = 0
     while atomic.load(board, FINISHED) < board[TOTAL]:
         looks = atomic.wait(looks)
@@ -113,27 +142,10 @@ def begin(board, own, records, helpers):  # type: ignore[no-untyped-def]
     """Put the jobs of call number `own` on the board and call helpers.
 
     How many of these sleep and have to be woken, or TAKEN.
-
-    Teams come first and have no more members than there are threads, so that each member
-    finds a thread that is free while the others wait for it.
     """
     if not atomic.replace(board, OWNER, FREE, own):
         return TAKEN
-    teams = 0
-    for at in range(0, records.size, WORDS):
-        teams += records[at + TEAM]
-    total = 0
-    for at in range(0, records.size, WORDS):
-        many = records[at + COUNT]
-        if records[at + TEAM]:
-            many = min(many, max(1, (helpers + 1) // teams))
-        records[at + CALLS] = many
-        records[at + MEMBERS] = many if records[at + TEAM] else 1
-        records[at + ARRIVALS] = 0
-        total += many
-    board[RECORDS], board[TOTAL] = records.ctypes.data, total
-    board[FINISHED] = 0
-    atomic.store(board, NEXT, 0)
+    put(board, records.ctypes.data, records.size, helpers + 1)
     asleep = 0
     for k in range(helpers):
         mailbox = (k + FIRST) * LINE
@@ -192,7 +204,7 @@ def serve(board, mailbox):  # type: ignore[no-untyped-def]
         state = atomic.load(board, mailbox)
         if state == CALLED:
             if atomic.replace(board, mailbox, CALLED, WORKING):
-                _make_calls(board)
+                make_calls(board)
                 atomic.store(board, mailbox, LISTENING)
                 looks = 0
         elif state == ASLEEP:

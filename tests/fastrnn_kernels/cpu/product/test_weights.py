@@ -8,7 +8,7 @@ from fastrnn_kernels.cells.lstm import LSTM
 from fastrnn_kernels.cells.rnn import RNN_TANH
 from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.product.panels import VECTORS, vectors_per_gate
-from fastrnn_kernels.cpu.product.weights import Weights, plain_panels
+from fastrnn_kernels.cpu.product.weights import Weights, panels_of
 
 H, K = 20, 3
 
@@ -33,7 +33,7 @@ def test_a_forward_panel_has_the_columns_of_all_gates_of_its_units(cell):
 
 def test_other_panels_have_four_registers_of_columns():
     matrix, width = numbered(K, 70), VECTORS * current().lanes(4)
-    panels = plain_panels(matrix).reshape(-1, K, width)
+    panels = panels_of(matrix).reshape(-1, K, width)
     joined = np.concatenate(list(panels), axis=1)
     np.testing.assert_array_equal(joined[:, :70], matrix)
     assert not joined[:, 70:].any()

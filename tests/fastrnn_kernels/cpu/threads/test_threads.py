@@ -8,44 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from fastrnn_kernels.cpu.isa import atomic
-from fastrnn_kernels.cpu.threads import barrier, board, pool
-from fastrnn_kernels.cpu.threads.job import WORDS, _fill, job
-
-ENOUGH = float(pool.WAKING_WORK)
-
-
-@job("test-count")
-def count(arguments):
-    """Mark the call; the first `meeting` calls wait until so many are there."""
-
-    def run(record, number, members):
-        seen, meeting = arguments(record)
-        if number < meeting[0]:
-            atomic.add(meeting, 1, 1)
-            looks = 0
-            while atomic.load(meeting, 1) < meeting[0]:
-                looks = atomic.wait(looks)
-        atomic.add(seen, number, 1)
-
-    return run
-
-
-@job("test-team")
-def team(arguments):
-    """Note the members, and meet."""
-
-    def run(record, number, members):
-        (seen,) = arguments(record)
-        seen[number] = members
-        barrier.meet(record, members, 0)
-
-    return run
-
-
-def calls(many, meeting=0):
-    seen = np.zeros(many, np.int64)
-    return seen, count(many, False, seen, np.array([meeting, 0]))
+from fastrnn_kernels.cpu.threads import board, pool
+from fastrnn_kernels.cpu.threads.job import WORDS, _fill
+from jobs import ENOUGH, calls, team
 
 
 @pytest.fixture(autouse=True)

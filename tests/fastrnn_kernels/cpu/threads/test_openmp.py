@@ -1,0 +1,210 @@
+"""Jobs on the threads of torch's own OpenMP runtime: every call once, the same bits, no hang."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn.adapting import threads_of
+from fastrnn_kernels.cpu.threads import board, openmp, pool
+from jobs import ENOUGH, calls, team
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture
+def runtime():
+    """torch's, on two threads, whatever the machine has."""
+    before = torch.get_num_threads(), pool.get_num_threads()
+    torch.set_num_threads(2)
+    pool.set_num_threads(2)
+    found = threads_of(torch, "libtorch_cpu").args[0]
+    if found is None:
+        pytest.skip("this torch has no OpenMP runtime")
+    yield found
+    torch.set_num_threads(before[0])
+    pool.set_num_threads(before[1])
+
+
+def test_every_call_is_made_once_and_both_threads_take_part(runtime, monkeypatch):
+    """Two calls wait for each other: that takes two threads, and no helper is asked."""
+    monkeypatch.setattr(board, "begin", None)
+    for _ in range(50):
+        seen, one = calls(9, meeting=2)
+        with openmp.Handed(runtime):
+            pool.run([one], ENOUGH)
+        assert np.array_equal(seen, np.ones(9))
+
+
+def test_a_team_has_no_more_members_than_threads_have_come(runtime):
+    seen = np.zeros(5, np.int64)
+    with openmp.Handed(runtime):
+        pool.run([team(5, True, seen)], ENOUGH)
+    assert seen.tolist() == [2, 2, 0, 0, 0]
+
+
+def test_the_framework_says_how_many(runtime):
+    for many in (1, 2):
+        torch.set_num_threads(many)
+        with openmp.Handed(runtime):
+            assert pool.get_num_threads() == many
+            with openmp.Handed(None):  # as no runtime is given, it stays
+                assert pool.get_num_threads() == many
+        assert pool.get_num_threads() == 2
+    assert openmp.here.runtime is None
+
+
+def test_little_work_stays_with_the_caller(runtime, monkeypatch):
+    monkeypatch.setattr(openmp.Runtime, "run", None)
+    seen, one = calls(5)
+    with openmp.Handed(runtime):
+        pool.run([one], pool.HANDED_WORK - 1)
+    assert np.array_equal(seen, np.ones(5))
+
+
+def test_in_a_region_of_the_framework_the_caller_works_alone(runtime):
+    """Its other threads have work of their own."""
+    library = ctypes.CDLL(str(_torchs_library()))
+    found, kind = [], ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+    @kind
+    def inside(_):
+        seen = np.zeros(2, np.int64)
+        with openmp.Handed(runtime):
+            pool.run([team(2, True, seen)], ENOUGH)
+        found.append(seen.tolist())
+
+    library.GOMP_parallel(inside, None, 2, 0)
+    assert found == [[1, 0], [1, 0]]
+
+
+def test_while_another_thread_has_the_board_the_caller_works_alone(runtime):
+    own, seen = pool._pool.own_board(), np.zeros(2, np.int64)
+    own[board.OWNER] = 12345
+    try:
+        with openmp.Handed(runtime):
+            pool.run([team(2, True, seen)], ENOUGH)
+    finally:
+        own[board.OWNER] = board.FREE
+    assert seen.tolist() == [1, 0]
+
+
+def test_results_have_the_same_bits(runtime):
+    layer = fastrnn.LSTM(40, 96, num_layers=2, bidirectional=True, seed=0)
+    x = np.random.default_rng(0).standard_normal((30, 7, 40), dtype=np.float32)
+    y, _, tape = layer.forward(x)
+    wanted = layer.backward(tape, y)
+    with openmp.Handed(runtime):
+        again, _, tape = layer.forward(x)
+        found = layer.backward(tape, again)
+    assert np.array_equal(again, y)
+    assert np.array_equal(found.x, wanted.x)
+    for name, value in wanted.parameters.items():
+        assert np.array_equal(found.parameters[name], value), name
+
+
+def test_what_has_no_runtime(tmp_path):
+    assert openmp.runtime_of(str(tmp_path / "none.so")) is None
+
+
+def _torchs_library():
+    folder = os.path.join(os.path.dirname(torch.__file__), "lib")
+    return next(os.path.join(folder, n) for n in os.listdir(folder) if n.startswith("libtorch_cpu"))
+
+
+MODEL = """
+import os, sys, threading
+import numpy as np, torch, fastrnn.torch
+torch.manual_seed(0)
+lstm = fastrnn.torch.LSTM(32, 96, 2)
+x = torch.randn(40, 16, 32)
+
+def step():
+    lstm.zero_grad()
+    y, _ = lstm(x)
+    y.square().sum().backward()
+    return np.concatenate([y.detach().numpy().ravel(), lstm.weight_hh_l0.grad.numpy().ravel()])
+"""
+
+
+def said(program, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", MODEL + program], capture_output=True, text=True, timeout=120,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.split()
+
+
+DIGEST = "import hashlib; print(hashlib.sha256(step().tobytes()).hexdigest())"
+
+
+@pytest.fixture(scope="module")
+def digest():
+    """Of a training step with settings as they are."""
+    return said(DIGEST)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"OMP_THREAD_LIMIT": "1"},
+        {"OMP_NUM_THREADS": "7", "OMP_DYNAMIC": "true"},
+        {"OMP_WAIT_POLICY": "passive", "GOMP_CPU_AFFINITY": "0"},
+    ],
+    ids=lambda settings: ",".join(f"{name}={value}" for name, value in settings.items()),
+)
+def test_settings_of_the_runtime_change_no_bit(settings, digest):
+    assert said(DIGEST, **settings) == digest
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_child_has_threads_of_its_own():
+    """Those of the runtime do not survive a fork: who calls them there waits for ever."""
+    program = """
+import warnings
+warnings.simplefilter("ignore")
+torch.set_num_threads(2)
+fastrnn.set_num_threads(2)
+with torch.no_grad():
+    wanted = lstm(x)[0].numpy().copy()
+if os.fork() == 0:
+    with torch.no_grad():
+        same = np.array_equal(lstm(x)[0].numpy(), wanted)
+    os._exit(0 if same else 3)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+with torch.no_grad():
+    assert np.array_equal(lstm(x)[0].numpy(), wanted)
+"""
+    assert said(program) == ["0"]
+
+
+def test_threads_that_call_in_turns(runtime):
+    """torch and fastrnn at once from many threads, each of which torch gives a team of its own."""
+    import fastrnn.torch as ours
+
+    torch.manual_seed(0)
+    lstm, x, square = ours.LSTM(24, 64), torch.randn(20, 8, 24), torch.randn(200, 200)
+    with torch.no_grad():
+        wanted = lstm(x)[0]
+    wrong = []
+
+    def work():
+        for _ in range(20):
+            with torch.no_grad():
+                torch.mm(square, square)
+                if not torch.equal(lstm(x)[0], wanted):
+                    wrong.append(threading.get_ident())
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(120)
+    assert not any(one.is_alive() for one in threads)
+    assert wrong == []
