@@ -2,14 +2,15 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Generic, TypeVar
 
 from fastrnn.arrays import Array
 from fastrnn_kernels.cpu.arrays.compare import Copies
-from fastrnn_kernels.cpu.threads.openmp import Handed, runtime_of
+from fastrnn_kernels.cpu.threads.openmp import runtime_of
 
 Made = TypeVar("Made")
 
@@ -46,14 +47,14 @@ class Kept(Generic[Made]):
 
 
 @cache
-def threads_of(package: ModuleType, library: str) -> Callable[[], Handed]:
+def threads_of(package: ModuleType, library: str) -> AbstractContextManager[None]:
     """A context in which kernels run on the threads that a framework itself computes with.
 
     library: of those in the package's folder `lib`, the one that computes, without its ending.
     Where it has no OpenMP runtime, kernels run on threads of their own, as elsewhere.
     """
     found = Path(package.__file__ or "").with_name("lib").glob(f"{library}.*")
-    return partial(Handed, next(filter(None, map(runtime_of, map(str, found))), None))
+    return next(filter(None, map(runtime_of, map(str, found))), None) or nullcontext()
 
 
 def level_of_user(between: Callable[[FrameType], bool]) -> int:

@@ -36,7 +36,8 @@ def _numpy(tensor: Any) -> Array:
 
 @cache
 def _cpu() -> Device:
-    return Device(kernels_for("cpu"), _numpy, torch.from_numpy, threads_of(torch, "libtorch_cpu"))
+    own_threads = threads_of(torch, "libtorch_cpu")
+    return Device(kernels_for("cpu"), _numpy, torch.from_numpy, lambda: own_threads)
 
 
 @cache

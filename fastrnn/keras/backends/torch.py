@@ -26,9 +26,6 @@ def _tensors(arrays: Any) -> Any:
     return [None if array is None else torch.from_numpy(array) for array in arrays]
 
 
-_own_threads = threads_of(torch, "libtorch_cpu")
-
-
 class _Sequence(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, call: Call, x: Any, mask: Any, weights: int, *tensors: Any) -> Any:
@@ -36,7 +33,7 @@ class _Sequence(torch.autograd.Function):  # type: ignore[misc]
         arrays = [_array(tensor) for tensor in tensors]
         kernel, recurrent, bias = (*arrays[:weights], None)[:3]
         states = tuple(arrays[weights:])
-        with _own_threads():
+        with threads_of(torch, "libtorch_cpu"):
             shown, final, tape = forward(
                 call, _array(x), _array(mask), (kernel, recurrent, bias), states, taping=True
             )
@@ -54,7 +51,7 @@ class _Sequence(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, d_shown: Any, *d_states: Any) -> Any:
         saved = dict(zip(ARRAYS, map(_array, ctx.saved_tensors), strict=True))
         tape: Tape = replace(ctx.rest, taken=replace(ctx.rest.taken, **saved))
-        with _own_threads():
+        with threads_of(torch, "libtorch_cpu"):
             dx, d_weights, d_start = backward(tape, _array(d_shown), tuple(map(_array, d_states)))
         given = [d for d in d_weights if d is not None]
         return None, *_tensors((dx, None, None, *given, *d_start))
@@ -75,7 +72,7 @@ def run(
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given, *states)):
         shown, *final = _Sequence.apply(call, x, mask, len(given), *given, *states)
         return shown, final
-    with _own_threads():
+    with threads_of(torch, "libtorch_cpu"):
         shown, ends, _ = forward(
             call, _array(x), _array(mask), tuple(map(_array, weights)),
             tuple(map(_array, states)), taping=False,

@@ -1,81 +1,60 @@
-"""Weights copied into panels, by the threads: a training step packs all of them anew."""
+"""Weights copied into panels: a training step packs all of them anew.
+
+By the calling thread alone: the copies are bound by memory, and a second thread gains nothing.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from fastrnn_kernels.cache.disk import kernel
 from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import Array
-from fastrnn_kernels.cpu.isa.llvm import flat
 from fastrnn_kernels.cpu.product.tile import copy
-from fastrnn_kernels.cpu.threads import pool
-from fastrnn_kernels.cpu.threads.job import Job, job
-
-#: Multiply-adds that take as long as the copy of a value (measured).
-COPY_WORK = 12
 
 
-@job("gate-panels", "the packing of weights")
-def _gate_job(arguments):  # type: ignore[no-untyped-def]
-    """out[n, k, g, u] = matrix[positions[g] H + n U + u, k], zeros beyond H, of panel `number`."""
-
-    def run(record, number, members):  # type: ignore[no-untyped-def]
-        matrix_given, positions, H, U, out = arguments(record)
-        K, G = matrix_given.shape[1], positions.size
-        matrix, step = flat(matrix_given), G * U
-        many = min(U, H - number * U)
+@kernel("gate-panels")
+def _pack_gates(matrix, positions, H, U, out):  # type: ignore[no-untyped-def]
+    K, G = matrix.shape[1], positions.size
+    panels = out.reshape(-1, K, G, U)
+    for n in range(len(panels)):
+        many = min(U, H - n * U)
         for g in range(G):
-            row, to = positions[g] * H + number * U, number * K * step + g * U
-            if many == U:
+            row = positions[g] * H + n * U
+            # Four rows at a time: what is read of each is next to what was read before.
+            for u in range(0, many - 3, 4):
+                at = row + u
+                a, b, c, d = matrix[at], matrix[at + 1], matrix[at + 2], matrix[at + 3]
                 for k in range(K):
-                    for u in range(U):
-                        out[to + k * step + u] = matrix[(row + u) * K + k]
-            else:
+                    to = panels[n, k, g]
+                    to[u], to[u + 1], to[u + 2], to[u + 3] = a[k], b[k], c[k], d[k]
+            for u in range(many - many % 4, U):
                 for k in range(K):
-                    for u in range(many):
-                        out[to + k * step + u] = matrix[(row + u) * K + k]
-                    for u in range(many, U):
-                        out[to + k * step + u] = 0
-
-    return run
+                    panels[n, k, g, u] = matrix[row + u, k] if u < many else 0
 
 
-@job("plain-panels", "the packing of weights")
-def _plain_job(arguments):  # type: ignore[no-untyped-def]
-    """out[n, g H + k, u] = matrix[positions[g] H + k, n U + u], zeros beyond N: panel `number`."""
-
-    def run(record, number, members):  # type: ignore[no-untyped-def]
-        matrix_given, positions, H, U, out = arguments(record)
-        N, G = matrix_given.shape[1], positions.size
-        matrix = flat(matrix_given)
-        many = min(U, N - number * U)
+@kernel("plain-panels")
+def _pack_plain(matrix, positions, H, U, out):  # type: ignore[no-untyped-def]
+    N, G = matrix.shape[1], positions.size
+    for n in range((N + U - 1) // U):
+        many = min(U, N - n * U)
         for g in range(G):
             for k in range(H):
-                to = ((number * G + g) * H + k) * U
-                at = (positions[g] * H + k) * N + number * U
-                copy(out, to, matrix, at, many)
+                to = ((n * G + g) * H + k) * U
+                copy(out, to, matrix[positions[g] * H + k], n * U, many)
                 for u in range(many, U):
                     out[to + u] = 0
-
-    return run
-
-
-def _packed(jobs: Sequence[Job], out: Array) -> Array:
-    pool.run(jobs, float(COPY_WORK * out.size))
-    return out
 
 
 def gate_panels(matrix: Array, positions: Sequence[int], H: int, U: int) -> Array:
     """(gates * H, K), the gates at these positions -> [panel][K][gate][U], padded with zeros."""
-    many, K = -(-H // U), matrix.shape[1]
-    out = memory.empty((many * K * len(positions) * U,), matrix.dtype)
-    given = np.ascontiguousarray(matrix), np.array(positions, np.int64), H, U, out
-    return _packed([_gate_job(many, False, *given)], out)
+    out = memory.empty((-(-H // U) * matrix.shape[1] * len(positions) * U,), matrix.dtype)
+    _pack_gates(np.ascontiguousarray(matrix), np.array(positions, np.int64), H, U, out)
+    return out
 
 
 def plain_panels(matrix: Array, positions: Sequence[int], H: int, U: int) -> Array:
     """(gates * H, N), the gates at these positions -> [panel][gates * H][U], padded with zeros."""
-    many = -(-matrix.shape[1] // U)
-    out = memory.empty((many * len(positions) * H * U,), matrix.dtype)
-    given = np.ascontiguousarray(matrix), np.array(positions, np.int64), H, U, out
-    return _packed([_plain_job(many, False, *given)], out)
+    out = memory.empty((-(-matrix.shape[1] // U) * len(positions) * H * U,), matrix.dtype)
+    _pack_plain(np.ascontiguousarray(matrix), np.array(positions, np.int64), H, U, out)
+    return out

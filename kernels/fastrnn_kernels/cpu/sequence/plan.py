@@ -143,7 +143,7 @@ def _kept(weights: Weights, rows: Rows, key: tuple[Any, ...], make: Callable[[],
     many = pool.get_num_threads()
     key = (
         *key, weights.cell, weights.dtype, weights.compute, weights.w_ih.shape, weights.w_hh.shape,
-        weights.projected, rows.T, rows.B, many, pool.least_work(), current(),
+        weights.projected, rows.T, rows.B, many, current(),
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:

@@ -55,10 +55,21 @@ def _run(own, number, records, threads, parallel, number_of, inside, region):  #
     return True
 
 
+class _Here(threading.local):
+    """Of the calling thread: the runtime that jobs are handed to, and how many threads it gives."""
+
+    runtime: "Runtime | None" = None
+    threads = 0
+
+
+_here = _Here()
+
+
 class Runtime:
     """An OpenMP runtime of this process: of the library that a framework computes with.
 
-    It is of no use in a child of this process, where its threads are not.
+    In its context, the calling thread's jobs are handed to it. It is of no use in a child of this
+    process, where its threads are not.
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
@@ -78,9 +89,19 @@ class Runtime:
         """Whether its threads are of this process."""
         return self._forks == forks()
 
+    @property
     def threads(self) -> int:
-        """How many a region of the calling thread may have."""
-        return int(self._most())
+        """How many the calling thread was given as it entered the context."""
+        return _here.threads
+
+    def __enter__(self) -> None:
+        # Which may change from call to call.
+        _here.runtime, _here.threads = self, int(self._most())
+
+    def __exit__(self, *_: object) -> None:
+        # What a handler called meanwhile has left it too: what follows goes to helpers. And what a
+        # handler raises here, before this line, the next call makes good.
+        _here.runtime = None
 
     def run(self, own: Record, number: int, records: Record, threads: int) -> bool:
         """Make all calls of jobs, as call `number` of a board; whether it could be."""
@@ -99,29 +120,7 @@ def runtime_of(library: str) -> Runtime | None:
     return None
 
 
-class _Here(threading.local):
-    """Of the calling thread: the runtime that jobs are handed to, and its threads."""
-
-    runtime: Runtime | None = None
-    threads = 0
-
-
-here = _Here()
-
-
-class Handed:
-    """A context in which this thread's jobs are handed to a runtime; None: to none."""
-
-    __slots__ = ("_before", "_runtime")
-
-    def __init__(self, runtime: Runtime | None) -> None:
-        self._runtime = runtime
-
-    def __enter__(self) -> None:
-        self._before = here.runtime, here.threads
-        runtime = self._runtime
-        if runtime is not None and runtime.alive:
-            here.runtime, here.threads = runtime, runtime.threads()
-
-    def __exit__(self, *_: object) -> None:
-        here.runtime, here.threads = self._before
+def current() -> Runtime | None:
+    """The runtime that the calling thread's jobs are handed to; none after a fork in between."""
+    runtime = _here.runtime
+    return runtime if runtime is not None and runtime.alive else None

@@ -24,14 +24,13 @@ import numpy as np
 from fastrnn_kernels.cpu.threads import board, openmp
 from fastrnn_kernels.cpu.threads.board import FIRST, LINE, LINGER_SECONDS, MOST_HELPERS, TAKEN
 from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, Record
+from fastrnn_kernels.cpu.threads.openmp import Runtime
 from fastrnn_kernels.forks import forks
 from fastrnn_kernels.handlers import Suppressed, pass_on
 
 #: Multiply-adds below which handing work to another thread costs more than it saves, if that
 #: thread listens, and if it has to be woken (measured).
 MIN_WORK, WAKING_WORK = 1_000_000, 4_000_000
-#: The same for the threads of a framework's runtime, which are awake (measured).
-HANDED_WORK = 300_000
 #: Multiply-adds from which on work may be done in parts, and how long one takes: signals are
 #: answered between them. A slow CPU does LONG in a tenth of a second.
 LONG, PART_SECONDS = 200_000_000, 0.05
@@ -201,14 +200,9 @@ class _Pool:
 
     def run(self, jobs: Sequence[Job], work: float, least: float) -> None:
         records = jobs[0].record if len(jobs) == 1 else np.concatenate([job.record for job in jobs])
-        runtime, many = openmp.here.runtime, 0
+        runtime, many = openmp.current(), 0
         if runtime is not None:
-            many = min(get_num_threads(), sum(job.largest for job in jobs))
-            if many > 1 and work >= min(least, HANDED_WORK) and not self._closed:
-                own = self.own_board()
-                if runtime.run(own, next(self._calls), records, many):
-                    return
-            board.alone(records)
+            self._hand(runtime, jobs, records, work >= least)
             return
         if self.threads > 1 and work >= least and not self._closed:
             many = min(self.threads, sum(job.largest for job in jobs)) - 1
@@ -224,6 +218,12 @@ class _Pool:
                 return
         board.alone(records)
         self._last = time.perf_counter()
+
+    def _hand(self, runtime: Runtime, jobs: Sequence[Job], records: Record, worth: bool) -> None:
+        many = min(get_num_threads(), sum(job.largest for job in jobs))
+        handed = worth and many > 1 and not self._closed
+        if not (handed and runtime.run(self.own_board(), next(self._calls), records, many)):
+            board.alone(records)
 
     def _run_with(self, helpers: Sequence[_Helper], moved: bool, records: Record) -> None:
         own, many, number, here = helpers[0].board, len(helpers), next(self._calls), forks()
@@ -305,12 +305,7 @@ def board_address() -> int:
 
 def parts_of(work: float, share: int = 1) -> int:
     """Parts worth making of so many multiply-adds, where `share` passes run together."""
-    return int(max(1, min(get_num_threads() // share, 2 * work // least_work())))
-
-
-def least_work() -> int:
-    """Multiply-adds that are worth another thread, if that is awake."""
-    return MIN_WORK if openmp.here.runtime is None else HANDED_WORK
+    return int(max(1, min(get_num_threads() // share, 2 * work // MIN_WORK)))
 
 
 def set_num_threads(threads: int) -> None:
@@ -321,6 +316,5 @@ def set_num_threads(threads: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads a call may use."""
-    if openmp.here.runtime is None:
-        return _pool.threads
-    return min(_pool.threads, openmp.here.threads)
+    runtime = openmp.current()
+    return _pool.threads if runtime is None else min(_pool.threads, runtime.threads)

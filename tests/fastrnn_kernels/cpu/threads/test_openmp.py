@@ -23,8 +23,8 @@ def runtime():
     before = torch.get_num_threads(), pool.get_num_threads()
     torch.set_num_threads(2)
     pool.set_num_threads(2)
-    found = threads_of(torch, "libtorch_cpu").args[0]
-    if found is None:
+    found = threads_of(torch, "libtorch_cpu")
+    if not isinstance(found, openmp.Runtime):
         pytest.skip("this torch has no OpenMP runtime")
     yield found
     torch.set_num_threads(before[0])
@@ -36,14 +36,14 @@ def test_every_call_is_made_once_and_both_threads_take_part(runtime, monkeypatch
     monkeypatch.setattr(board, "begin", None)
     for _ in range(50):
         seen, one = calls(9, meeting=2)
-        with openmp.Handed(runtime):
+        with runtime:
             pool.run([one], ENOUGH)
         assert np.array_equal(seen, np.ones(9))
 
 
 def test_a_team_has_no_more_members_than_threads_have_come(runtime):
     seen = np.zeros(5, np.int64)
-    with openmp.Handed(runtime):
+    with runtime:
         pool.run([team(5, True, seen)], ENOUGH)
     assert seen.tolist() == [2, 2, 0, 0, 0]
 
@@ -51,19 +51,17 @@ def test_a_team_has_no_more_members_than_threads_have_come(runtime):
 def test_the_framework_says_how_many(runtime):
     for many in (1, 2):
         torch.set_num_threads(many)
-        with openmp.Handed(runtime):
+        with runtime:
             assert pool.get_num_threads() == many
-            with openmp.Handed(None):  # as no runtime is given, it stays
-                assert pool.get_num_threads() == many
         assert pool.get_num_threads() == 2
-    assert openmp.here.runtime is None
+    assert openmp.current() is None
 
 
 def test_little_work_stays_with_the_caller(runtime, monkeypatch):
     monkeypatch.setattr(openmp.Runtime, "run", None)
     seen, one = calls(5)
-    with openmp.Handed(runtime):
-        pool.run([one], pool.HANDED_WORK - 1)
+    with runtime:
+        pool.run([one], pool.MIN_WORK - 1)
     assert np.array_equal(seen, np.ones(5))
 
 
@@ -75,7 +73,7 @@ def test_in_a_region_of_the_framework_the_caller_works_alone(runtime):
     @kind
     def inside(_):
         seen = np.zeros(2, np.int64)
-        with openmp.Handed(runtime):
+        with runtime:
             pool.run([team(2, True, seen)], ENOUGH)
         found.append(seen.tolist())
 
@@ -87,7 +85,7 @@ def test_while_another_thread_has_the_board_the_caller_works_alone(runtime):
     own, seen = pool._pool.own_board(), np.zeros(2, np.int64)
     own[board.OWNER] = 12345
     try:
-        with openmp.Handed(runtime):
+        with runtime:
             pool.run([team(2, True, seen)], ENOUGH)
     finally:
         own[board.OWNER] = board.FREE
@@ -99,7 +97,7 @@ def test_results_have_the_same_bits(runtime):
     x = np.random.default_rng(0).standard_normal((30, 7, 40), dtype=np.float32)
     y, _, tape = layer.forward(x)
     wanted = layer.backward(tape, y)
-    with openmp.Handed(runtime):
+    with runtime:
         again, _, tape = layer.forward(x)
         found = layer.backward(tape, again)
     assert np.array_equal(again, y)
@@ -161,6 +159,29 @@ def digest():
 )
 def test_settings_of_the_runtime_change_no_bit(settings, digest):
     assert said(DIGEST, **settings) == digest
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_process_that_forks_in_mid_call():
+    """As by a signal's handler: the child is still in the context of its parent's call."""
+    program = """
+import warnings
+from fastrnn.adapting import threads_of
+warnings.simplefilter("ignore")
+torch.set_num_threads(2)
+fastrnn.set_num_threads(2)
+step()
+layer, z = fastrnn.LSTM(32, 96, seed=0), x.numpy()
+wanted = layer(z)[0]
+with threads_of(torch, "libtorch_cpu"):
+    child = os.fork()
+    same = np.array_equal(layer(z)[0], wanted)
+if child == 0:
+    os._exit(0 if same else 3)
+assert same
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    assert said(program) == ["0"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
