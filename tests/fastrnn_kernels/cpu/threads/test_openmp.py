@@ -67,8 +67,8 @@ def test_little_work_stays_with_the_caller(runtime, monkeypatch):
 
 def test_in_a_region_of_the_framework_the_caller_works_alone(runtime):
     """Its other threads have work of their own."""
-    library = ctypes.CDLL(str(_torchs_library()))
-    found, kind = [], ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    number, found, kind = ctypes.c_uint, [], ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    parallel = ctypes.CFUNCTYPE(None, kind, ctypes.c_void_p, number, number)(runtime._functions[0])
 
     @kind
     def inside(_):
@@ -77,7 +77,7 @@ def test_in_a_region_of_the_framework_the_caller_works_alone(runtime):
             pool.run([team(2, True, seen)], ENOUGH)
         found.append(seen.tolist())
 
-    library.GOMP_parallel(inside, None, 2, 0)
+    parallel(inside, None, 2, 0)
     assert found == [[1, 0], [1, 0]]
 
 
@@ -108,11 +108,6 @@ def test_results_have_the_same_bits(runtime):
 
 def test_what_has_no_runtime(tmp_path):
     assert openmp.runtime_of(str(tmp_path / "none.so")) is None
-
-
-def _torchs_library():
-    folder = os.path.join(os.path.dirname(torch.__file__), "lib")
-    return next(os.path.join(folder, n) for n in os.listdir(folder) if n.startswith("libtorch_cpu"))
 
 
 MODEL = """
