@@ -15,8 +15,10 @@ from fastrnn.bench import machine
 from fastrnn.bench.cases import Case
 from fastrnn.bench.contender import Contender
 from fastrnn.bench.contenders import COMPILED, OWN, PEERS, peer
+from fastrnn.bench.loop import run as loop
+from fastrnn.bench.loop.models import Model
 from fastrnn.bench.process import CAN_STOP
-from fastrnn.bench.results import Results
+from fastrnn.bench.results import Results, Row
 from fastrnn.bench.run import Settings, probe, run
 from fastrnn_kernels.cpu.device import available_cpus
 
@@ -97,7 +99,7 @@ def field(device: str, peers: str | None, cases: Sequence[Case]) -> Field:
     return Field(tuple(own), tuple(asked), (*notes, *_limits(asked, cases)))
 
 
-def describe(threads: int, load: float | None, probes: dict[str, float]) -> dict[str, Any]:
+def describe(threads: int | None, load: float | None, probes: dict[str, float]) -> dict[str, Any]:
     """The machine as it stands in the JSON; `load` is that before the run."""
     features, vector_bytes = machine.features()
     devices = {device.name: device for device in fastrnn.devices()}
@@ -117,20 +119,25 @@ def describe(threads: int, load: float | None, probes: dict[str, float]) -> dict
     }
 
 
-def measure(cases: Sequence[Case], contenders: Field, threads: int, timeout: float) -> Results:
-    """Probe the machine, then run all cases, with a progress bar on stderr.
-
-    Raises:
-        WorkerError: if the probes do not get there.
-    """
+def _progress() -> Progress:
+    """A bar on stderr, which goes when the run is over."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(),
     )
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def measure(cases: Sequence[Case], contenders: Field, threads: int, timeout: float) -> Results[Row]:
+    """Probe the machine, then run all cases, with a progress bar on stderr.
+
+    Raises:
+        WorkerError: if the probes do not get there.
+    """
     load = machine.load()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with _progress() as progress:
         task = progress.add_task("probing the machine", total=len(cases))
         probes = probe(threads, cases[0].compute, timeout)
         progress.update(task, description=str(cases[0]))
@@ -142,3 +149,17 @@ def measure(cases: Sequence[Case], contenders: Field, threads: int, timeout: flo
         settings = Settings(threads, timeout, probes, machine.cache_bytes())
         rows = run(cases, (*contenders.own, *contenders.peers), settings, done)
     return Results(describe(threads, load, probes), rows)
+
+
+def measure_loop(models: Sequence[Model], threads: int | None, timeout: float) -> Results[loop.Row]:
+    """Run the models of the suite `loop`, with a progress bar on stderr."""
+    load = machine.load()
+    with _progress() as progress:
+        task = progress.add_task(str(models[0]), total=len(models))
+        following = iter(models[1:])
+
+        def done(model: Model) -> None:
+            progress.update(task, advance=1, description=str(next(following, "")))
+
+        rows = loop.run(models, threads, timeout, done)
+    return Results(describe(threads, load, {}), rows)

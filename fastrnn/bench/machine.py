@@ -11,7 +11,9 @@ from pathlib import Path
 
 #: Sizes taken where the system does not tell: those of small present-day cores.
 ASSUMED = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
-PACKAGES = ("numba", "llvmlite", "numpy", "numba-cuda", "torch", "onnxruntime", "onnx", "openvino")
+PACKAGES = (
+    "numba", "llvmlite", "numpy", "numba-cuda", "torch", "keras", "onnxruntime", "onnx", "openvino",
+)  # fmt: skip
 
 
 def _sysctl(name: str) -> str:

@@ -32,25 +32,22 @@ class WorkerError(Exception):
     """A contender raised, died, or gave no answer in time; the text says which."""
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int | None) -> dict[str, str]:
     # The worker is to import what this process would, however this one came by its paths.
     paths = [path or os.getcwd() for path in sys.path]
-    return {
-        **os.environ,
-        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
+    told = {} if threads is None else dict.fromkeys(THREAD_VARIABLES, str(threads))
+    return {**os.environ, **told, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class Worker:
     """A fresh Python process, stopped whenever it is not being asked something.
 
     Args:
-        threads: how many threads its libraries may use.
+        threads: how many threads its libraries may use; None for what each takes by itself.
         timeout: seconds that one answer may take.
     """
 
-    def __init__(self, threads: int, timeout: float) -> None:
+    def __init__(self, threads: int | None, timeout: float) -> None:
         self.timeout = timeout
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         self._process = subprocess.Popen(

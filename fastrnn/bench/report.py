@@ -145,7 +145,7 @@ def faults(rows: Sequence[Row]) -> list[str]:
 
 
 def show(
-    results: Results,
+    results: Results[Row],
     peers: Sequence[Contender],
     notes: Sequence[str],
     console: Console,

@@ -35,13 +35,18 @@
     }
 
 A contender that cannot run a case at all (onnxruntime has no backward pass) has no row for it.
+
+A row of the suite `loop` has, in the place of a cell and a shape, "model", "about", "framework",
+"cell" and "training"; "contender" is "fastrnn", or the framework for its own layers; and
+"shares", of fastrnn's alone, says what part of a step's time goes where (`loop/shares.py`). Where
+its "threads" are null, each contender took what it does in the default environment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from fastrnn.bench.cases import Case
 from fastrnn.bench.contender import Contender
@@ -95,12 +100,24 @@ class Row:
         }
 
 
+class AnyRow(Protocol):
+    """What rows of all suites have."""
+
+    @property
+    def error(self) -> str | None: ...  # noqa: D102
+
+    def as_json(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+RowT = TypeVar("RowT", bound=AnyRow)
+
+
 @dataclass(frozen=True)
-class Results:
+class Results(Generic[RowT]):
     """All rows of a run, and the machine they were measured on."""
 
     machine: Mapping[str, Any]
-    rows: list[Row]
+    rows: Sequence[RowT]
 
     @property
     def good(self) -> bool:

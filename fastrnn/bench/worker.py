@@ -23,6 +23,7 @@ import numpy as np
 from fastrnn.bench.cases import Case
 from fastrnn.bench.contender import Contender, Program
 from fastrnn.bench.data import ROTATION, Array, sample
+from fastrnn.bench.loop.models import Model
 
 #: Calls at a time of who makes many by itself, to see how long one takes.
 REPEATED = 1000
@@ -62,8 +63,17 @@ class Desk:
         """Import the contender and give it the case; nothing is run yet."""
         module = importlib.import_module(contender.module)
         self.program = module.build(case, threads, contender.device)
-        self.inputs = [self.program.load(sample(case, index)) for index in range(ROTATION)]
-        self.turn = cycle(self.inputs)
+        self._take([self.program.load(sample(case, index)) for index in range(ROTATION)])
+
+    def build_loop(self, model: Model, own: bool, dtype: str) -> None:
+        """The same for a model of the suite `loop`, with fastrnn's layers or its framework's."""
+        from fastrnn.bench.loop import program
+
+        self.program = program.build(model, own, dtype)
+        self._take(program.inputs(model, self.program, ROTATION))
+
+    def _take(self, inputs: list[Any]) -> None:
+        self.inputs, self.turn = inputs, cycle(inputs)
         # A full collection of some hundred thousand objects that imports left would take longer
         # than most calls; what the calls themselves leave is collected as ever.
         gc.collect()
@@ -152,6 +162,12 @@ class Desk:
         self.program.run(next(self.turn))
         after = _memory("VmHWM")
         return None if before is None or after is None else max(0, after - before)
+
+    def shares(self, framework: str, steps: int) -> dict[str, float]:
+        """Where the time of a step of a loop goes, as `loop.shares` has it."""
+        from fastrnn.bench.loop.shares import measure
+
+        return measure(framework, lambda: self.program.run(next(self.turn)), steps)
 
     def probe(self, threads: int, dtype: str) -> dict[str, float]:
         """What the machine can do at most, as `probes.probe` has it."""

@@ -5,18 +5,16 @@ Commands import what they need when they run, so that help and errors do not wai
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from fastrnn.bench.cases import CELLS, DTYPES, PASSES, SUITES, Shape, cases_of, measurable
+from fastrnn.bench.cases import DTYPES
 from fastrnn.cli import options
+from fastrnn.cli.bench import bench
 from fastrnn.cli.models import export, model, stream
 from fastrnn.cli.show import show
 from fastrnn.cli.tune import tune
@@ -56,130 +54,6 @@ class _Commands(click.Group):
 )
 def main() -> None:
     """Fused recurrent kernels: RNN, LSTM, GRU, forward and backward."""
-
-
-def _shapes(
-    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
-) -> tuple[Shape, ...]:
-    try:
-        return tuple(map(Shape.parse, texts))
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-@main.command()
-@click.option(
-    "--suite",
-    type=click.Choice(list(SUITES)),
-    default="quick",
-    show_default=True,
-    help="Which shapes, and what a call is.",
-)
-@options.cells(measurable())
-@click.option(
-    "--shape",
-    "shapes",
-    metavar="T,B,I,H",
-    callback=_shapes,
-    multiple=True,
-    help="Instead of the suite's shapes; may be repeated.",
-)
-@click.option(
-    "--pass",
-    "passes",
-    type=click.Choice(PASSES),
-    multiple=True,
-    help="Instead of the suite's passes; train is forward and backward.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(DTYPES),
-    default="float32",
-    show_default=True,
-    help="bfloat16 and int8 (streams only) are for inference: peers compute in bfloat16 where "
-    "they have it, else in float32.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(("auto", "cpu", "cuda")),
-    default="auto",
-    show_default=True,
-    help="Where fastrnn runs; auto takes all there is.",
-)
-@click.option(
-    "--peers",
-    metavar="NAMES",
-    help="Comma list of torch, onnxruntime, numpy, or name=module for your own; or none. "
-    "[default: all that are installed]",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Of each contender.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
-    default=300.0,
-    show_default=True,
-    help="Seconds after which a contender's answer is no longer waited for.",
-)
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write the machine and all rows here too.",
-)
-def bench(
-    suite: str,
-    cells: tuple[str, ...],
-    shapes: tuple[Shape, ...],
-    passes: tuple[str, ...],
-    dtype: str,
-    device: str,
-    peers: str | None,
-    threads: int | None,
-    timeout: float,
-    json_file: Path | None,
-) -> None:
-    """Measure fastrnn beside its peers, after comparing their answers.
-
-    Exit code 1 if a contender's numbers are wrong or it gives none, 2 if the options cannot be
-    met.
-    """
-    if math.isnan(timeout):
-        raise click.BadParameter("nan is no number of seconds", param_hint="--timeout")
-    try:
-        cases_of(suite, cells or CELLS, shapes, passes, dtype)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    if json_file is not None and not os.access(json_file.parent, os.W_OK):
-        raise click.BadParameter(f"cannot write to {json_file.parent}", param_hint="--json")
-
-    from rich.console import Console
-
-    import fastrnn
-    from fastrnn.bench import command, report
-    from fastrnn.bench.process import WorkerError
-    from fastrnn_kernels.cpu.device import available_cpus
-
-    if threads is not None and threads > available_cpus():
-        raise click.BadParameter(
-            f"{threads} is more than the {available_cpus()} CPUs there are", param_hint="--threads"
-        )
-    threads = threads or fastrnn.get_num_threads()
-    chosen = cases_of(suite, cells or CELLS, shapes, passes, dtype, threads)
-    try:
-        contenders = command.field(device, peers, chosen)
-    except command.DeviceUnavailableError as error:
-        raise click.UsageError(str(error)) from None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--peers") from None
-    try:
-        results = command.measure(chosen, contenders, threads, timeout)
-    except WorkerError as error:
-        raise click.ClickException(f"the machine could not be probed: {error}") from None
-    report.show(results, contenders.peers, contenders.notes, Console())
-    if json_file is not None:
-        json_file.write_text(json.dumps(results.as_json(), indent=2) + "\n")
-    if not results.good:
-        raise click.exceptions.Exit(1)
 
 
 @main.command()
@@ -268,5 +142,5 @@ def warmup(
     click.echo(f"kept in {folder}")
 
 
-for _command in (convert.command, stream, export, show, tune):
+for _command in (bench, convert.command, stream, export, show, tune):
     main.add_command(_command)
