@@ -124,12 +124,15 @@ def forward(
 
 
 def backward(
-    tape: Tape, d_shown: Array | None, d_states: tuple[Array | None, ...]
-) -> tuple[Array, KerasWeights, States]:
+    tape: Tape,
+    d_shown: Array | None,
+    d_states: tuple[Array | None, ...],
+    inputs: bool = True,
+) -> tuple[Array | None, KerasWeights, States]:
     """The gradients of x, the weights and the initial states.
 
-    d_shown, d_states: gradients of what `forward` gave; None for zeros. Raises ValueError for
-    other shapes or types.
+    d_shown, d_states: gradients of what `forward` gave; None for zeros. inputs: whether the
+    gradient of x is wanted; else it is None. Raises ValueError for other shapes or types.
     """
     kernels = kernels_for("cpu")
     call, steps = tape.call, tape.steps
@@ -148,11 +151,14 @@ def backward(
     if dy is None:
         dy = np.zeros((T, B, H), dtype)
     rest = _stacked(d_rest, (B, H), dtype)
-    run = kernels.start_backward(tape.taken, kernels.take(dy), 0, kernels.take(d_h), rest)
+    run = kernels.start_backward(
+        tape.taken, kernels.take(dy), 0, kernels.take(d_h), rest, inputs=inputs
+    )
     kernels.run([run.job], run.work)
     found = run.finish()
     d_start = found.start_h
     if call.holds_start and d_before is not None:
         d_start = d_start + d_before
     gradients = call.layout.gradients(call.cell, found, tape.biased)
-    return steps.scatter(found.x), gradients, (d_start, *found.start_rest)
+    dx = None if found.x is None else steps.scatter(found.x)
+    return dx, gradients, (d_start, *found.start_rest)

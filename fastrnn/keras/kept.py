@@ -83,4 +83,6 @@ def numbered_backward(
     if tape is None:
         tape = forward(call, x, mask, weights, states, taping=True)[2]
         assert tape is not None
-    return backward(tape, d_shown, d_states)
+    dx, d_weights, d_start = backward(tape, d_shown, d_states)
+    assert dx is not None
+    return dx, d_weights, d_start

@@ -176,9 +176,17 @@ def run_forward(
 
 
 def run_backward(
-    stack: Stack, tapes: Sequence[PassTape[Any]], masks: Sequence[Array | None] | None, call: Call
+    stack: Stack,
+    tapes: Sequence[PassTape[Any]],
+    masks: Sequence[Array | None] | None,
+    call: Call,
+    *,
+    inputs: bool = True,
 ) -> tuple[Array, tuple[Array, ...], list[PassGradients]]:
-    """All layers and directions backwards: dx, d_start, and each pass's gradients."""
+    """All layers and directions backwards: dx, d_start, and each pass's gradients.
+
+    inputs: whether dx is wanted; else it is None.
+    """
     try:
         kernels = call.kernels
         D, P = stack.directions, stack.state_size
@@ -189,13 +197,21 @@ def run_backward(
             runs = []
             for d in range(D):
                 h, rest = _of_pass(kernels, call.states, k * D + d)
-                runs.append(kernels.start_backward(tapes[k * D + d], dy, d * P, h, rest, share=D))
+                runs.append(
+                    kernels.start_backward(
+                        tapes[k * D + d], dy, d * P, h, rest, share=D, inputs=inputs or k > 0
+                    )
+                )
             kernels.run([run.job for run in runs], sum(run.work for run in runs))
             found = [run.finish() for run in runs]
             for d, one in enumerate(found):
                 _keep(d_start, k * D + d, one.start_h, one.start_rest)
             gradients = found + gradients
-            dy = found[0].x if D == 1 else found[0].x + found[1].x
+            dy = found[0].x
+            if dy is None:
+                continue
+            if D == 2:
+                dy += found[1].x
             mask = None if masks is None else masks[k]
             if mask is not None:
                 dy *= mask

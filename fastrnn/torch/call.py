@@ -93,8 +93,13 @@ class ModuleCall:
             tape = [getattr(one, name) for one in tapes for name in ARRAYS]
             return *results, *map(self.device.tensor, tape)
 
-    def backward(self, d_results: Sequence[Any], tensors: Sequence[Any]) -> tuple[Any, ...]:
-        """Gradients of the tensors but the tape, from those of the results; of masks, None."""
+    def backward(
+        self, d_results: Sequence[Any], tensors: Sequence[Any], inputs: bool = True
+    ) -> tuple[Any, ...]:
+        """Gradients of the tensors but the tape, from those of the results; of masks, None.
+
+        inputs: whether that of x is wanted; else it is None.
+        """
         x, _, masks, parameters, taped = self.split(tensors)
         with self.device.on_current_stream():
             # A transform that maps over parameters gives a forward pass for each of them.
@@ -111,8 +116,10 @@ class ModuleCall:
                 tapes,
                 self._masks(masks),
                 self._arguments(d_results[0], d_results[1:], x),
+                inputs=inputs,
             )
-            gradients = [self._leave(dx), *map(self._tensor, d_start[: self.states])]
+            gradients = [None if dx is None else self._leave(dx)]
+            gradients += map(self._tensor, d_start[: self.states])
             gradients += [None] * len(masks)
             for one in found:
                 biases = (one.b_ih, one.b_hh) if self.biased else ()

@@ -76,7 +76,7 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
                     "is_grads_batched=True maps in a way that fastrnn's kernels cannot be mapped "
                     "in: use torch.func.vmap over torch.func.vjp"
                 )
-            gradients = ctx.call.backward(d_results, tensors)
+            gradients = ctx.call.backward(d_results, tensors, ctx.needs_input_grad[1])
         return None, *gradients
 
     @staticmethod

@@ -40,7 +40,7 @@ class Packed:
             for (name, shape), parameter in zip(self.shapes.items(), parameters, strict=True):
                 if parameter.shape != shape:
                     raise RuntimeError(f"{name} has shape {tuple(parameter.shape)}, wanted {shape}")
-            return [parameter.detach().cpu().numpy() for parameter in parameters]
+            return [parameter.numpy(force=True) for parameter in parameters]
 
         def make(copies: list[Array]) -> tuple[Weights, ...]:
             return tuple(

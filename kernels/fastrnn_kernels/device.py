@@ -105,9 +105,12 @@ class Device(Protocol):
 
     def start_backward(
         self, tape: Any, dy: Array, y_at: int, d_final_h: Array, d_final_rest: Array, *,
-        share: int = ...,
+        share: int = ..., inputs: bool = ...,
     ) -> Backward:  # fmt: skip
-        """Prepare its backward pass: dy (T, B, Y), read from column y_at on."""
+        """Prepare its backward pass: dy (T, B, Y), read from column y_at on.
+
+        inputs: whether the gradient of x is wanted.
+        """
 
     def run(self, jobs: Any, work: float) -> None:
         """Run the jobs of passes, of all directions of a layer."""

@@ -11,7 +11,10 @@ Array = Any  # of the device's own kind
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """Gradients of one direction; of the weights in the cell's gate order."""
+    """Gradients of one direction; of the weights in the cell's gate order.
+
+    x: None where nobody asked for it.
+    """
 
     x: Array
     start_h: Array

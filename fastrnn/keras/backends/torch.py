@@ -52,7 +52,9 @@ class _Sequence(torch.autograd.Function):  # type: ignore[misc]
         saved = dict(zip(ARRAYS, map(_array, ctx.saved_tensors), strict=True))
         tape: Tape = replace(ctx.rest, taken=replace(ctx.rest.taken, **saved))
         with threads_of(torch, "libtorch_cpu"):
-            dx, d_weights, d_start = backward(tape, _array(d_shown), tuple(map(_array, d_states)))
+            dx, d_weights, d_start = backward(
+                tape, _array(d_shown), tuple(map(_array, d_states)), ctx.needs_input_grad[1]
+            )
         given = [d for d in d_weights if d is not None]
         return None, *_tensors((dx, None, None, *given, *d_start))
 

@@ -8,7 +8,12 @@ from fastrnn_kernels.tape import Tape
 
 
 def gradients(
-    tape: Tape[Weights], d_sums: Array, dh_tape: Array, d_start_h: Array, d_start_rest: Array
+    tape: Tape[Weights],
+    d_sums: Array,
+    dh_tape: Array,
+    d_start_h: Array,
+    d_start_rest: Array,
+    inputs: bool = True,
 ) -> Gradients:
     """The gradients that are products over all steps: sums in one order, run for run."""
     weights, cell = tape.weights, tape.weights.cell
@@ -23,7 +28,9 @@ def gradients(
         x = xp.where(running[:, None], x, xp.zeros(1, x.dtype))
     x_sums, h_sums = sums[:, : G * H], sums[:, A * H : (A + E) * H]
     compute = weights.compute
-    dx = multiplied(x_sums, weights.matrices.x, compute)
+    dx = None
+    if inputs:
+        dx = multiplied(x_sums, weights.matrices.x, compute).reshape(tape.x.shape)
     d_x_rows = multiplied(x_sums.T, x, compute)
     old_h = tape.old_h.reshape(steps, weights.state_size)
     d_h_rows = multiplied(h_sums.T, old_h, compute)
@@ -40,7 +47,7 @@ def gradients(
     d_bias = sums.sum(axis=0)
 
     return Gradients(
-        x=dx.reshape(tape.x.shape),
+        x=dx,
         start_h=d_start_h,
         start_rest=d_start_rest,
         w_ih=in_gate_order(xp, cell, d_x_rows, cell.x_gates),

@@ -96,8 +96,12 @@ def start_backward(
     d_final_rest: Array,
     *,
     share: int = 1,
+    inputs: bool = True,
 ) -> Backward:
-    """Prepare a backward pass: dy (T, B, Y) C-contiguous, read from column y_at on."""
+    """Prepare a backward pass: dy (T, B, Y) C-contiguous, read from column y_at on.
+
+    inputs: whether the gradient of x is wanted.
+    """
     weights, rows = tape.weights, tape.rows
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
     dtype = weights.dtype
@@ -112,7 +116,9 @@ def start_backward(
     )  # fmt: skip
 
     def finish() -> Gradients:
-        return gradients(tape, found.d_sums, found.dh_tape, found.d_start_h, found.d_start_rest)
+        return gradients(
+            tape, found.d_sums, found.dh_tape, found.d_start_h, found.d_start_rest, inputs
+        )
 
     return Backward(Job(found), 2 * _work(weights, rows), finish)
 

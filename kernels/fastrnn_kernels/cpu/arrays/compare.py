@@ -1,5 +1,7 @@
 """Whether memory still holds what was copied from it, at the speed of the memory."""
 
+from functools import cached_property
+
 import numba
 import numpy as np
 from numba import types
@@ -44,13 +46,16 @@ class Copies:
     def __init__(self, arrays: list[Array]) -> None:
         self.arrays = [_copy(array) for array in arrays]
         self._dense = all(array.flags.c_contiguous for array in arrays)
-        self._places: NDArray[np.int64] = np.array(
-            [
-                (array.ctypes.data, copy.ctypes.data, copy.nbytes // 4)
-                for array, copy in zip(arrays, self.arrays, strict=True)
-            ],
-            np.int64,
-        )
+        self._at = [array.__array_interface__["data"][0] for array in arrays]
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """Where each array lies, its copy, and its words; in training nobody asks."""
+        places = [
+            (at, copy.ctypes.data, copy.nbytes // 4)
+            for at, copy in zip(self._at, self.arrays, strict=True)
+        ]
+        return np.array(places, np.int64)
 
     def current(self) -> bool:
         """Whether the arrays' memory, which must still be theirs, holds the same bits.

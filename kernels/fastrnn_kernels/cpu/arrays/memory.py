@@ -180,6 +180,15 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return _store.array(_size_class(size), shape, dtype)
 
 
+def aligned(size: int, dtype: np.dtype[Any]) -> Array:
+    """So many values, not initialised, that begin on a cache line, few as they may be."""
+    if size * dtype.itemsize >= LEAST:
+        return empty((size,), dtype)
+    raw = np.empty(size * dtype.itemsize + CACHE_LINE, np.uint8)
+    first = -raw.__array_interface__["data"][0] % CACHE_LINE
+    return raw[first : first + size * dtype.itemsize].view(dtype)
+
+
 def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """The same, all zeros."""
     array = empty(shape, dtype)
@@ -192,10 +201,8 @@ def on_line(array: Array) -> Array:
 
     What kernels read a vector at a time has to: else each read of 64 bytes takes two.
     """
-    if array.ctypes.data % CACHE_LINE == 0:
+    if array.__array_interface__["data"][0] % CACHE_LINE == 0:
         return array
-    raw = np.empty(array.nbytes + CACHE_LINE, np.uint8)
-    first = -raw.ctypes.data % CACHE_LINE
-    copy = raw[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy = aligned(array.size, array.dtype).reshape(array.shape)
     copy[...] = array
     return copy

@@ -48,13 +48,13 @@ def _pack_plain(matrix, positions, H, U, out):  # type: ignore[no-untyped-def]
 
 def gate_panels(matrix: Array, positions: Sequence[int], H: int, U: int) -> Array:
     """(gates * H, K), the gates at these positions -> [panel][K][gate][U], padded with zeros."""
-    out = memory.empty((-(-H // U) * matrix.shape[1] * len(positions) * U,), matrix.dtype)
+    out = memory.aligned(-(-H // U) * matrix.shape[1] * len(positions) * U, matrix.dtype)
     _pack_gates(np.ascontiguousarray(matrix), np.array(positions, np.int64), H, U, out)
     return out
 
 
 def plain_panels(matrix: Array, positions: Sequence[int], H: int, U: int) -> Array:
     """(gates * H, N), the gates at these positions -> [panel][gates * H][U], padded with zeros."""
-    out = memory.empty((-(-matrix.shape[1] // U) * len(positions) * H * U,), matrix.dtype)
+    out = memory.aligned(-(-matrix.shape[1] // U) * len(positions) * H * U, matrix.dtype)
     _pack_plain(np.ascontiguousarray(matrix), np.array(positions, np.int64), H, U, out)
     return out

@@ -47,9 +47,8 @@ class ForwardPanels:
 
 @dataclass(frozen=True, eq=False)
 class BackwardPanels:
-    """What the backward kernels read: `x` for the gradient of x, the others for that of h."""
+    """What the backward kernel reads, for the gradient of h."""
 
-    x: Array
     h: Array
     late: Array
     projection: Array
@@ -82,8 +81,16 @@ class Weights(weights.Weights):
         return self._kept(f"stream {storage}", lambda: self._pack_stream(storage))
 
     def backward(self) -> BackwardPanels:
-        """Packed for the backward kernels, when first asked for."""
+        """Packed for the backward kernel, when first asked for."""
         return self._kept("backward", self._pack_backward)
+
+    def input_panels(self) -> Array:
+        """Packed for the gradient of x, when first asked for."""
+        return self._kept("inputs", lambda: self._plain(self.w_ih, self.cell.x_gates))
+
+    def _plain(self, matrix: Array, gates: Sequence[str]) -> Array:
+        width = columns_of(self.dtype)
+        return plain_panels(matrix, self.positions(gates), self.hidden_size, width)
 
     def _kept(self, name: str, pack: Callable[[], _Panels]) -> _Panels:
         # No lock, which a forked child could inherit locked: two threads that come first
@@ -139,14 +146,8 @@ class Weights(weights.Weights):
 
     def _pack_backward(self) -> BackwardPanels:
         cell, nothing = self.cell, np.empty(0, self.dtype)
-
-        def of_gates(matrix: Array, gates: Sequence[str]) -> Array:
-            positions, width = self.positions(gates), columns_of(self.dtype)
-            return plain_panels(matrix, positions, self.hidden_size, width)
-
         return BackwardPanels(
-            x=of_gates(self.w_ih, cell.x_gates),
-            h=of_gates(self.w_hh, cell.early),
-            late=of_gates(self.w_hh, cell.late) if cell.late else nothing,
+            h=self._plain(self.w_hh, cell.early),
+            late=self._plain(self.w_hh, cell.late) if cell.late else nothing,
             projection=nothing if self.w_hr is None else panels_of(self.w_hr),
         )

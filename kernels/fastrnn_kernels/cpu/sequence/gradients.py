@@ -17,18 +17,25 @@ from fastrnn_kernels.tape import Tape
 
 
 def gradients(
-    tape: Tape[Weights], d_sums: Array, dh_tape: Array, d_start_h: Array, d_start_rest: Array
+    tape: Tape[Weights],
+    d_sums: Array,
+    dh_tape: Array,
+    d_start_h: Array,
+    d_start_rest: Array,
+    inputs: bool,
 ) -> Gradients:
-    """The gradients that are products over all steps."""
+    """The gradients that are products over all steps; `inputs`: that of x among them."""
     weights, rows = tape.weights, tape.rows
     cell, dtype = weights.cell, weights.dtype
     I, H, P = weights.input_size, weights.hidden_size, weights.state_size
     G, A, L, E, S = cell.G, cell.A, cell.L, cell.E, cell.S
     running = rows.running
-    dx = memory.empty(tape.x.shape, dtype)
-    rows.clear_padding(dx)
+    dx, x_panels = None, None
+    if inputs:
+        dx, x_panels = memory.empty(tape.x.shape, dtype), weights.input_panels()
+        rows.clear_padding(dx)
     d_bias = np.zeros(S * H, dtype)
-    x_panels, space = weights.backward().x, np.empty_like(d_bias)
+    space = np.empty_like(d_bias)
     d_x = _WeightGradient(d_sums, S * H, 0, G * H, tape.x, I)
     d_h = _WeightGradient(d_sums, S * H, A * H, E * H, tape.old_h, P)
     d_late = _WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H) if L else None
@@ -39,11 +46,13 @@ def gradients(
     def part(first: int, last: int) -> None:
         some = running[first:last]
         jobs = [time_products.bias_gradient(1, False, d_sums, S * H, some, d_bias, space)]
-        jobs.append(_input_job(d_sums, S * H, G * H, x_panels, some, dx))
+        if dx is not None and x_panels is not None:
+            jobs.append(_input_job(d_sums, S * H, G * H, x_panels, some, dx))
         jobs += [one.job(some) for one in of_weights]
-        pool.run(jobs, float(some.size) * G * H * (2 * I + P))
+        pool.run(jobs, float(some.size) * each)
 
-    work = float(running.size) * G * H * (2 * I + P)
+    each = G * H * (I + P + (I if inputs else 0))  # multiply-adds of a row
+    work = float(running.size) * each
     pool.in_parts(part, running.size, work, time_products.ALIGN)
 
     d_h_rows = d_h.rows

@@ -131,8 +131,12 @@ def start_backward(
     d_final_rest: Array,
     *,
     share: int = 1,
+    inputs: bool = True,
 ) -> Backward:
-    """Prepare a backward pass: dy (T, B, Y) C-contiguous, read from column y_at on."""
+    """Prepare a backward pass: dy (T, B, Y) C-contiguous, read from column y_at on.
+
+    inputs: whether the gradient of x is wanted.
+    """
     weights, rows = tape.weights, tape.rows
     cell, dtype = weights.cell, weights.dtype
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
@@ -156,6 +160,6 @@ def start_backward(
     job.steps = T
 
     def finish() -> Gradients:
-        return gradients(tape, d_sums, dh_tape, d_start_h, d_start_rest)
+        return gradients(tape, d_sums, dh_tape, d_start_h, d_start_rest, inputs)
 
     return Backward(job, plan.work, finish)

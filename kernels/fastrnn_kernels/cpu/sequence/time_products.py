@@ -26,6 +26,9 @@ from fastrnn_kernels.cpu.threads.job import job
 #: Rows taken at a time, and columns of d_sums: what is copied of them stays in the second
 #: cache, each copied row a cache line longer, so that they do not fall on the same sets.
 DEPTH, SPAN, PADDING = CHUNK, 512, 16
+#: Values of a row up to which consecutive rows are read where they lie: wider ones are on too many
+#: pages for that, and are copied.
+NARROW = 128
 #: Rows whose positions the gradient of x prepares at a time.
 INPUT_ROWS = MAX_ROWS * 16
 #: What is done in parts begins them at multiples of this, and computes what the whole does.
@@ -67,28 +70,41 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
         start = 0
         while start < rows.size:
             depth = min(DEPTH, rows.size - start)
-            for n in range(panels):
-                here = min(W4, columns - n * W4)
-                for k in range(depth):
-                    at = (n * DEPTH + k) * W4
-                    copy(b_panels, at, b, rows[start + k] * b_width + n * W4, here)
-                    for u in range(here, W4):
-                        b_panels[at + u] = 0
+            whole = rows[start + depth - 1] - rows[start] == depth - 1
+            # The last vector of a row reads what is behind it, for columns that nobody reads.
+            behind = rows[start + depth - 1] * b_width + panels * W4
+            direct = whole and b_width <= NARROW and behind <= b.size
+            panel, panel_step, panel_at, panel_width = b_panels, W4, ZERO, DEPTH * W4
+            if direct:
+                panel, panel_step, panel_at, panel_width = b, b_width, rows[start] * b_width, W4
+            else:
+                for n in range(panels):
+                    here = min(W4, columns - n * W4)
+                    for k in range(depth):
+                        at = (n * DEPTH + k) * W4
+                        copy(b_panels, at, b, rows[start + k] * b_width + n * W4, here)
+                        for u in range(here, W4):
+                            b_panels[at + u] = 0
             for left in range(first, last, SPAN):
                 span = min(SPAN, last - left)
-                step = SPAN + PADDING
-                for k in range(depth):
-                    copy(a_rows, k * step, d_sums, rows[start + k] * d_width + d_at + left, span)
+                factors, step, at_first = a_rows, SPAN + PADDING, ZERO
+                if whole and d_width <= NARROW:
+                    factors, step, at_first = d_sums, d_width, rows[start] * d_width + d_at + left
+                else:
+                    for k in range(depth):
+                        at = rows[start + k] * d_width + d_at + left
+                        copy(a_rows, k * step, d_sums, at, span)
                 for n in range(panels):
                     left_over, m = columns - n * W4, ZERO
                     while m < span:
                         tile = next_rows(span - m, largest)
                         for r in range(tile):
-                            tile_at[r] = m + r
+                            tile_at[r] = at_first + m + r
                         at = ((left + m) * panels + n) * W4
                         product(
                             left_over, tile, out, at, panels * W4, out, at, panels * W4,
-                            a_rows, tile_at, ZERO, step, b_panels, n * DEPTH * W4, W4, depth,
+                            factors, tile_at, ZERO, step,
+                            panel, panel_at + n * panel_width, panel_step, depth,
                         )  # fmt: skip
                         m += tile
             start += depth
