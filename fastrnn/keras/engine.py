@@ -155,10 +155,13 @@ def backward(
         tape.taken, kernels.take(dy), 0, kernels.take(d_h), rest, inputs=inputs
     )
     kernels.run([run.job], run.work)
-    found = run.finish()
+    found = run.finish(None)
     d_start = found.start_h
     if call.holds_start and d_before is not None:
         d_start = d_start + d_before
     gradients = call.layout.gradients(call.cell, found, tape.biased)
-    dx = None if found.x is None else steps.scatter(found.x)
+    dx = None
+    if found.x is not None:
+        steps.rows.clear_padding(found.x)
+        dx = steps.scatter(found.x)
     return dx, gradients, (d_start, *found.start_rest)

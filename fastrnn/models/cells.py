@@ -101,7 +101,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
         nothing = kernels.xp.zeros((1, B, H), self.dtype)
         run = kernels.start_backward(one, nothing, 0, h, rest)
         kernels.run([run.job], run.work)
-        found = run.finish()
+        found = run.finish(None)
         gradients = {"weight_ih": found.w_ih, "weight_hh": found.w_hh}
         if self.bias:
             gradients |= {"bias_ih": found.b_ih, "bias_hh": found.b_hh}

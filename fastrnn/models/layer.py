@@ -231,6 +231,8 @@ class Layer(Recurrent, Streamable[State]):
         dy = time_first(dy, tape.batched, tape.batch_first)
         call = Call(kernels, (), dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
         dx, d_start, gradients = run_backward(self._stack, tape.passes, tape.masks, call)
+        if kernels.ON_HOST:
+            rows.clear_padding(dx)
         parameters = {}
         suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
         for suffix, of in zip(suffixes, gradients, strict=True):

@@ -185,7 +185,7 @@ def run_backward(
 ) -> tuple[Array, tuple[Array, ...], list[PassGradients]]:
     """All layers and directions backwards: dx, d_start, and each pass's gradients.
 
-    inputs: whether dx is wanted; else it is None.
+    inputs: whether dx is wanted; else it is None. It has anything where a row has ended.
     """
     try:
         kernels = call.kernels
@@ -203,18 +203,16 @@ def run_backward(
                     )
                 )
             kernels.run([run.job for run in runs], sum(run.work for run in runs))
-            found = [run.finish() for run in runs]
-            for d, one in enumerate(found):
-                _keep(d_start, k * D + d, one.start_h, one.start_rest)
+            dy, found = None, []
+            for d, run in enumerate(runs):
+                found.append(run.finish(dy))
+                dy = found[d].x
+                _keep(d_start, k * D + d, found[d].start_h, found[d].start_rest)
             gradients = found + gradients
-            dy = found[0].x
-            if dy is None:
-                continue
-            if D == 2:
-                dy += found[1].x
             mask = None if masks is None else masks[k]
             if mask is not None:
-                dy *= mask
+                with np.errstate(all="ignore"):  # of what stands behind a row's end
+                    dy *= mask
         return dy, d_start, gradients
     except MemoryError as error:
         raise _told(stack, call, error) from None

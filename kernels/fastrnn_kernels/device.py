@@ -58,14 +58,18 @@ class Forward(Protocol):
 
 
 class Backward(Protocol):
-    """A backward pass through time: its job, its multiply-adds, `finish` for the gradients."""
+    """A backward pass through time: its job, its multiply-adds, `finish(onto)` for the gradients.
+
+    Where a row has ended that of x has anything, on a GPU zeros. It is added to `onto`, in place,
+    if that is not None.
+    """
 
     @property
     def job(self) -> Any: ...  # noqa: D102
     @property
     def work(self) -> float: ...  # noqa: D102
     @property
-    def finish(self) -> Callable[[], Gradients]: ...  # noqa: D102
+    def finish(self) -> Callable[[Array | None], Gradients]: ...  # noqa: D102
 
 
 class Device(Protocol):

@@ -13,7 +13,8 @@ def gradients(
     dh_tape: Array,
     d_start_h: Array,
     d_start_rest: Array,
-    inputs: bool = True,
+    inputs: bool,
+    onto: Array | None,
 ) -> Gradients:
     """The gradients that are products over all steps: sums in one order, run for run."""
     weights, cell = tape.weights, tape.weights.cell
@@ -31,6 +32,9 @@ def gradients(
     dx = None
     if inputs:
         dx = multiplied(x_sums, weights.matrices.x, compute).reshape(tape.x.shape)
+        if onto is not None:
+            onto += dx
+            dx = onto
     d_x_rows = multiplied(x_sums.T, x, compute)
     old_h = tape.old_h.reshape(steps, weights.state_size)
     d_h_rows = multiplied(h_sums.T, old_h, compute)

@@ -42,11 +42,11 @@ class Forward:
 
 @dataclass(slots=True, eq=False)
 class Backward:
-    """A backward pass through time: what runs it, then `finish` for the gradients."""
+    """A backward pass through time: what runs it, then `finish(onto)` for the gradients."""
 
     job: Job
     work: float  # multiply-adds
-    finish: Callable[[], Gradients]
+    finish: Callable[[Array | None], Gradients]
 
 
 def _work(weights: Weights, rows: Rows) -> float:
@@ -115,9 +115,9 @@ def start_backward(
         dh_tape=make((T, B, P) if weights.w_hr is not None else (0, 0, 0), dtype),
     )  # fmt: skip
 
-    def finish() -> Gradients:
+    def finish(onto: Array | None = None) -> Gradients:
         return gradients(
-            tape, found.d_sums, found.dh_tape, found.d_start_h, found.d_start_rest, inputs
+            tape, found.d_sums, found.dh_tape, found.d_start_h, found.d_start_rest, inputs, onto
         )
 
     return Backward(Job(found), 2 * _work(weights, rows), finish)

@@ -37,6 +37,15 @@ def copy(target: Any, target_at: int, source: Any, source_at: int, count: int) -
 
 
 @inlined
+def add(target: Any, target_at: int, source: Any, source_at: int, count: int) -> None:
+    """Add `count` values of one row of memory to those of another, as one vector loop."""
+    to = target[target_at : target_at + count]
+    origin = source[source_at : source_at + count]
+    for u in range(count):
+        to[u] += origin[u]
+
+
+@inlined
 def time_of(length: int, step: int, reverse: bool) -> int:
     """The time of a sequence's step: the reverse direction begins at its own end."""
     return length - 1 - step if reverse else step

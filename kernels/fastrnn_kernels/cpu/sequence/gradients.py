@@ -23,8 +23,13 @@ def gradients(
     d_start_h: Array,
     d_start_rest: Array,
     inputs: bool,
+    onto: Array | None,
 ) -> Gradients:
-    """The gradients that are products over all steps; `inputs`: that of x among them."""
+    """The gradients that are products over all steps.
+
+    inputs: whether that of x is wanted, where rows have not ended. onto: what it is added to, in
+    place, if there is something.
+    """
     weights, rows = tape.weights, tape.rows
     cell, dtype = weights.cell, weights.dtype
     I, H, P = weights.input_size, weights.hidden_size, weights.state_size
@@ -32,8 +37,8 @@ def gradients(
     running = rows.running
     dx, x_panels = None, None
     if inputs:
-        dx, x_panels = memory.empty(tape.x.shape, dtype), weights.input_panels()
-        rows.clear_padding(dx)
+        dx = memory.empty(tape.x.shape, dtype) if onto is None else onto
+        x_panels = weights.input_panels()
     d_bias = np.zeros(S * H, dtype)
     space = np.empty_like(d_bias)
     d_x = _WeightGradient(d_sums, S * H, 0, G * H, tape.x, I)
@@ -47,7 +52,7 @@ def gradients(
         some = running[first:last]
         jobs = [time_products.bias_gradient(1, False, d_sums, S * H, some, d_bias, space)]
         if dx is not None and x_panels is not None:
-            jobs.append(_input_job(d_sums, S * H, G * H, x_panels, some, dx))
+            jobs.append(_input_job(d_sums, S * H, G * H, x_panels, some, dx, onto is not None))
         jobs += [one.job(some) for one in of_weights]
         pool.run(jobs, float(some.size) * each)
 
@@ -100,13 +105,13 @@ class _WeightGradient:
 
 
 def _input_job(
-    d_sums: Array, width: int, depth: int, panels: Array, running: Indices, dx: Array
+    d_sums: Array, width: int, depth: int, panels: Array, running: Indices, dx: Array, adding: bool
 ) -> Job:
-    """What computes dx (T, B, I)."""
+    """What computes dx (T, B, I), or adds it to what stands there."""
     dtype, I = dx.dtype, dx.shape[2]
     parts, each = _parts(running.size, float(running.size) * depth * I)
     scratch = memory.empty((parts * (MAX_ROWS + 1) * VECTORS * lanes_of(dtype),), dtype)
     indices = np.empty(parts * time_products.INPUT_ROWS, np.int64)
     return time_products.input_gradient(
-        parts, False, d_sums, width, depth, panels, running, each, dx, I, scratch, indices
+        parts, False, d_sums, width, depth, panels, running, each, dx, I, adding, scratch, indices
     )

@@ -116,11 +116,11 @@ def start_forward(
 
 @dataclass(slots=True, eq=False)
 class Backward:
-    """A backward pass through time: its job, then `finish` for the gradients."""
+    """A backward pass through time: its job, then `finish(onto)` for the gradients."""
 
     job: Job
     work: float  # multiply-adds
-    finish: Callable[[], Gradients]
+    finish: Callable[[Array | None], Gradients]
 
 
 def start_backward(
@@ -159,7 +159,7 @@ def start_backward(
     job = backward.backward_job(cell)(plan.count, plan.team, *given)
     job.steps = T
 
-    def finish() -> Gradients:
-        return gradients(tape, d_sums, dh_tape, d_start_h, d_start_rest, inputs)
+    def finish(onto: Array | None = None) -> Gradients:
+        return gradients(tape, d_sums, dh_tape, d_start_h, d_start_rest, inputs, onto)
 
     return Backward(job, plan.work, finish)

@@ -17,6 +17,7 @@ from fastrnn_kernels.cpu.product.panels import VECTORS
 from fastrnn_kernels.cpu.product.tile import (
     ONE,
     ZERO,
+    add,
     copy,
     multiply_columns,
     next_rows,
@@ -114,7 +115,7 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
 
 @job("input_gradient", "the gradients of inputs")
 def input_gradient(arguments):  # type: ignore[no-untyped-def]
-    """out[rows[k]] = d_sums[rows[k], :depth] W for the k of this call.
+    """out[rows[k]] = d_sums[rows[k], :depth] W for the k of this call, or += if `adding`.
 
     d_sums (., width); w_panels (panels, depth, 4 vectors); out (., columns); scratch of a call:
     tile (MAX_ROWS + 1, 4 vectors), and of indices a_at (INPUT_ROWS,)
@@ -124,7 +125,8 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (
-            d_sums_given, width, depth, w_panels, rows, each, out_given, columns, scratch, indices,
+            d_sums_given, width, depth, w_panels, rows, each, out_given, columns, adding,
+            scratch, indices,
         ) = arguments(record)  # fmt: skip
         d_sums, out = flat(d_sums_given), flat(out_given)
         first, last = number * each, min(number * each + each, rows.size)
@@ -146,7 +148,8 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
                 while q < many:
                     m = next_rows(many - q, largest)
                     row = rows[start + q]
-                    if here == W4 and rows[start + q + m - 1] - row == m - 1:
+                    whole = here == W4 and rows[start + q + m - 1] - row == m - 1
+                    if whole and not adding:
                         product(
                             here, m, out, row * columns + n * W4, columns, tile, zeros, ZERO,
                             d_sums, a_at, q, ONE, w_panels, n * depth * W4, W4, depth,
@@ -157,7 +160,11 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
                             d_sums, a_at, q, ONE, w_panels, n * depth * W4, W4, depth,
                         )  # fmt: skip
                         for r in range(m):
-                            copy(out, rows[start + q + r] * columns + n * W4, tile, r * W4, here)
+                            to = rows[start + q + r] * columns + n * W4
+                            if adding:
+                                add(out, to, tile, r * W4, here)
+                            else:
+                                copy(out, to, tile, r * W4, here)
                     q += m
             start += many
 

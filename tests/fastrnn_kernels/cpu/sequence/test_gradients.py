@@ -11,7 +11,7 @@ from fastrnn_kernels.cpu.sequence import time_products
 from fastrnn_kernels.rows import Rows
 
 
-def gradients(cell, T, B, I, H, *, inputs=True, beside=0):
+def gradients(cell, T, B, I, H, *, inputs=True, beside=0, onto=None):
     """Of one pass, and the weights that it has read; `beside`: sequences of no steps, and NaN."""
     draw = np.random.default_rng(5)
 
@@ -33,7 +33,7 @@ def gradients(cell, T, B, I, H, *, inputs=True, beside=0):
     dy, d_h, d_rest = some(T, B, H), some(B, H), some(rest, B, H)
     back = device.start_backward(run.tape, dy, 0, d_h, d_rest, inputs=inputs)
     device.run([back.job], back.work)
-    return back.finish(), weights
+    return back.finish(onto), weights
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -59,3 +59,15 @@ def test_rows_that_lie_one_behind_the_other_are_read_there_with_the_same_bits(I)
     for name in ("w_ih", "w_hh", "b_ih"):
         assert np.isfinite(getattr(read, name)).all()
         assert np.array_equal(getattr(read, name), getattr(copied, name)), name
+
+
+@pytest.mark.parametrize("beside", [0, 2])
+@pytest.mark.parametrize("I", [5, 64, 80])
+def test_the_gradient_of_x_is_added_to_what_there_is(I, beside):
+    T, B, H = 7, 9, 20
+    found, _ = gradients("gru", T, B, I, H, beside=beside)
+    there = np.random.default_rng(6).standard_normal(found.x.shape).astype(np.float32)
+    wanted = there[:, :B] + found.x[:, :B]
+    added, _ = gradients("gru", T, B, I, H, beside=beside, onto=there)
+    assert added.x is there
+    assert np.array_equal(added.x[:, :B], wanted)
