@@ -39,13 +39,16 @@ def _size_class(size: int) -> int:
 class _Buffer:
     """Memory that is to come back when nothing refers to it.
 
-    user: who has it, if somebody has. asked: orders buffers by when somebody last asked for one.
+    address: of its first cache line. user: who has it, if somebody has. asked: orders buffers by
+    when somebody last asked for one.
     """
 
-    __slots__ = ("__weakref__", "asked", "memory", "user")
+    __slots__ = ("__weakref__", "address", "asked", "memory", "user")
 
     def __init__(self, size: int) -> None:
         self.memory: Array = np.empty(size + CACHE_LINE, np.uint8)
+        first = self.memory.__array_interface__["data"][0]
+        self.address = first + -first % CACHE_LINE
         self.user: ref[_Lease] | None = None
         self.asked = 0
 
@@ -92,11 +95,10 @@ class _Store:
             buffer = self._new(size)
             if comes_back:
                 self._made[next(self._numbers)] = ref(buffer), size
-        address = buffer.memory.__array_interface__["data"][0]
         interface = {
             "shape": shape,
             "typestr": dtype.str,
-            "data": (address + -address % CACHE_LINE, False),
+            "data": (buffer.address, False),
             "version": 3,
         }
         lease = _Lease(partial(waiting.append if comes_back else id, buffer), interface)
