@@ -1,4 +1,4 @@
-"""What the committed results say: the table of docs/benchmarking.md, and two pictures.
+"""What the committed results say: the tables of docs/benchmarking.md, and three pictures.
 
     python bench/summary.py          prints the table, writes bench/results/*.png
 
@@ -19,8 +19,13 @@ import matplotlib.pyplot as plt
 
 RESULTS = Path(__file__).parent / "results"
 CELLS = {"lstm": "#d1495b", "gru": "#2e6f95", "rnn": "#e3a72f"}
-#: The machine whose ratios are pictured, and the one whose suite `scaling` is.
+#: The machine whose ratios are pictured, and the one whose suites `scaling` and `loop` are.
 PICTURED, SCALED = "zen5", "zen4"
+#: Shares of a step, as the suite `loop` has them, and their colours.
+SHARES = {
+    "framework": "#c9c9c9", "adapter": "#8d99ae", "packing": "#e3a72f", "forward": "#2e6f95",
+    "backward": "#d1495b", "weight gradients": "#7a3b69",
+}  # fmt: skip
 #: Lines of the table: a name, a file, a pass, and the least batch that counts.
 LINES = (
     ("one step of a stream, from Python", "stream", "forward", 1),
@@ -90,9 +95,16 @@ def table(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Ratio]]:
 
 def caption(machine: dict[str, Any]) -> str:
     """Where it was measured."""
-    peers = ("torch", "onnxruntime", "openvino", "numpy")
-    versions = ", ".join(f"{p} {machine['versions'][p]}" for p in peers)
-    return f"{machine['cpu']}, {machine['threads']} threads each · {versions}"
+    peers = ("torch", "keras", "onnxruntime", "openvino", "numpy")
+    found = machine["versions"]
+    versions = ", ".join(f"{name} {found[name]}" for name in peers if name in found)
+    threads = machine["threads"]
+    how = (
+        f"{machine['cores']} cores, default environment"
+        if threads is None
+        else f"{threads} threads each"
+    )
+    return f"{machine['cpu']}, {how} · {versions}"
 
 
 def _finish(figure: Any, machine: dict[str, Any], name: str) -> None:
@@ -160,6 +172,51 @@ def draw_limit(scaling: dict[str, Any]) -> None:
     _finish(figure, scaling["machine"], "limit")
 
 
+def models(loop: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Of each model fastrnn's row and that of the framework's own layers."""
+    found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in loop["rows"]:
+        found[row["model"]][row["contender"]] = row
+    return [(rows.pop("fastrnn"), *rows.values()) for rows in found.values()]
+
+
+def draw_loop(loop: dict[str, Any]) -> None:
+    """Two bars to a model: a step with its own layers, and with fastrnn's by where it goes."""
+    figure, axis = plt.subplots(figsize=(9, 4.6))
+    found = models(loop)
+    for n, (own, other) in enumerate(found):
+        whole = own["median_s"] / other["median_s"]
+        axis.barh(n - 0.2, 1, 0.36, color="#505050")
+        left = 0.0
+        for share, colour in SHARES.items():
+            width = whole * own["shares"][share]
+            axis.barh(
+                n + 0.2, width, 0.36, left=left, color=colour, label=share if n == 0 else None
+            )
+            left += width
+        text = f"{1 / whole:.2f} times as fast"
+        axis.text(left + 0.01, n + 0.2, text, va="center", fontsize=7.5)
+        text = f"{other['median_s'] * 1e3:.3g} ms"
+        axis.text(0.99, n - 0.2, text, va="center", ha="right", fontsize=7, color="white")
+    titles = [f"{own['framework']}: {own['model']}\n{own['about']}" for own, _ in found]
+    axis.set_yticks(range(len(found)), titles, fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlabel("time of a step over that with the framework's own layers (dark)")
+    axis.legend(frameon=False, ncols=6, fontsize=7.5, loc="lower left", bbox_to_anchor=(-0.4, 1.0))
+    _finish(figure, loop["machine"], "loop")
+
+
+def loop_lines(loop: dict[str, Any]) -> Iterator[str]:
+    """Lines of the table of models."""
+    for own, other in models(loop):
+        what = "training" if own["training"] else "inference"
+        yield (
+            f"| {own['framework']}, {own['model']}: {own['about']}, {what} "
+            f"| {other['median_s'] * 1e3:.3g} ms | {own['median_s'] * 1e3:.3g} ms "
+            f"| {other['median_s'] / own['median_s']:.2f} |"
+        )
+
+
 def steps(stream: dict[str, Any]) -> Iterator[str]:
     """Lines of the table of single steps: in compiled code, from Python, and how they spread."""
     for case in cases(stream["rows"]):
@@ -194,12 +251,16 @@ def main() -> None:
         if "stream" in found:
             print(f"\n{machine}: a step of a stream")
             print(*steps(found["stream"]), sep="\n")
+        if "loop" in found:
+            print(f"\n{machine}: steps of models")
+            print(*loop_lines(found["loop"]), sep="\n")
     pictured = results[PICTURED]
     shown_in_picture = {
         name: line for name, line in lines[PICTURED].items() if not name.startswith("the same, w")
     }
     draw_ratio(shown_in_picture, pictured["sequence"]["machine"])
     draw_limit(results[SCALED]["scaling"])
+    draw_loop(results[SCALED]["loop"])
 
 
 if __name__ == "__main__":
