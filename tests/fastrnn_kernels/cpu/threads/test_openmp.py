@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +155,34 @@ def digest():
 )
 def test_settings_of_the_runtime_change_no_bit(settings, digest):
     assert said(DIGEST, **settings) == digest
+
+
+def test_a_second_runtime_in_the_process(tmp_path, digest):
+    """As scikit-learn brings one: calls between its regions, and from inside of them."""
+    own = next((Path(torch.__file__).parent / "lib").glob("libgomp*"), None)
+    if own is None:
+        pytest.skip("torch brings no libgomp")
+    other = tmp_path / "another.so"  # a library by another path is another one
+    other.write_bytes(own.read_bytes())
+    program = f"""
+import ctypes
+other = ctypes.CDLL({str(other)!r})
+assert ctypes.cast(other.GOMP_parallel, ctypes.c_void_p).value not in (
+    ctypes.cast(ctypes.CDLL({str(own)!r}).GOMP_parallel, ctypes.c_void_p).value,
+)
+wanted, found = step(), []
+
+def inside(_):
+    with torch.no_grad():
+        found.append(np.array_equal(lstm(x)[0].numpy().ravel(), wanted[: 40 * 16 * 96]))
+
+kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+for _ in range(20):
+    other.GOMP_parallel(kind(inside), None, 2, 0)
+    assert np.array_equal(step(), wanted)
+assert found == [True] * 40
+"""
+    assert said(program + DIGEST) == digest
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
