@@ -1,6 +1,5 @@
 """What an operator is given, and the shapes that follow, for real tensors and those of a trace."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -37,7 +36,7 @@ class Operands:
         # AOTInductor's packages have None for a list of no tensors.
         self.states, self.masks = list(self.states or ()), list(self.masks or ())
 
-    @property
+    @cached_property
     def tensors(self) -> Tensors:
         """All that may have a gradient, and the masks."""
         return [self.x, *self.states, *self.masks, *self.parameters]
@@ -49,52 +48,52 @@ class Operands:
             raise RuntimeError(f"mode is {self.mode!r}, wanted one of {sorted(CELLS_OF_TORCH)}")
         return CELLS_OF_TORCH[self.mode]
 
-    @property
+    @cached_property
     def directions(self) -> int:
         """D."""
         return 2 if self.bidirectional else 1
 
-    @property
+    @cached_property
     def passes(self) -> int:
         """Directions of all layers."""
         return self.num_layers * self.directions
 
-    @property
+    @cached_property
     def each(self) -> int:
         """Parameters of a direction of a layer."""
         return len(self.parameters) // max(1, self.passes)
 
-    @property
+    @cached_property
     def projected(self) -> bool:
         """Whether h is projected: then there is one parameter more."""
         return self.each % 2 == 1
 
-    @property
+    @cached_property
     def widths(self) -> tuple[int, int]:
         """P and H."""
         rows, width = self.parameters[1].shape
         H = rows // len(self.cell.gates)
         return (width if self.projected else H), H
 
-    @property
+    @cached_property
     def lengths(self) -> tuple[Any, Any]:
         """T and B."""
         if self.batch_sizes is None:
             return self.x.shape[0], self.x.shape[1]
         return self.batch_sizes.shape[0], self.states[0].shape[1]
 
-    @property
+    @cached_property
     def y_shape(self) -> Shape:
         """Of y and of masks."""
         return *self.x.shape[:-1], self.directions * self.widths[0]
 
-    @property
+    @cached_property
     def state_shapes(self) -> list[Shape]:
         """Of each state: h, c."""
         B, widths = self.lengths[1], self.widths[: len(self.cell.states)]
         return [(self.passes, B, width) for width in widths]
 
-    @property
+    @cached_property
     def tape_shapes(self) -> list[Shape]:
         """Of the arrays of `kept`."""
         (T, B), (P, H) = self.lengths, self.widths
@@ -110,23 +109,24 @@ class Operands:
             "old_rest": (self.cell.N - 1, T, B, HL),
             "full_h": (T, B, HL),
         }
-        return [shapes[name] for _, name in self.kept()]
+        return [shapes[name] for _, name in self.kept]
 
-    def kept(self) -> Iterator[tuple[int, str]]:
+    @cached_property
+    def kept(self) -> tuple[tuple[int, str], ...]:
         """By pass and name, the arrays of tapes that are outputs of an operator.
 
         Those may not share memory with its inputs, nor with each other: so the input of the first
         layer is not among them, and that of another is once for both directions.
         """
-        for k in range(self.passes):
-            if k >= self.directions and k % self.directions == 0:
-                yield k, "x"
-            yield k, "saved"
-            yield k, "old_h"
-            if self.cell.N > 1:
-                yield k, "old_rest"
-            if self.projected:
-                yield k, "full_h"
+        of_pass = ["saved", "old_h"]
+        of_pass += ["old_rest"] if self.cell.N > 1 else []
+        of_pass += ["full_h"] if self.projected else []
+        D = self.directions
+        return tuple(
+            (k, name)
+            for k in range(self.passes)
+            for name in (["x", *of_pass] if k >= D and k % D == 0 else of_pass)
+        )
 
     def call(self) -> ModuleCall:
         """What runs it, once all has been checked: RuntimeError for what does not fit."""
@@ -168,7 +168,7 @@ class Operands:
 
     def taken(self, tape: Tensors, call: ModuleCall) -> Tensors:
         """All arrays of the tapes of all passes, from those of `kept`."""
-        for (_, name), tensor, shape in zip(self.kept(), tape, self.tape_shapes, strict=True):
+        for (_, name), tensor, shape in zip(self.kept, tape, self.tape_shapes, strict=True):
             check_shape(f"{name} of the tape", tensor, shape)
         T, B = self.lengths
         none = self.x.new_empty((0, 0, 0))
@@ -178,7 +178,7 @@ class Operands:
             x = self.x.contiguous() if padded else call.device.tensor(call.enter(self.x))
         every = []
         for k in range(self.passes):
-            own = {name: t for (at, name), t in zip(self.kept(), tape, strict=True) if at == k}
+            own = {name: t for (at, name), t in zip(self.kept, tape, strict=True) if at == k}
             own = {name: tensor.contiguous() for name, tensor in own.items()}
             of_pass = {"x": x, **missing, **own}
             x = of_pass["x"]

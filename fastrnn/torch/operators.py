@@ -8,6 +8,7 @@ x and y are time first, (T, B, width), or a PackedSequence's data, beside its ba
 (layers * D, B, width) each, none for zeros, which packed data cannot do without; masks, of dropout,
 laid out as y, in front of each layer but the first; parameters in torch's order. All sizes are
 those of the tensors. Those of a tape depend on the processor, so it is only where gradients are.
+The first has derivatives, of which the others are made; they themselves have none.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ def _record(*given: Any) -> tuple[Any, Tensors, Tensors]:
     found = operands.call().forward(operands.tensors, taping=True)
     results = 1 + len(operands.cell.states)
     y, *final = found[:results]
-    places = [results + k * len(ARRAYS) + ARRAYS.index(name) for k, name in operands.kept()]
+    places = [results + k * len(ARRAYS) + ARRAYS.index(name) for k, name in operands.kept]
     return y, final, [found[place] for place in places]
 
 
