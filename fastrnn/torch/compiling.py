@@ -40,12 +40,16 @@ class _Allowing(Loader):
         return found
 
     def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:  # who asks for the loader later gets its own
+            module.__spec__.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
         _allow(module)
 
 
 def _allow(tracer: Any) -> None:
-    wrap = tracer.VariableBuilder.wrap_module
+    wrap = getattr(getattr(tracer, "VariableBuilder", None), "wrap_module", None)
+    if wrap is None or not hasattr(getattr(tracer, "config", None), "allow_rnn"):
+        return  # another version of torch: graphs break at layers
 
     def wrap_module(self: Any, value: Any) -> Any:
         if not isinstance(value, Module):

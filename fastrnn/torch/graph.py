@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.torch.fallbacks import at_once, falls_back_in_graph, same_kind
+from fastrnn.torch.operands import tapes
 
 
 def layer(module: Any, given: Any, hx: Any) -> Any:
@@ -44,6 +45,7 @@ def layer(module: Any, given: Any, hx: Any) -> Any:
     y, final = torch.ops.fastrnn.forward(
         x, list(states), module._masks(x, x.shape[:-1]), weights,
         batch_sizes if packed else None, module.mode, module.num_layers, module.bidirectional,
+        _tapes(),
     )  # fmt: skip
     if packed:
         if original is not None:
@@ -65,7 +67,7 @@ def cell(module: Any, x: Any, hx: Any) -> Any:
     into = (None,) if x.dim() == 2 else (None, None)
     _, final = torch.ops.fastrnn.forward(
         x[into].contiguous(), [one[into] for one in states], [], weights, None,
-        module._mode, 1, False,
+        module._mode, 1, False, _tapes(),
     )  # fmt: skip
     return _as_hidden([one[0] if x.dim() == 2 else one[0, 0] for one in final])
 
@@ -78,6 +80,16 @@ def _taken(weights: Any, x: Any, states: Any) -> bool:
     if not all(isinstance(one, torch.Tensor) for one in every) or falls_back_in_graph(every):
         return False
     return same_kind(weights[0], every)
+
+
+@at_once
+def _tapes() -> str:
+    """Nothing in programs that are exported: those run on any processor."""
+    return "" if is_exporting() else tapes()
+
+
+#: torch has it since 2.7.
+is_exporting = getattr(torch.compiler, "is_exporting", bool)
 
 
 @at_once

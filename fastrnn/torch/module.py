@@ -7,14 +7,11 @@ import torch
 from torch.fx import Proxy
 
 from fastrnn.torch.fallbacks import autocasts, same_kind, tell
-from fastrnn.torch.graph import differentiated
+from fastrnn.torch.graph import differentiated, is_exporting
 from fastrnn.torch.outside import outside_of_graphs
 from fastrnn.torch.packed import CELLS_OF_TORCH
 from fastrnn.torch.script import Form, Overloads, prepared
 from fastrnn_kernels.cells.cell import Cell
-
-#: torch has it since 2.7.
-_is_exporting = getattr(torch.compiler, "is_exporting", bool)
 
 
 @outside_of_graphs
@@ -48,7 +45,7 @@ class Module(torch.nn.Module):  # type: ignore[misc]
         return _call_outside_of_graphs(self, input, hx)
 
     def _traced(self, given: Any, hx: Any) -> Any:
-        exporting, inside = _is_exporting(), not differentiated()
+        exporting, inside = is_exporting(), not differentiated()
         if exporting and torch.onnx.is_in_onnx_export():
             inside = False
         found = self._in_graph(given, hx) if inside else NotImplemented

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from fastrnn.torch.call import DTYPES, TIME_FIRST, ModuleCall
 from fastrnn.torch.checks import check, check_shape
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.lengths import rows_of
 from fastrnn.torch.packed import CELLS_OF_TORCH, Packed, packed_for, shapes_of
+from fastrnn_kernels.cache.disk import sources
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.product.panels import padded
 from fastrnn_kernels.cpu.product.weights import lanes_of
@@ -17,6 +20,11 @@ from fastrnn_kernels.tape import ARRAYS
 
 Tensors = list[Any]
 Shape = tuple[Any, ...]  # of integers, or of symbols for them
+
+
+def tapes() -> str:
+    """What the sizes of tapes depend on, beside those of tensors."""
+    return f"{sources()}-{lanes_of(DTYPES[torch.float32])}"
 
 
 @dataclass(eq=False)
@@ -31,6 +39,7 @@ class Operands:
     mode: str
     num_layers: int
     bidirectional: bool
+    tapes: str = ""
 
     def __post_init__(self) -> None:
         # AOTInductor's packages have None for a list of no tensors.

@@ -7,7 +7,8 @@
 x and y are time first, (T, B, width), or a PackedSequence's data, beside its batch_sizes; states
 (layers * D, B, width) each, none for zeros, which packed data cannot do without; masks, of dropout,
 laid out as y, in front of each layer but the first; parameters in torch's order. All sizes are
-those of the tensors. Those of a tape depend on the processor, so it is only where gradients are.
+those of the tensors. Those of a tape depend on the processor, so it is only where gradients are;
+tapes, which nobody reads, tells caches of compiled graphs apart that have other tapes.
 The first has derivatives, of which the others are made; they themselves have none.
 """
 
@@ -23,7 +24,7 @@ from fastrnn_kernels.tape import ARRAYS
 
 _GIVEN = (
     "Tensor x, Tensor[] states, Tensor[] masks, Tensor[] parameters, Tensor? batch_sizes, "
-    "str mode, int num_layers, bool bidirectional"
+    "str mode, int num_layers, bool bidirectional, str tapes=''"
 )
 _SCHEMAS = {
     "forward": f"({_GIVEN}) -> (Tensor y, Tensor[] final)",

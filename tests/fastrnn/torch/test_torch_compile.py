@@ -6,6 +6,7 @@ run one by one here, but where a test says so.
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import torch._dynamo.testing
@@ -15,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 import fastrnn.torch
 from fastrnn import adapting
+from fastrnn.torch.operands import tapes
+from fastrnn_kernels.cpu.product.weights import lanes_of
 from graphs_torch import Model, assert_equal, differentiated
 from own_torch import pair, torch_itself
 
@@ -66,6 +69,15 @@ def test_one_graph_serves_all_sizes():
         assert_equal(differentiated(compiled, x, state), differentiated(model, x, state))
         compilations.add(counter.frame_count)
     assert len(compilations) == 1
+
+
+def test_caches_of_graphs_tell_processors_apart():
+    """A tape that was written for another one has other sizes."""
+    graphs = torch._dynamo.testing.EagerAndRecordGraphs()
+    torch.compile(fastrnn.torch.GRU(I, H), backend=graphs)(torch.randn(T, B, I))
+    (node,) = [one for one in graphs.graphs[0].graph.nodes if "fastrnn" in str(one.target)]
+    assert node.args[-1] == tapes()
+    assert tapes().endswith(f"-{lanes_of(np.dtype(np.float32))}")
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # that a graph hands on

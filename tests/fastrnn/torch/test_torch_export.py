@@ -48,6 +48,8 @@ def test_programs_hold_the_operator(strict):
     for made in (program, program.run_decompositions(), copy.deepcopy(program)):
         assert {name for name in called(made) if "fastrnn" in name} == {"fastrnn.forward.default"}
         assert not any("lstm" in name for name in called(made))
+        (node,) = [node for node in made.graph.nodes if "fastrnn" in str(node.target)]
+        assert [one for one in node.args if isinstance(one, str)] in (["LSTM"], ["LSTM", ""])
         assert_equal(made.module()(x), model(x))
 
 
