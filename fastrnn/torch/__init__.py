@@ -9,8 +9,10 @@ before `accelerate`. `FALLBACKS` lists when torch's own kernels run all the same
 """
 
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.torch.compiling import allow
 from fastrnn.torch.fallbacks import FALLBACKS
 from fastrnn.torch.layers import GRU, LSTM, RNN
+from fastrnn.torch.operators import LIBRARY as _LIBRARY  # noqa: F401  (defined for good)
 from fastrnn.torch.swap import Accelerated, accelerate, restore
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "accelerate",
     "restore",
 ]
+
+allow()
 
 
 def __dir__() -> list[str]:

@@ -29,7 +29,8 @@ class Layout:
     batch_first: bool = False
 
 
-_DTYPES: dict[Any, np.dtype[Any]] = {
+#: NumPy's types by torch's, of those that kernels take.
+DTYPES: dict[Any, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
@@ -139,13 +140,13 @@ class ModuleCall:
             self.num_layers,
             self.directions,
             self.state_size,
-            _DTYPES[like.dtype],
+            DTYPES[like.dtype],
         )
 
     def _arguments(self, x: Any, states: Sequence[Any], like: Any) -> Call:
         """The arguments of a pass as arrays; zeros for what is None."""
         T, B = self.rows.T, self.rows.B
-        xp, dtype = self.device.kernels.xp, _DTYPES[like.dtype]
+        xp, dtype = self.device.kernels.xp, DTYPES[like.dtype]
         many, widths = self.num_layers * self.directions, (self.state_size, self.hidden_size)
         given = states or [None] * len(self.packed.cell.states)
         arrays = tuple(
@@ -157,12 +158,12 @@ class ModuleCall:
         if x is None:  # no loss depends on y
             entered = xp.zeros((T, B, self.directions * self.state_size), dtype)
         else:
-            entered = self.device.kernels.take(self._enter(x))
+            entered = self.device.kernels.take(self.enter(x))
         return Call(
             self.device.kernels, self.weights, entered, arrays, self.rows, None, True, False, True
         )
 
-    def _enter(self, tensor: Any) -> Array:
+    def enter(self, tensor: Any) -> Array:
         """A tensor laid out like the input -> (T, B, width); garbage where a row has ended."""
         array = self.device.array(tensor)
         if self.batch_sizes is None:
@@ -181,11 +182,11 @@ class ModuleCall:
         """The masks in front of each layer as (T, B, width), if there are any."""
         if not tensors:
             return None
-        into = self.device.array if self.batch_sizes is None else self._enter
+        into = self.device.array if self.batch_sizes is None else self.enter
         return [None, *map(into, tensors)]
 
     def _leave(self, array: Array) -> Any:
-        """The reverse of `_enter`."""
+        """The reverse of `enter`."""
         if self.batch_sizes is not None:
             array = array.reshape(-1, array.shape[2])
             return self.device.tensor(self._packed_rows(array) if self.rows.ragged else array)

@@ -9,6 +9,7 @@ from fastrnn.torch.call import CELL, UNBATCHED_CELL, ModuleCall
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.fallbacks import falls_back
 from fastrnn.torch.function import run
+from fastrnn.torch.graph import cell
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of
 from fastrnn.torch.types import CellCall, Pair
@@ -26,11 +27,15 @@ class CellModule(Module):
             shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
         return shapes, len(shapes)
 
-    def _run(self, x: Any, hx: Any) -> Any:
-        states = self._given(hx)
+    def _weights(self) -> list[Any]:
         weights = [self.weight_ih, self.weight_hh]
-        if self.bias:
-            weights += [self.bias_ih, self.bias_hh]
+        return [*weights, self.bias_ih, self.bias_hh] if self.bias else weights
+
+    def _in_graph(self, x: Any, hx: Any) -> Any:
+        return cell(self, x, hx)
+
+    def _run(self, x: Any, hx: Any) -> Any:
+        states, weights = self._given(hx), self._weights()
         if states is None or not alike(weights, x, states):
             return NotImplemented
         batch = x.shape[:-1]

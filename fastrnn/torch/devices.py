@@ -75,8 +75,17 @@ def device_of(tensor: Any) -> tuple[Device | None, str]:
     """What runs on a tensor, or None and why nothing of fastrnn's does."""
     if tensor.is_cpu:
         return _cpu(), ""
-    if not tensor.is_cuda:
-        return None, f"fastrnn has no kernels for device {tensor.device.type!r}"
-    if tensor.device.index != torch.cuda.current_device():
-        return None, f"{tensor.device} is not the current GPU"
-    return _cuda(tensor.device.index)
+    return _not_cpu(tensor.device)
+
+
+def _not_cpu(device: Any) -> tuple[Device | None, str]:
+    if device.type != "cuda":
+        return None, f"fastrnn has no kernels for device {device.type!r}"
+    if device.index != torch.cuda.current_device():
+        return None, f"{device} is not the current GPU"
+    return _cuda(device.index)
+
+
+def missing_on(kind: str, index: int | None) -> str:
+    """Why nothing of fastrnn's runs on a device, or nothing."""
+    return "" if kind == "cpu" else _not_cpu(torch.device(kind, index))[1]

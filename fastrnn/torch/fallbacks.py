@@ -2,27 +2,29 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.autograd import forward_ad
 
 from fastrnn.adapting import level_of_user
-from fastrnn.torch.devices import device_of
+from fastrnn.torch.devices import device_of, missing_on
 
 #: Reasons by name. What is not on this list runs on fastrnn's kernels, or raises torch's errors.
 FALLBACKS = {
     "dtype": "fastrnn's kernels take torch.float32 and torch.float64, not {}",
     "autocast": "under autocast torch chooses the float type of each operation",
     "device": "{}",
-    "traced": "a trace or an exported program is made of torch's own operations",
+    "traced": "a trace is made of torch's own operations",
     "subclass": "{} is a tensor class of its own, and may change what operations do",
     "mode": "a dispatch mode that looks at torch's own operations is active",
     "forward-mode": "fastrnn's kernels have derivatives in reverse mode alone",
     "second derivative": "fastrnn's kernels have first derivatives alone",
 }
+
+Made = TypeVar("Made", bound=Callable[..., Any])
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _FLOATS = (torch.float32, torch.float64)
@@ -31,6 +33,13 @@ _told: set[str] = set()
 _BETWEEN = tuple(os.path.dirname(file) + os.sep for file in (__file__, torch.__file__))
 
 
+def at_once(function: Made) -> Made:
+    """A function of constants that is called, not traced, where torch.compile traces its call."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@at_once
 def tell(name: str, detail: str = "") -> None:
     """Warn, once in a process for each reason, that torch's own kernels run."""
     why = FALLBACKS[name].format(detail)
@@ -50,6 +59,31 @@ def falls_back(tensors: Sequence[Any]) -> bool:
         return False
     tell(*found)
     return True
+
+
+def falls_back_in_graph(tensors: Sequence[Any]) -> bool:
+    """The same of a call that is traced."""
+    found = _reason_in_graph(tensors)
+    if found is None:
+        return False
+    tell(*found)
+    return True
+
+
+def _reason_in_graph(tensors: Sequence[Any]) -> tuple[str, str] | None:
+    first = tensors[0]
+    for tensor in tensors:
+        kind = type(tensor)
+        if kind not in _PLAIN and not kind.__module__.startswith("torch._subclasses"):
+            return "subclass", kind.__name__
+    if first.dtype not in _FLOATS:
+        return "dtype", str(first.dtype)
+    missing = _missing_on(first.device.type, first.device.index)
+    if missing:
+        return "device", missing
+    if torch.is_autocast_enabled(first.device.type):
+        return "autocast", ""
+    return ("forward-mode", "") if forward_ad._current_level >= 0 else None
 
 
 def autocasts(tensor: Any) -> bool:
@@ -77,3 +111,20 @@ def _reason(tensors: Sequence[Any]) -> tuple[str, str] | None:
         return "forward-mode", ""
     missing = device_of(first)[1]
     return ("device", missing) if missing else None
+
+
+def same_kind(first: Any, tensors: Sequence[Any]) -> bool:
+    """Whether all are tensors like the first: of its float type, on its device, strided."""
+    dtype, device = first.dtype, first.device
+    for one in tensors:
+        if (
+            not isinstance(one, torch.Tensor)
+            or one.dtype is not dtype
+            or one.device != device
+            or one.layout is not torch.strided
+        ):
+            return False
+    return True
+
+
+_missing_on = at_once(missing_on)

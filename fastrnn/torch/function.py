@@ -10,6 +10,7 @@ import torch
 
 from fastrnn.torch.call import TIME_FIRST, ModuleCall
 from fastrnn.torch.fallbacks import tell
+from fastrnn.torch.outside import outside_of_graphs
 from fastrnn_kernels.rows import Rows
 
 
@@ -65,6 +66,7 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
         ctx.set_materialize_grads(False)
 
     @staticmethod
+    @outside_of_graphs
     def backward(ctx: Any, *d_outputs: Any) -> tuple[Any, ...]:
         d_results, tensors = d_outputs[: ctx.results], ctx.saved_tensors
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
@@ -112,32 +114,41 @@ class _Backward(torch.autograd.Function):  # type: ignore[misc]
         call, *given = inputs
         ctx.call, ctx.given = call, len(given)
         results = 1 + len(call.packed.cell.states)
-        ctx.results = results
         x, states, masks, parameters, _ = call.split(given[results:])
         ctx.save_for_backward(*given[:results], x, *states, *masks, *parameters)
         ctx.set_materialize_grads(False)
 
     @staticmethod
+    @outside_of_graphs
     def backward(ctx: Any, *d_gradients: Any) -> tuple[Any, ...]:
-        tell("second derivative")
-        call, saved = ctx.call, ctx.saved_tensors
-        given = [one for one in saved if one is not None]
-
-        def gradients(*given: Any) -> list[Any]:
-            """What `forward` computes, of what is not None."""
-            filled = iter(given)
-            d_results = [None if one is None else next(filled) for one in saved[: ctx.results]]
-            results, pull = torch.func.vjp(lambda *tensors: own(call, tensors), *filled)
-            return list(pull(_filled(d_results, results)))
-
-        found, pull = torch.func.vjp(gradients, *given)
-        second = iter(pull(list(_filled(d_gradients, found))))
-        d_given = [None if one is None else next(second) for one in saved]
-        return None, *d_given, *[None] * (ctx.given - len(saved))
+        d_given = second(ctx.call, ctx.saved_tensors, d_gradients)
+        return None, *d_given, *[None] * (ctx.given - len(d_given))
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[Any], *args: Any) -> Any:
         return _mapped(_Backward, info, in_dims, *args)
+
+
+def second(call: ModuleCall, given: Sequence[Any], d_gradients: Sequence[Any]) -> list[Any]:
+    """The derivative of a backward pass, by torch's own kernels.
+
+    given: gradients of the results, then x, states, masks, parameters; d_gradients: what the
+    gradients of these last got. Returns gradients of all that is given.
+    """
+    tell("second derivative")
+    results = 1 + len(call.packed.cell.states)
+    there = [one for one in given if one is not None]
+
+    def gradients(*there: Any) -> list[Any]:
+        """What the backward pass computes, of what is not None."""
+        filled = iter(there)
+        d_results = [None if one is None else next(filled) for one in given[:results]]
+        found, pull = torch.func.vjp(lambda *tensors: own(call, tensors), *filled)
+        return list(pull(_filled(d_results, found)))
+
+    found, pull = torch.func.vjp(gradients, *there)
+    d_there = iter(pull(list(_filled(d_gradients, found))))
+    return [None if one is None else next(d_there) for one in given]
 
 
 def _filled(gradients: Sequence[Any], of: Sequence[Any]) -> tuple[Any, ...]:
@@ -181,19 +192,20 @@ def _own_padded(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
     layer = getattr(torch._VF, call.mode.lower())
     many = call.num_layers * call.directions
     widths = (call.state_size, call.hidden_size)[: len(call.packed.cell.states)]
-    states = [one[layout.into] for one in states] or [
-        x.new_zeros(many, call.rows.B, width) for width in widths
-    ]
     y, ends = x[layout.into], []
+    states = [one[layout.into] for one in states] or [
+        x.new_zeros(many, y.shape[1], width) for width in widths
+    ]
+    together = 1 if masks else call.num_layers
     with _without_onednn():
-        for k in range(call.num_layers):
-            if k and masks:
+        for k in range(0, call.num_layers, together):
+            if k:
                 y = y * masks[k - 1]
-            of_layer = slice(k * call.directions, (k + 1) * call.directions)
-            starts = [one[of_layer] for one in states]
+            of_layers = slice(k * call.directions, (k + together) * call.directions)
+            starts = [one[of_layers] for one in states]
             hx = starts if len(starts) > 1 else starts[0]
-            weights = list(parameters[k * each : (k + 1) * each])
+            weights = list(parameters[k * each : (k + together) * each])
             both = call.directions == 2
-            y, *final = layer(y, hx, weights, call.biased, 1, 0.0, False, both, False)
+            y, *final = layer(y, hx, weights, call.biased, together, 0.0, False, both, False)
             ends.append(final)
     return y[layout.out], *(torch.cat(parts)[layout.out] for parts in zip(*ends, strict=True))

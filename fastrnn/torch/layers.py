@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import dropout
@@ -12,14 +11,18 @@ from fastrnn.torch.call import BATCH_FIRST, TIME_FIRST, UNBATCHED, Layout, Modul
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.fallbacks import falls_back
 from fastrnn.torch.function import run
+from fastrnn.torch.graph import breaks, layer
+from fastrnn.torch.lengths import rows_of
 from fastrnn.torch.module import Module, alike
-from fastrnn.torch.packed import packed_of
+from fastrnn.torch.packed import packed_of, shapes_of
 from fastrnn.torch.types import LayerCall, Pair
 from fastrnn_kernels.rows import Rows
 
 
 class Layer(Module):
     """What a layer does in torch's place."""
+
+    _breaks = staticmethod(breaks)
 
     @property
     def _mode(self) -> str:
@@ -36,18 +39,10 @@ class Layer(Module):
         return size
 
     def _shapes(self) -> tuple[dict[str, tuple[int, ...]], int]:
-        gates, D = len(self._cell.gates) * self.hidden_size, self._directions
-        each = len(self._flat_weights_names) // (self.num_layers * D)
-        above = (gates, D * self._state_size)
-        kinds = {
-            "weight_ih": above, "weight_hh": (gates, self._state_size),
-            "bias_ih": (gates,), "bias_hh": (gates,),
-            "weight_hr": (self.proj_size, self.hidden_size),
-        }  # fmt: skip
-        shapes = {name: kinds[name.partition("_l")[0]] for name in self._flat_weights_names}
-        for name in self._flat_weights_names[: each * D : each]:
-            shapes[name] = (gates, self.input_size)
-        return shapes, each
+        many = self.num_layers, self._directions
+        each = len(self._flat_weights_names) // (many[0] * many[1])
+        sizes = self.input_size, self.hidden_size, self._state_size
+        return shapes_of(self._cell, *many, each, *sizes), each
 
     def _run(self, given: Any, hx: Any) -> Any:
         self._update_flat_weights()
@@ -57,7 +52,8 @@ class Layer(Module):
             return NotImplemented
         if packed:
             self.check_input(x, given.batch_sizes)  # torch's LSTM does not look
-            T, B = _packed_sizes(given)
+            rows = rows_of(x, given.batch_sizes)
+            T, B = rows.T, rows.B
         elif x.dim() == 3:
             layout = BATCH_FIRST if self.batch_first else TIME_FIRST
             T, B = x.shape[self.batch_first], x.shape[not self.batch_first]
@@ -76,23 +72,24 @@ class Layer(Module):
         if falls_back((*self._flat_weights, x, *states)):
             return NotImplemented
         if packed:
-            return self._run_packed(given, states, T, B)
+            return self._run_packed(given, states, rows)
         call = self._call(x, states, layout, Rows.whole(T, B), None)
         y, *final = run(call, (x, *states, *self._masks(x, (T, B)), *self._flat_weights))
         return y, _as_hidden(final)
 
-    def _run_packed(self, given: Any, states: Any, T: int, B: int) -> Any:
+    def _run_packed(self, given: Any, states: Any, rows: Rows) -> Any:
         x, batch_sizes, order, original = given
         if order is not None:
             states = [one.index_select(1, order) for one in states]
-        # Rows are sorted: row b runs for as many steps as more than b rows do.
-        lengths = np.searchsorted(-batch_sizes.numpy(), -np.arange(B))
-        call = self._call(x, states, TIME_FIRST, Rows(T, B, lengths), batch_sizes)
+        call = self._call(x, states, TIME_FIRST, rows, batch_sizes)
         masks = self._masks(x, x.shape[:1])
         y, *final = run(call, (x, *states, *masks, *self._flat_weights))
         if original is not None:
             final = [one.index_select(1, original) for one in final]
         return PackedSequence(y, batch_sizes, order, original), _as_hidden(final)
+
+    def _in_graph(self, given: Any, hx: Any) -> Any:
+        return layer(self, given, hx)
 
     def _call(self, x: Any, states: Any, layout: Layout, rows: Rows, sizes: Any) -> ModuleCall:
         device, _ = device_of(x)
@@ -114,20 +111,6 @@ class Layer(Module):
         width = self._directions * self._state_size
         ones = torch.ones(*steps, width, dtype=x.dtype, device=x.device)
         return [dropout(ones, self._dropout) for _ in range(self.num_layers - 1)]
-
-
-def _packed_sizes(given: Any) -> tuple[int, int]:
-    """T and B of a PackedSequence; RuntimeError if it is none that torch would have made."""
-    sizes = given.batch_sizes.numpy()
-    falling = (
-        sizes.ndim == 1 and sizes.size > 0 and sizes[-1] > 0 and not (np.diff(sizes) > 0).any()
-    )
-    if not falling or sizes.sum() != len(given.data):
-        raise RuntimeError(
-            f"PackedSequence has {len(given.data)} steps and batch_sizes {sizes.tolist()}, wanted "
-            "sizes of at least 1 that do not grow and sum up to the steps"
-        )
-    return len(sizes), int(sizes[0])
 
 
 def _as_hidden(final: list[Any]) -> Any:

@@ -1,29 +1,23 @@
 """What layers and cells share: the forward pass of a torch module, on fastrnn's kernels."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch._compile import _disable_dynamo
 from torch.fx import Proxy
 
-from fastrnn.torch.fallbacks import autocasts, tell
+from fastrnn.torch.fallbacks import autocasts, same_kind, tell
+from fastrnn.torch.graph import differentiated, is_exporting
+from fastrnn.torch.outside import outside_of_graphs
+from fastrnn.torch.packed import CELLS_OF_TORCH
 from fastrnn.torch.script import Form, Overloads, prepared
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cells.registry import CELLS
-
-#: The kernels' cells under torch's names.
-_CELLS = {entry.torch: entry.cell for entry in CELLS.values() if entry.torch}
 
 
-#: torch has it since 2.7.
-_is_exporting = getattr(torch.compiler, "is_exporting", bool)
-
-
-@_disable_dynamo  # type: ignore[untyped-decorator]
-def _outside_of_graphs(module: Any, given: Any, hx: Any) -> Any:
-    return module._run(given, hx)
+@outside_of_graphs
+def _call_outside_of_graphs(module: Any, given: Any, hx: Any) -> Any:
+    found = module._run(given, hx)
+    return module._own_forward(given, hx) if found is NotImplemented else found
 
 
 class Module(torch.nn.Module):  # type: ignore[misc]
@@ -46,16 +40,32 @@ class Module(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  (torch's name)
         """As torch's."""
-        compiling = torch.compiler.is_compiling()
-        if compiling and _is_exporting():
-            found = NotImplemented
-        elif compiling or "torch._dynamo" in sys.modules:
-            found = _outside_of_graphs(self, input, hx)
-        else:  # spares the time that it takes to import
-            found = self._run(input, hx)
-        if found is NotImplemented:
-            found = super().forward(input, hx)
-        return found
+        if torch.compiler.is_compiling():
+            return self._traced(input, hx)
+        return _call_outside_of_graphs(self, input, hx)
+
+    def _traced(self, given: Any, hx: Any) -> Any:
+        exporting, inside = is_exporting(), not differentiated()
+        if exporting and torch.onnx.is_in_onnx_export():
+            inside = False
+        found = self._in_graph(given, hx) if inside else NotImplemented
+        if found is not NotImplemented:
+            return found
+        if not exporting and (not inside or self._breaks()):
+            return _call_outside_of_graphs(self, given, hx)
+        return super().forward(given, hx)
+
+    def _own_forward(self, given: Any, hx: Any) -> Any:
+        return super().forward(given, hx)
+
+    @staticmethod
+    def _breaks() -> bool:
+        """Whether torch.compile breaks its graph at torch's own module."""
+        return False
+
+    def _in_graph(self, given: Any, hx: Any) -> Any:
+        """The same as `_run`, where a graph is made."""
+        raise NotImplementedError
 
     def _run(self, given: Any, hx: Any) -> Any:
         """The results, or NotImplemented."""
@@ -68,7 +78,7 @@ class Module(torch.nn.Module):  # type: ignore[misc]
 
     @property
     def _cell(self) -> Cell:
-        return _CELLS[self._mode]
+        return CELLS_OF_TORCH[self._mode]
 
     def _shapes(self) -> tuple[dict[str, tuple[int, ...]], int]:
         """Shapes of the parameters by name, and how many each direction of a layer has."""
@@ -104,31 +114,18 @@ def alike(weights: Sequence[Any], x: Any, states: Sequence[Any]) -> bool:
     first = weights[0]
     if not isinstance(first, torch.Tensor):
         return False
-    if _are(first, (*weights, x, *states)):
+    if same_kind(first, (*weights, x, *states)):
         return True
     if autocasts(first):
         if isinstance(x, torch.Tensor):
             tell("autocast")
         return False
-    if not _are(first, (*weights, x)):
+    if not same_kind(first, (*weights, x)):
         return False
     for state in states:
-        if isinstance(state, torch.Tensor) and not _are(first, (state,)):
+        if isinstance(state, torch.Tensor) and not same_kind(first, (state,)):
             raise RuntimeError(
                 f"initial state is {state.dtype}, {state.layout} on {state.device}, this module "
                 f"takes {first.dtype}, {first.layout} on {first.device}"
             )
     return False
-
-
-def _are(first: Any, tensors: Sequence[Any]) -> bool:
-    dtype, device = first.dtype, first.device
-    for one in tensors:
-        if (
-            not isinstance(one, torch.Tensor)
-            or one.dtype is not dtype
-            or one.device != device
-            or one.layout is not torch.strided
-        ):
-            return False
-    return True

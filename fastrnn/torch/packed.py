@@ -1,6 +1,6 @@
 """A module's weights as kernels read them, packed anew when a parameter has changed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -9,7 +9,11 @@ from fastrnn.adapting import Kept
 from fastrnn.arrays import Array
 from fastrnn.torch.devices import Device
 from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.weights import Weights
+
+#: The kernels' cells under torch's names.
+CELLS_OF_TORCH = {entry.torch: entry.cell for entry in CELLS.values() if entry.torch}
 
 
 @dataclass(eq=False)
@@ -84,3 +88,53 @@ def packed_of(module: Any) -> Packed:
     if found is None or found.cell is not cell:
         found = _of_modules[module] = Packed(cell, *module._shapes())
     return found
+
+
+#: Beside parameters, by their storage: an operator is given no module. A storage outlives the
+#: tensors that are made of it anew for each call.
+_of_storages: "WeakKeyDictionary[Any, dict[Any, Packed]]" = WeakKeyDictionary()
+
+
+def packed_for(parameters: Sequence[Any], key: Any, shapes: Callable[[], Any]) -> Packed:
+    """The packed weights that are kept beside parameters, for a cell and sizes, a key.
+
+    They are kept as long as the first parameter's memory, and are of the parameters' values as
+    those of a module are: whoever else is given that memory for its first parameter, among others,
+    has others packed.
+    """
+    first = parameters[0]
+    storage = first.untyped_storage()
+    kept = _of_storages.get(storage)
+    if kept is None:
+        kept = _of_storages.setdefault(storage, {})
+    place = first.storage_offset(), key
+    found = kept.get(place)
+    if found is None:
+        cell, *_, each, _, _, _ = key
+        found = kept.setdefault(place, Packed(cell, shapes(), each))
+    return found
+
+
+def shapes_of(
+    cell: Cell,
+    num_layers: int,
+    directions: int,
+    each: int,
+    input_size: int,
+    hidden_size: int,
+    state_size: int,
+) -> dict[str, tuple[int, ...]]:
+    """Of the parameters of layers by torch's names, in torch's order, `each` to a direction."""
+    gates = len(cell.gates) * hidden_size
+    shapes: dict[str, tuple[int, ...]] = {}
+    for k in range(num_layers):
+        width = directions * state_size if k else input_size
+        for suffix in ("", "_reverse")[:directions]:
+            kinds: dict[str, tuple[int, ...]] = {"weight_ih": (gates, width)}
+            kinds["weight_hh"] = gates, state_size
+            if each >= 4:
+                kinds |= {"bias_ih": (gates,), "bias_hh": (gates,)}
+            if each % 2:
+                kinds["weight_hr"] = (state_size, hidden_size)
+            shapes |= {f"{kind}_l{k}{suffix}": shape for kind, shape in kinds.items()}
+    return shapes

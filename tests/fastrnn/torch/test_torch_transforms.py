@@ -1,4 +1,4 @@
-"""torch.compile, torch.func, second derivatives, inference mode: all give right results."""
+"""torch.func, second derivatives, inference mode: all give right results."""
 
 import pytest
 import torch
@@ -227,38 +227,3 @@ def test_inference_mode():
         assert y.is_inference()
         assert_close(y.numpy(), wanted.numpy(), TOLERANCE["float32"])
     ours(x)[0].sum().backward()
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled():
-    """The graph breaks at the layer, as it does at torch's own."""
-    layer = fastrnn.torch.GRU(I, H)
-
-    class Model(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rnn, self.cell, self.out = (
-                layer,
-                fastrnn.torch.LSTMCell(H, H),
-                torch.nn.Linear(H, 1),
-            )
-
-        def forward(self, x):
-            y, _ = self.rnn(torch.sin(x))
-            h, _ = self.cell(y[-1])
-            return self.out(torch.relu(h))
-
-    model = Model()
-    compiled = torch.compile(model, backend="aot_eager")
-    for batch in (2, 3):
-        x = torch.randn(T, batch, I)
-        wanted = model(x)
-        found = compiled(x)
-        assert_close(found.detach().numpy(), wanted.detach().numpy(), 1e-6)
-        gradients = [torch.autograd.grad(y.sum(), [*model.parameters()]) for y in (found, wanted)]
-        for one, other in zip(*gradients, strict=True):
-            assert_close(one.numpy(), other.numpy(), 1e-6)
-    torch._dynamo.reset()
-    with pytest.raises(torch._dynamo.exc.Unsupported):
-        torch.compile(model, backend="eager", fullgraph=True)(torch.randn(T, B, I))
-    torch._dynamo.reset()
