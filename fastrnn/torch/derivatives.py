@@ -66,26 +66,33 @@ class _Record(torch.autograd.Function):  # type: ignore[misc]
         there = [one is not None for one in d_results]
         d_results = tuple(one for one in d_results if one is not None)
         run = _Backward.apply if torch.is_grad_enabled() else _gradients
-        return None, None, None, *run(there, ctx.counts, ctx.how, batch_sizes, *d_results, *saved)
+        what = there, ctx.needs_input_grad[3]
+        return None, None, None, *run(what, ctx.counts, ctx.how, batch_sizes, *d_results, *saved)
 
 
-def _gradients(there: Any, counts: Any, how: Any, batch_sizes: Any, *tensors: Any) -> Any:
-    """Of x, states, masks (None) and parameters; tensors: d_results, those, and the tape."""
+def _gradients(what: Any, counts: Any, how: Any, batch_sizes: Any, *tensors: Any) -> Any:
+    """Of x, states, masks (None) and parameters.
+
+    what: which d_results there are, and whether that of x is wanted; tensors: d_results, those,
+    and the tape.
+    """
+    there, inputs = what
     d_results, (x,), *parts, tape = _split(tensors, (sum(there), *counts))
-    given = d_results, there, tape, x, *parts, batch_sizes, *how
+    given = d_results, there, inputs, tape, x, *parts, batch_sizes, *how
     dx, d_states, d_parameters = torch.ops.fastrnn.backward.default(*given)
-    return dx, *d_states, *[None] * len(parts[1]), *d_parameters
+    return dx if inputs else None, *d_states, *[None] * len(parts[1]), *d_parameters
 
 
 class _Backward(torch.autograd.Function):  # type: ignore[misc]
     """`_gradients`, whose own derivative is torch's."""
 
     @staticmethod
-    def forward(ctx: Any, there: Any, counts: Any, how: Any, sizes: Any, *tensors: Any) -> Any:
+    def forward(ctx: Any, what: Any, counts: Any, how: Any, sizes: Any, *tensors: Any) -> Any:
+        there, _ = what
         ctx.there, ctx.counts, ctx.how, ctx.given = there, counts, how, len(tensors)
         ctx.save_for_backward(sizes, *tensors[: sum(there) + sum(counts)])  # but for the tape
         ctx.set_materialize_grads(False)
-        return _gradients(there, counts, how, sizes, *tensors)
+        return _gradients(what, counts, how, sizes, *tensors)
 
     @staticmethod
     def backward(ctx: Any, *d_gradients: Any) -> Any:

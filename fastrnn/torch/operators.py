@@ -2,7 +2,8 @@
 
     fastrnn::forward    x, states, masks, parameters -> y, final states
     fastrnn::record     the same -> y, final states, tape
-    fastrnn::backward   gradients of y and the final states, the tape, the same -> their gradients
+    fastrnn::backward   gradients of y and the final states, the tape, the same -> their gradients;
+                        without `inputs` that of x is empty
 
 x and y are time first, (T, B, width), or a PackedSequence's data, beside its batch_sizes; states
 (layers * D, B, width) each, none for zeros, which packed data cannot do without; masks, of dropout,
@@ -29,7 +30,7 @@ _GIVEN = (
 _SCHEMAS = {
     "forward": f"({_GIVEN}) -> (Tensor y, Tensor[] final)",
     "record": f"({_GIVEN}) -> (Tensor y, Tensor[] final, Tensor[] tape)",
-    "backward": f"(Tensor[] d_results, bool[] there, Tensor[] tape, {_GIVEN}) "
+    "backward": f"(Tensor[] d_results, bool[] there, bool inputs, Tensor[] tape, {_GIVEN}) "
     "-> (Tensor dx, Tensor[] d_states, Tensor[] d_parameters)",
 }
 
@@ -49,11 +50,15 @@ def _record(*given: Any) -> tuple[Any, Tensors, Tensors]:
     return y, final, [found[place] for place in places]
 
 
-def _backward(d_results: Tensors, there: list[bool], tape: Tensors, *given: Any) -> tuple[Any, ...]:
+def _backward(
+    d_results: Tensors, there: list[bool], inputs: bool, tape: Tensors, *given: Any
+) -> tuple[Any, ...]:
     operands = Operands(*given)
     call = operands.call()
     tensors = [*operands.tensors, *operands.taken(tape, call)]
-    dx, *rest = call.backward(operands.spread(d_results, there), tensors)
+    dx, *rest = call.backward(operands.spread(d_results, there), tensors, inputs)
+    if dx is None:
+        dx = operands.x.new_empty(0)
     states = len(operands.states)
     return dx, rest[:states], rest[states + len(operands.masks) :]
 
@@ -71,12 +76,14 @@ def _record_of_trace(*given: Any) -> tuple[Any, Tensors, Tensors]:
 
 
 def _backward_of_trace(
-    d_results: Tensors, there: list[bool], tape: Tensors, *given: Any
+    d_results: Tensors, there: list[bool], inputs: bool, tape: Tensors, *given: Any
 ) -> tuple[Any, ...]:
     operands = Operands(*given)
     make = operands.x.new_empty
     parts = operands.states, operands.parameters
-    return make(operands.x.shape), *([make(one.shape) for one in part] for part in parts)
+    return make(operands.x.shape if inputs else 0), *(
+        [make(one.shape) for one in part] for part in parts
+    )
 
 
 def _row(given: Any, dim: Any, k: int) -> Any:

@@ -48,7 +48,8 @@ def test_torch_finds_nothing_wrong(kind, dtype, is_packed, options):
     there = [True, False, True][: 1 + len(final)]
     results = zip([y, *final], there, strict=True)
     d_results = [torch.randn_like(one) for one, is_there in results if is_there]
-    torch.library.opcheck(OPERATORS.backward, (d_results, there, tape, *given))
+    for inputs in (True, False):
+        torch.library.opcheck(OPERATORS.backward, (d_results, there, inputs, tape, *given))
 
 
 @pytest.mark.parametrize(
@@ -88,11 +89,11 @@ def test_a_tape_that_does_not_fit_never_reaches_a_kernel():
     with torch.no_grad():
         y, _, tape = OPERATORS.record(*given)
         with pytest.raises(RuntimeError, match="saved of the tape has shape"):
-            OPERATORS.backward([y], [True, False], [tape[0][1:], *tape[1:]], *given)
+            OPERATORS.backward([y], [True, False], True, [tape[0][1:], *tape[1:]], *given)
         with pytest.raises(RuntimeError, match="a gradient has shape"):
-            OPERATORS.backward([y[1:]], [True, False], tape, *given)
+            OPERATORS.backward([y[1:]], [True, False], True, tape, *given)
         with pytest.raises(RuntimeError, match="1 gradients for results"):
-            OPERATORS.backward([y], [True, True], tape, *given)
+            OPERATORS.backward([y], [True, True], True, tape, *given)
 
 
 def test_packed_weights_end_with_the_parameters():
