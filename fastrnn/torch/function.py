@@ -27,7 +27,12 @@ def run(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
     batch_first = call.layout.batch_first
     if batch_first:
         # What is kept for the backward pass is a copy, as in torch: the user may write into x.
-        x, call.layout = x.transpose(0, 1).contiguous(), TIME_FIRST
+        swapped = x.transpose(0, 1)
+        if x.requires_grad or transformed or not x.is_cpu or swapped.is_contiguous():
+            x = swapped.contiguous()
+        else:  # without a node, and into memory that is used again
+            x = call.device.tensor(call.device.kernels.take(call.device.array(swapped)))
+        call.layout = TIME_FIRST
     found: tuple[Any, ...] = (_Forward if transformed else _Plain).apply(call, x, *rest)
     y, *final = found[: 1 + len(call.packed.cell.states)]
     return y.transpose(0, 1) if batch_first else y, *final
@@ -87,13 +92,16 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
 
 
 class _Plain(_Forward):
-    """The same in torch's older form, which takes less time and no transforms."""
+    """(call, *tensors) -> y, final states: torch's older form, quicker, but for transforms."""
 
     @staticmethod
     def forward(ctx: Any, call: ModuleCall, *tensors: Any) -> tuple[Any, ...]:  # type: ignore[override]
         output = call.forward(tensors, taping=True)
-        _Forward.setup_context(ctx, (call, *tensors), output)
-        return output
+        ctx.call = call
+        ctx.results = 1 + len(call.packed.cell.states)
+        ctx.save_for_backward(*tensors, *output[ctx.results :])
+        ctx.set_materialize_grads(False)
+        return output[: ctx.results]
 
     setup_context = torch.autograd.Function.setup_context
 

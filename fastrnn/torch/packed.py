@@ -10,6 +10,7 @@ from fastrnn.arrays import Array
 from fastrnn.torch.devices import Device
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import CELLS
+from fastrnn_kernels.cpu.arrays.compare import Copies
 from fastrnn_kernels.weights import Weights
 
 #: The kernels' cells under torch's names.
@@ -37,8 +38,12 @@ class Packed:
         Raises RuntimeError for a parameter of another shape.
         """
         on_cpu = parameters[0].is_cpu
+
         # On a GPU comparing would wait for it; there what counts its writes is believed.
-        counted = not any(parameter.is_inference() for parameter in parameters)
+        def same(copies: Copies) -> bool:
+            if on_cpu:
+                return copies.current()
+            return not any(parameter.is_inference() for parameter in parameters)
 
         def arrays() -> list[Array]:
             for (name, shape), parameter in zip(self.shapes.items(), parameters, strict=True):
@@ -54,7 +59,7 @@ class Packed:
 
         return self._kept.of(
             [device, *map(_place, parameters)],
-            lambda copies: copies.current() if on_cpu else counted,
+            same,
             arrays,
             make,
         )

@@ -9,7 +9,7 @@ from fastrnn_kernels.cells.cell import Cell
 Array = Any  # of the device's own kind
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen ones take longer to make
 class Gradients:
     """Gradients of one direction; of the weights in the cell's gate order.
 

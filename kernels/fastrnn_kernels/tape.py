@@ -13,7 +13,7 @@ Own = TypeVar("Own", bound=Weights)  # the device's own weights
 ARRAYS = "x", "saved", "old_h", "old_rest", "inner", "full_h"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen ones take longer to make
 class Tape(Generic[Own]):
     """What the backward pass of one direction reads.
 

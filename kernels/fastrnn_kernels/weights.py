@@ -59,9 +59,9 @@ class Weights:
         """Whether h is projected."""
         return self.w_hr is not None
 
-    def positions(self, gates: Sequence[str]) -> list[int]:
+    def positions(self, gates: Sequence[str]) -> tuple[int, ...]:
         """Where some gates stand among the weights' rows."""
-        return [self.cell.gates.index(gate) for gate in gates]
+        return tuple(map(self.cell.gates.index, gates))
 
     def rows(self, matrix: Array, gates: Sequence[str]) -> Array:
         """The rows of some gates, one after the other."""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn_kernels.cpu.arrays.memory import Array
+from fastrnn_kernels.cpu.arrays.rows import has_rows, rows_copied
 
 
 class _Writeable:
@@ -27,10 +28,13 @@ def take(array: Any, name: str = "the array", copy: bool = False) -> Array:
     """
     if type(array) is not np.ndarray:
         raise TypeError(f"{name} lies on a GPU, and this runs on the CPU: copy it, or use .to")
+    if not copy and array.flags.carray:  # contiguous, aligned and writeable
+        return array
+    if has_rows(array) and (copy or not array.flags.c_contiguous):
+        return rows_copied(array)
     if copy:
         return np.array(array, order="C")
-    if not array.flags.carray:  # contiguous, aligned and writeable
-        array = np.require(array, requirements=["C", "A"])
+    array = np.require(array, requirements=["C", "A"])
     return array if array.flags.writeable else np.asarray(_Writeable(array))
 
 

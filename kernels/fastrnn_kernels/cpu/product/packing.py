@@ -3,7 +3,7 @@
 By the calling thread alone: the copies are bound by memory, and a second thread gains nothing.
 """
 
-from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from fastrnn_kernels.cache.disk import kernel
 from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import Array
 from fastrnn_kernels.cpu.product.tile import copy
+from fastrnn_kernels.rows import Indices
 
 
 @kernel("gate-panels")
@@ -46,15 +47,20 @@ def _pack_plain(matrix, positions, H, U, out):  # type: ignore[no-untyped-def]
                     out[to + u] = 0
 
 
-def gate_panels(matrix: Array, positions: Sequence[int], H: int, U: int) -> Array:
+@cache
+def _as_array(positions: tuple[int, ...]) -> Indices:
+    return np.array(positions, np.int64)
+
+
+def gate_panels(matrix: Array, positions: tuple[int, ...], H: int, U: int) -> Array:
     """(gates * H, K), the gates at these positions -> [panel][K][gate][U], padded with zeros."""
     out = memory.aligned(-(-H // U) * matrix.shape[1] * len(positions) * U, matrix.dtype)
-    _pack_gates(np.ascontiguousarray(matrix), np.array(positions, np.int64), H, U, out)
+    _pack_gates(np.ascontiguousarray(matrix), _as_array(positions), H, U, out)
     return out
 
 
-def plain_panels(matrix: Array, positions: Sequence[int], H: int, U: int) -> Array:
+def plain_panels(matrix: Array, positions: tuple[int, ...], H: int, U: int) -> Array:
     """(gates * H, N), the gates at these positions -> [panel][gates * H][U], padded with zeros."""
     out = memory.aligned(-(-matrix.shape[1] // U) * len(positions) * H * U, matrix.dtype)
-    _pack_plain(np.ascontiguousarray(matrix), np.array(positions, np.int64), H, U, out)
+    _pack_plain(np.ascontiguousarray(matrix), _as_array(positions), H, U, out)
     return out

@@ -30,7 +30,7 @@ def columns_of(dtype: np.dtype[Any]) -> int:
 
 def panels_of(matrix: Array) -> Array:
     """(K, N) -> [panel][K][4 vectors], columns padded with zeros."""
-    return plain_panels(matrix, [0], len(matrix), columns_of(matrix.dtype))
+    return plain_panels(matrix, (0,), len(matrix), columns_of(matrix.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ class Weights(weights.Weights):
         x_gates, h_gates = self.positions(cell.x_gates), self.positions(cell.early)
         late, apart_gates = self.positions(cell.late), self.positions(cell.apart)
 
-        def of_gates(name: str, matrix: Array, gates: list[int]) -> Array:
+        def of_gates(name: str, matrix: Array, gates: tuple[int, ...]) -> Array:
             panels = gate_panels(matrix, gates, H, U)
             return on_line(operands(name, panels, matrix.shape[1], len(gates) * U))
 
