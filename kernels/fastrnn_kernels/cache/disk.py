@@ -163,7 +163,12 @@ class _KernelCache(_Cache):  # type: ignore[misc]
             return None
         # All that machine code asks of Numba; who compiles has it load the rest, half a second.
         rtsys.initialize(target_context)
-        return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        library, names, *others = pickle.loads(payload)
+        # What came with the package has no code of LLVM's, by which Numba knows what is there.
+        target_context.codegen()._engine._defined_symbols.update(
+            (names.llvm_func_name, names.llvm_cpython_wrapper_name, names.llvm_cfunc_wrapper_name)
+        )
+        return CompileResult._rebuild(target_context, library, names, *others)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         if not self._enabled or self._folder is None or data.library.has_dynamic_globals:

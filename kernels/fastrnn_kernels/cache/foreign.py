@@ -11,6 +11,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import llvmlite.binding.targets as targets
 import numba
+from numba.core.codegen import CPUCodeLibrary
 from numba.core.registry import CPUDispatcher
 
 
@@ -23,12 +24,29 @@ def _compiled(dispatcher: Any, *args: Any) -> int:
     return 0
 
 
+def _object_alone(library: Any) -> tuple[str, str, tuple[bytes, bytes]]:
+    """What is kept of a library: its machine code.
+
+    Numba keeps LLVM's code as well, for functions that inline it: eight times the machine code,
+    and half the time of loading both. Who calls a kernel without it calls its machine code, whose
+    symbols `disk.py` tells Numba's engine. Raises AttributeError for an engine that cannot be told.
+    """
+    library.codegen._engine._defined_symbols  # noqa: B018
+    name, kind, (code, _) = _serialized(library)
+    empty = llvm.parse_assembly(f'target triple = "{library.codegen.magic_tuple()[0]}"')
+    return name, kind, (code, empty.as_bitcode())
+
+
+_serialized = CPUCodeLibrary.serialize_using_object_code
+
+
 def enter(triple: str = "") -> None:
     """Compile from now on, for this process's life, and run nothing of it.
 
     triple: LLVM's name of the kind of machine, where it is another than this.
     """
     CPUDispatcher.__call__ = _compiled
+    CPUCodeLibrary.serialize_using_object_code = _object_alone
     if triple:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from numba import njit
 from numba.core import event
 
 from fastrnn_kernels.cache import disk, keys, precompiled
@@ -86,6 +87,18 @@ def test_nothing_is_compiled_that_came(came, use, tmp_path):
     assert sorted(came.rglob("*")) == before
     assert not (tmp_path / "user").exists()
     assert precompiled.words() == "for here"
+
+
+def test_one_that_came_is_called_in_compiled_code(came, use):
+    """It is without LLVM's code, which else is linked into who calls it."""
+    use(came, HERE)
+
+    def double(x, *more):
+        return x + x
+
+    kernel = disk.kernel("double")(double)
+    assert kernel(21, 1.5, 2) == 42
+    assert njit(lambda x: kernel(x, 1.5, 2) + 1)(20) == 41
 
 
 def test_a_user_without_a_home_has_them(came, use, monkeypatch):
