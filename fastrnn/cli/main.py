@@ -227,9 +227,14 @@ def info() -> None:
     help="May be repeated.",
 )
 @click.option("--inference", is_flag=True, help="Leave the backward passes out.")
+@click.option("--exact", is_flag=True, help="For this very CPU, also what came with fastrnn.")
 @click.argument("models", nargs=-1, type=click.Path(exists=True, dir_okay=False))
 def warmup(
-    cells: tuple[str, ...], dtypes: tuple[str, ...], inference: bool, models: tuple[str, ...]
+    cells: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    inference: bool,
+    exact: bool,
+    models: tuple[str, ...],
 ) -> None:
     """Compile kernels ahead of their first use, and keep them on disk.
 
@@ -256,6 +261,8 @@ def warmup(
 
     if models and (cells or inference or dtypes != ("float32",)):
         raise click.UsageError("--cell, --dtype and --inference are for cells, not for MODELS")
+    if exact:
+        precompiled.leave_out()
     with event.install_recorder("numba:compile") as recorder:
         if models:
             for path in models:

@@ -6,13 +6,13 @@ read, never written: `fastrnn.tools.precompile` makes them. Which levels this ho
 instruction sets tell (`cpu/isa/levels.py`); here they are only places.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from fastrnn_kernels.cache import keys
-from fastrnn_kernels.handlers import Suppressed
 
 #: Where they lie, in a wheel that has any.
 FOLDER = Path(__file__).parents[1] / "precompiled"
@@ -21,14 +21,17 @@ FOLDER = Path(__file__).parents[1] / "precompiled"
 class Level(NamedTuple):
     """CPUs that run the same machine code.
 
-    name: of its folder. cpu, features: LLVM's names of what it is compiled for.
+    name: of its folder. cpu, features: LLVM's names of what it is compiled for. lacks: what code
+    for this host alone would do better, in words, if anything.
     """
 
     name: str
     cpu: str
     features: str
+    lacks: str = ""
 
 
+_log = logging.getLogger("fastrnn")
 _levels: list[Callable[[], tuple[Level, ...]]] = []
 
 
@@ -48,12 +51,22 @@ def folder_of(level: Level) -> Path:
 @cache
 def present() -> tuple[tuple[Level, Path], ...]:
     """The levels that this host runs and kernels have come for, and where these lie."""
-    places: list[tuple[Level, Path]] = []
-    with Suppressed(OSError):
-        if FOLDER.is_dir():
-            for levels in _levels:
-                places += [(level, folder_of(level)) for level in levels()]
-    return tuple((level, folder) for level, folder in places if folder.is_dir())
+    if not FOLDER.is_dir():
+        return ()
+    places = [(level, folder_of(level)) for levels in _levels for level in levels()]
+    found = tuple((level, folder) for level, folder in places if folder.is_dir())
+    for lacks in {level.lacks: None for level, _ in found if level.lacks}:
+        _log.warning(
+            "kernels that came with fastrnn do not %s; `fastrnn warmup --exact` compiles such",
+            lacks,
+        )
+    return found
+
+
+def leave_out() -> None:
+    """Compile for this host from now on what has come with the package, too."""
+    _levels.clear()
+    present.cache_clear()
 
 
 def words() -> str:

@@ -80,13 +80,14 @@ def compiled():
     return sum(happening.is_start for _, happening in recorder.buffer)
 
 
-def test_nothing_is_compiled_that_came(came, use, tmp_path):
+def test_nothing_is_compiled_that_came(came, use, tmp_path, caplog):
     use(came, HERE)
     before = sorted(came.rglob("*"))
     assert compiled() == 0
     assert sorted(came.rglob("*")) == before
     assert not (tmp_path / "user").exists()
     assert precompiled.words() == "for here"
+    assert not caplog.messages
 
 
 def test_one_that_came_is_called_in_compiled_code(came, use):
@@ -192,6 +193,23 @@ def test_kernels_for_another_kind_of_machine(use, tmp_path):
     aarch64, machine_at = 183, 18  # of ELF's header
     assert kind == "object"
     assert int.from_bytes(code[machine_at : machine_at + 2], "little") == aarch64
+
+
+def test_code_that_is_slower_than_this_hosts_own_is_said_once(came, use, monkeypatch, caplog):
+    monkeypatch.setattr(levels, "HOST", replace(host.HOST, fetch_ahead=4096))
+    use(came, HERE._replace(lacks=levels.LEVELS[0].told.lacks))
+    assert compiled() == 0
+    assert compiled() == 0
+    (said,) = caplog.messages
+    assert "do not fetch weights ahead" in said
+    assert "`fastrnn warmup --exact`" in said
+
+
+def test_what_came_is_left_out_where_exact_code_is_asked_for(came, use):
+    use(came, HERE)
+    precompiled.leave_out()
+    assert compiled() > 0
+    assert compiled() == 0, "the user's own"
 
 
 V3, V4 = {*levels._V3, "64bit"}, {*levels._V4, "64bit"}

@@ -44,7 +44,9 @@ class Level:
     def told(self) -> precompiled.Level:
         """What LLVM is told, and the cache."""
         features = ",".join(f"+{name}" for name in self.features)
-        return precompiled.Level(self.name, self.cpu or self.name, features)
+        ahead = HOST.fetch_ahead != self.isa.fetch_ahead
+        lacks = "fetch weights ahead of their use, as this CPU wants" if ahead else ""
+        return precompiled.Level(self.name, self.cpu or self.name, features, lacks)
 
 
 _V3 = (
