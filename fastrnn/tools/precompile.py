@@ -27,6 +27,7 @@ from fastrnn.models.classes import layer_of
 from fastrnn.tools.warmup import DTYPES, warmup
 from fastrnn_kernels.cache import keys
 from fastrnn_kernels.cpu.arrays.compare import Copies
+from fastrnn_kernels.cpu.device import available_cpus
 from fastrnn_kernels.cpu.isa.levels import LEVELS, Level
 from fastrnn_kernels.cpu.stream import entry
 from fastrnn_kernels.cpu.threads import openmp
@@ -53,6 +54,15 @@ def machine() -> str:
 def native() -> tuple[str, ...]:
     """The levels of this kind of machine."""
     return tuple(level.name for level in LEVELS if level.machine == machine())
+
+
+def named(names: Sequence[str]) -> list[Level]:
+    """The levels of these names; raises ValueError for one that there is not."""
+    known = {level.name: level for level in LEVELS}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"level is {name!r}, wanted one of {', '.join(known)}")
+    return [known[name] for name in names]
 
 
 def compile_cells(cells: Sequence[str], dtype: str) -> None:
@@ -112,13 +122,9 @@ def precompile(
     Raises ValueError for a level that is unknown or cannot be compiled for on this machine,
     RuntimeError with what a process said that failed.
     """
-    known = {level.name: level for level in LEVELS}
-    chosen = []
-    for name in levels:
-        if name not in known:
-            raise ValueError(f"level is {name!r}, wanted one of {', '.join(known)}")
-        chosen.append(known[name])
-        _triple(known[name])
+    chosen = named(tuple(levels))
+    for level in chosen:
+        _triple(level)
     wanted = set(dtypes)
     # Levels in turn: processes of one level that begin at once compile twice what cells share.
     tasks = [
@@ -135,7 +141,7 @@ def precompile(
             _compile(level, group, dtype, Path(cache) / level.name)
             say(f"{group} {dtype} for {level.name}")
 
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(available_cpus()) as pool:
             list(pool.map(run, tasks))
         for level in chosen:
             to = folder / level.name / keys.portable()
@@ -144,11 +150,12 @@ def precompile(
                 shutil.copyfile(file, to / file.name)
 
 
-def tag(levels: Iterable[str]) -> str:
+def tag(levels: Sequence[str]) -> str:
     """The tag of a wheel with kernels for these levels: of this Python, for their machine."""
-    machines = {level.machine for level in LEVELS if level.name in set(levels)}
+    machines = {level.machine for level in named(levels)}
     if len(machines) != 1:
-        raise ValueError(f"levels are for {', '.join(sorted(machines))}, wanted one machine's")
+        found = ", ".join(sorted(machines)) or "no machine"
+        raise ValueError(f"levels are for {found}, wanted one kind of machine")
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
     abi = python + ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else "")
     where = re.sub(r"[-. ]", "_", sysconfig.get_platform())

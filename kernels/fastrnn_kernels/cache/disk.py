@@ -135,7 +135,9 @@ class _KernelCache(_Cache):  # type: ignore[misc]
         return str(self._folder or "")
 
     def _file(self, signature: Any, magic: tuple[str, str, str]) -> str:
-        key = repr((str(signature), magic)).encode()
+        triple, *code = magic
+        kind = triple.rstrip("0123456789.")  # macOS's ends in a version, on which no kernel depends
+        key = repr((str(signature), kind, *code)).encode()
         return f"{self._name}-{hashlib.sha256(key).hexdigest()[:24]}.nbc"
 
     def _found(self, signature: Any, codegen: Any) -> bytes | None:

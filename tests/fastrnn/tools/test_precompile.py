@@ -43,3 +43,9 @@ def test_another_machines_kernels_are_compiled_on_linux_alone(monkeypatch, tmp_p
     monkeypatch.setattr(precompile.sys, "platform", "darwin")
     with pytest.raises(ValueError, match="aarch64 is compiled on aarch64, or on Linux"):
         precompile.precompile(tmp_path, ["aarch64"])
+
+
+def test_a_machine_without_levels_compiles_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(precompile.platform, "machine", lambda: "s390x")
+    with pytest.raises(ValueError, match="levels are for no machine"):
+        precompile.main(str(tmp_path))
