@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastrnn_kernels.cache import keys
+from fastrnn_kernels.handlers import Suppressed
 
 #: Where they lie, in a wheel that has any.
 FOLDER = Path(__file__).parents[1] / "precompiled"
@@ -48,13 +49,19 @@ def folder_of(level: Level) -> Path:
     return FOLDER / level.name / keys.portable()
 
 
+def _there(folder: Path) -> bool:
+    with Suppressed(OSError):  # as of a folder that this user may not look into
+        return folder.is_dir()
+    return False
+
+
 @cache
 def present() -> tuple[tuple[Level, Path], ...]:
     """The levels that this host runs and kernels have come for, and where these lie."""
-    if not FOLDER.is_dir():
+    if not _there(FOLDER):
         return ()
     places = [(level, folder_of(level)) for levels in _levels for level in levels()]
-    found = tuple((level, folder) for level, folder in places if folder.is_dir())
+    found = tuple((level, folder) for level, folder in places if _there(folder))
     for lacks in {level.lacks: None for level, _ in found if level.lacks}:
         _log.warning(
             "kernels that came with fastrnn do not %s; `fastrnn warmup --exact` compiles such",
@@ -73,7 +80,7 @@ def words() -> str:
     """What has come, in words: the levels of it that are used here, or why there are none."""
     if present():
         return "for " + ", ".join(level.name for level, _ in present())
-    if not FOLDER.is_dir():
+    if not _there(FOLDER):
         return "none: they are compiled at the first call"
     if not any(FOLDER.glob(f"*/{keys.portable()}")):
         return "for other versions of Python, Numba or NumPy, or other settings of Numba"

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from numba import njit
@@ -130,6 +131,23 @@ def test_none_came(use, tmp_path):
 def test_a_file_in_the_folders_place(use, tmp_path):
     (tmp_path / "file").write_bytes(b"in the way")
     use(tmp_path / "file", HERE)
+    assert compiled() > 0
+
+
+@pytest.mark.parametrize("refused", ["precompiled", "here"])
+def test_a_folder_that_may_not_be_read(came, use, monkeypatch, refused):
+    looked = Path.is_dir
+
+    def is_dir(path):
+        if refused in path.parts[-2:]:
+            raise PermissionError(f"{path} is not yours")
+        return looked(path)
+
+    use(came, HERE)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_dir", is_dir)
+        assert precompiled.present() == ()
+        assert precompiled.words() != "for here"
     assert compiled() > 0
 
 
