@@ -1,4 +1,4 @@
-"""What a wheel's kernels are compiled by; that they are found: `cache/test_precompiled.py`."""
+"""What a wheel's kernels are compiled by; that they are found is tested with the cache."""
 
 import sys
 
