@@ -41,6 +41,14 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parent
+#: What is compiled is what is in the wheel. PYTHONPATH would not do: pip takes from it what an
+#: editable install has put on the path, too.
+_PROGRAM = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+from fastrnn.tools.precompile import main
+main(*sys.argv[3:])
+"""
 
 
 def _asked() -> str:
@@ -67,13 +75,9 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
             "fastrnn: compiling kernels, so that no first call has to: a minute on two CPUs "
             "(FASTRNN_PRECOMPILE=none leaves them out)"
         )
-        path = [str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH")]
         self._made = tempfile.TemporaryDirectory()
         done = subprocess.run(
-            [sys.executable, "-m", "fastrnn.tools.precompile", self._made.name, _asked()],
-            cwd=ROOT,
-            # Before the build's own: what is compiled is what is in the wheel.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+            [sys.executable, "-c", _PROGRAM, ROOT, ROOT / "kernels", self._made.name, _asked()],
             stdout=subprocess.PIPE,
             text=True,
         )

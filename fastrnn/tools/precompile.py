@@ -1,8 +1,6 @@
 """Compiling kernels for the wheel: for levels of CPUs, whichever this machine is.
 
-    python -m fastrnn.tools.precompile FOLDER [release | LEVEL,LEVEL]
-
-`hatch_build.py` runs this where a wheel is built, and tells what is asked for. Each process
+`hatch_build.py` runs `main` where a wheel is built, and tells what is asked for. Each process
 compiles some cells' kernels of a type for a level, into a cache folder of the level's own; FOLDER
 gets what they have kept there.
 """
@@ -38,6 +36,7 @@ CELLS = (("lstm",), ("gru",), ("rnn", "rnn-relu"))
 _UNSET = ("NUMBA_DISABLE_JIT", "NUMBA_ENABLE_CUDASIM")
 _PROGRAM = """
 import sys
+sys.path[:0] = sys.argv[4:]
 from fastrnn_kernels.cache import foreign
 foreign.enter(sys.argv[3])
 from fastrnn.tools.precompile import compile_cells
@@ -88,14 +87,12 @@ def _triple(level: Level) -> str:
 
 def _compile(level: Level, cells: str, dtype: str, cache: Path) -> None:
     """Compile cells for a level in a process of their own."""
-    roots = {str(Path(__file__).parents[2]), str(Path(fastrnn_kernels.__file__).parents[1])}
-    path = [*sorted(roots), os.environ.get("PYTHONPATH")]
+    roots = [Path(__file__).parents[2], Path(fastrnn_kernels.__file__).parents[1]]
     told = level.told
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, cells, dtype, _triple(level)],
+        [sys.executable, "-c", _PROGRAM, cells, dtype, _triple(level), *roots],
         env={
             **{name: value for name, value in os.environ.items() if name not in _UNSET},
-            "PYTHONPATH": os.pathsep.join(filter(None, path)),
             "FASTRNN_CACHE_DIR": str(cache),
             "NUMBA_CPU_NAME": told.cpu,
             "NUMBA_CPU_FEATURES": told.features,
@@ -169,7 +166,3 @@ def main(folder: str, asked: str = "") -> None:
     dtypes = ("float32", "bfloat16") if asked == "" else DTYPES
     precompile(Path(folder), levels, dtypes=dtypes, say=print)
     print(name)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
