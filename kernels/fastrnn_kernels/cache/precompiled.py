@@ -34,6 +34,7 @@ class Level(NamedTuple):
 
 _log = logging.getLogger("fastrnn")
 _levels: list[Callable[[], tuple[Level, ...]]] = []
+_left_out = False
 
 
 def offer(levels: Callable[[], tuple[Level, ...]]) -> None:
@@ -58,7 +59,7 @@ def _there(folder: Path) -> bool:
 @cache
 def present() -> tuple[tuple[Level, Path], ...]:
     """The levels that this host runs and kernels have come for, and where these lie."""
-    if not _there(FOLDER):
+    if _left_out or not _there(FOLDER):
         return ()
     places = [(level, folder_of(level)) for levels in _levels for level in levels()]
     found = tuple((level, folder) for level, folder in places if _there(folder))
@@ -72,7 +73,8 @@ def present() -> tuple[tuple[Level, Path], ...]:
 
 def leave_out() -> None:
     """Compile for this host from now on what has come with the package, too."""
-    _levels.clear()
+    global _left_out
+    _left_out = True
     present.cache_clear()
 
 

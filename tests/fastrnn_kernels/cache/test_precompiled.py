@@ -62,6 +62,7 @@ def use(monkeypatch, tmp_path):
     def used(folder, *offered):
         monkeypatch.setattr(precompiled, "FOLDER", folder)
         monkeypatch.setattr(precompiled, "_levels", [lambda: offered])
+        monkeypatch.setattr(precompiled, "_left_out", False)
         precompiled.present.cache_clear()
 
     monkeypatch.setattr(disk, "cache_folder", lambda: tmp_path / "user")
