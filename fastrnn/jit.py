@@ -23,7 +23,7 @@ from numba.core.typing.typeof import Purpose
 from numba.extending import overload, typeof_impl
 
 from fastrnn.arrays import Array
-from fastrnn_kernels.cache.disk import sources
+from fastrnn_kernels.cache.keys import sources
 from fastrnn_kernels.cpu.isa.address import address_of, word
 from fastrnn_kernels.cpu.stream.entry import INPUTS, OUTPUTS, ROWS, RUN_COUNT, RUNS, run_steps
 from fastrnn_kernels.cpu.stream.program import HEADER

@@ -64,6 +64,7 @@ def info() -> None:
 
     import fastrnn
     from fastrnn.bench import machine
+    from fastrnn_kernels.cache import precompiled
     from fastrnn_kernels.cache.disk import cache_folder
 
     features, _ = machine.features()
@@ -73,6 +74,7 @@ def info() -> None:
         **machine.versions(),
         "platform": platform.platform(),
         "kernel cache": str(cache_folder() or "none: this user has no home folder"),
+        "kernels that came along": precompiled.words(),
     }
     for device in fastrnn.devices():
         name = device.name.upper()
@@ -99,19 +101,28 @@ def info() -> None:
     help="May be repeated.",
 )
 @click.option("--inference", is_flag=True, help="Leave the backward passes out.")
+@click.option("--exact", is_flag=True, help="For this very CPU, also what came with fastrnn.")
 @click.argument("models", nargs=-1, type=click.Path(exists=True, dir_okay=False))
 def warmup(
-    cells: tuple[str, ...], dtypes: tuple[str, ...], inference: bool, models: tuple[str, ...]
+    cells: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    inference: bool,
+    exact: bool,
+    models: tuple[str, ...],
 ) -> None:
     """Compile kernels ahead of their first use, and keep them on disk.
 
-    Takes some seconds for each cell, and next to nothing the second time. With MODELS, saved
-    ones, their streams of one row are compiled, and nothing else.
+    Takes some seconds for each cell, and next to nothing the second time, or where they came with
+    fastrnn (see `fastrnn info`). With MODELS, saved ones, their streams of one row are compiled,
+    and nothing else.
     """
     import logging
     from time import perf_counter
 
+    from numba.core import event
+
     import fastrnn
+    from fastrnn_kernels.cache import precompiled
     from fastrnn_kernels.cache.disk import cache_folder
 
     logging.getLogger("fastrnn").setLevel(logging.ERROR)  # what is compiled is said here
@@ -124,17 +135,23 @@ def warmup(
 
     if models and (cells or inference or dtypes != ("float32",)):
         raise click.UsageError("--cell, --dtype and --inference are for cells, not for MODELS")
-    if models:
-        for path in models:
-            try:
-                model(path).stream().warmup()
-            except ValueError as error:
-                raise click.ClickException(f"{path}: {error}") from None
-            done(path, "stream")
-    else:
-        fastrnn.warmup(cells or None, dtypes, training=not inference, done=done)
+    if exact:
+        precompiled.leave_out()
+    with event.install_recorder("numba:compile") as recorder:
+        if models:
+            for path in models:
+                try:
+                    model(path).stream().warmup()
+                except ValueError as error:
+                    raise click.ClickException(f"{path}: {error}") from None
+                done(path, "stream")
+        else:
+            fastrnn.warmup(cells or None, dtypes, training=not inference, done=done)
     folder = cache_folder()
     if folder is None or not os.access(folder, os.W_OK):
+        if precompiled.present() and not recorder.buffer:
+            click.echo("nothing was left to compile")
+            return
         raise click.ClickException(
             f"kernels could not be kept: no cache folder that can be written ({folder}); "
             "set FASTRNN_CACHE_DIR to one"

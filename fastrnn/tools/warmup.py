@@ -22,7 +22,7 @@ def warmup(
     """Compile the kernels of some cells, so that no later call has to.
 
     What is compiled is kept on disk: on a machine with a cache folder this is needed once,
-    in any process.
+    in any process, and not at all for what has come compiled (`fastrnn info`).
 
     cells: of "rnn", "rnn-relu", "lstm", "gru", "gru-reset-before"; all if None.
     dtypes: of "float32", "float64", "bfloat16".

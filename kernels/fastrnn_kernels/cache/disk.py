@@ -4,34 +4,31 @@ Numba's own cache keys a function by its file and line: it cannot keep a kernel 
 closure, serves a stale one when an imported file changes, and can mix up the entries of
 two processes that write at once. Here one file holds one compiled signature, written in
 one move behind a checksum; its folder's name carries a hash of every kernel source and of
-the versions and settings that compiled them.
+the versions and settings that compiled them (`keys.py`). What the user's folder has not may have
+come with the package (`precompiled.py`).
 """
 
 import hashlib
 import os
 import pickle
-import platform
 import shutil
 import sys
-import sysconfig
 import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import llvmlite
 import llvmlite.binding.ffi as llvm
-import numba
-import numpy
 from numba import njit
-from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
+from fastrnn_kernels.cache import keys, precompiled
 from fastrnn_kernels.cache.announce import announce
 from fastrnn_kernels.cache.files import write_whole
 from fastrnn_kernels.handlers import Suppressed, pass_on
@@ -75,17 +72,6 @@ def _root() -> Path:
     return base / "fastrnn"
 
 
-@cache
-def sources() -> str:
-    """A hash of every kernel source of the CPU; the GPU's are compiled anew in each process."""
-    digest = hashlib.sha256()
-    here = Path(__file__).parents[1]
-    for path in sorted({*here.rglob("*.py")} - {*(here / "cuda").rglob("*.py")}):
-        digest.update(str(path.relative_to(here)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def user_folder() -> Path | None:
     """The folder of all that fastrnn keeps; None for a user without a home folder."""
     try:
@@ -103,20 +89,7 @@ def cache_folder() -> Path | None:
     root = user_folder()
     if root is None:
         return None
-    compilers = (
-        numba.__version__,
-        llvmlite.__version__,
-        numpy.__version__,
-        platform.python_version(),
-        sys.implementation.cache_tag,
-        sysconfig.get_config_var("Py_GIL_DISABLED"),
-    )
-    settings = [
-        str(getattr(config, name, None))
-        for name in ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")
-    ]
-    digest = hashlib.sha256(repr((sources(), compilers, settings)).encode())
-    return root / f"kernels-{digest.hexdigest()[:16]}"
+    return root / f"kernels-{keys.exact()}"
 
 
 @cache
@@ -133,41 +106,76 @@ def _remove_unused(folder: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-class _KernelCache(_Cache):  # type: ignore[misc]
-    """What a Numba dispatcher asks for a compiled signature, and gives one to."""
+def _payload(path: Path) -> bytes | None:
+    """What a file holds, if it is there and whole.
 
-    def __init__(self, name: str, folder: Path) -> None:
+    Damaged machine code would end the process: what fails its checksum is compiled again.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        pass_on(error)
+        return None
+    digest, payload = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+    return payload if hashlib.sha256(payload).digest() == digest else None
+
+
+class _KernelCache(_Cache):  # type: ignore[misc]
+    """What a Numba dispatcher asks for a compiled signature, and gives one to.
+
+    folder: the user's, or None.
+    """
+
+    def __init__(self, name: str, folder: Path | None) -> None:
         self._name, self._folder = name, folder
         self._enabled = True
 
     @property
     def cache_path(self) -> str:
-        return str(self._folder)
+        return str(self._folder or "")
 
-    def _path(self, signature: Any, codegen: Any) -> Path:
-        key = repr((str(signature), codegen.magic_tuple())).encode()
-        return self._folder / f"{self._name}-{hashlib.sha256(key).hexdigest()[:24]}.nbc"
+    def _file(self, signature: Any, magic: tuple[str, str, str]) -> str:
+        triple, *code = magic
+        kind = triple.rstrip("0123456789.")  # macOS's ends in a version, on which no kernel depends
+        key = repr((str(signature), kind, *code)).encode()
+        return f"{self._name}-{hashlib.sha256(key).hexdigest()[:24]}.nbc"
+
+    def _found(self, signature: Any, codegen: Any) -> bytes | None:
+        """The user's own, or what has come with the package."""
+        magic = codegen.magic_tuple()
+        if self._folder is not None:
+            payload = _payload(self._folder / self._file(signature, magic))
+            if payload is not None:
+                _use(self._folder)
+                return payload
+        triple = magic[0]
+        for path in precompiled.paths(
+            lambda cpu, features: self._file(signature, (triple, cpu, features))
+        ):
+            payload = _payload(path)
+            if payload is not None:
+                return payload
+        return None
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         if not self._enabled:
             return None
-        target_context.refresh()
-        try:
-            data = self._path(sig, target_context.codegen()).read_bytes()
-        except OSError as error:
-            pass_on(error)
+        payload = self._found(sig, target_context.codegen())
+        if payload is None:
             return None
-        _use(self._folder)
-        # Damaged machine code would end the process: what fails its checksum is compiled again.
-        digest, payload = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
-        if hashlib.sha256(payload).digest() != digest:
-            return None
-        return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        # All that machine code asks of Numba; who compiles has it load the rest, half a second.
+        rtsys.initialize(target_context)
+        library, names, *others = pickle.loads(payload)
+        # What came with the package has no code of LLVM's, by which Numba knows what is there.
+        target_context.codegen()._engine._defined_symbols.update(
+            (names.llvm_func_name, names.llvm_cpython_wrapper_name, names.llvm_cfunc_wrapper_name)
+        )
+        return CompileResult._rebuild(target_context, library, names, *others)
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if not self._enabled or data.library.has_dynamic_globals:
+        if not self._enabled or self._folder is None or data.library.has_dynamic_globals:
             return
-        path = self._path(sig, data.library.codegen)
+        path = self._folder / self._file(sig, data.library.codegen.magic_tuple())
         payload = dumps(data._reduce())
         # A cache folder that cannot be written costs time, never a result.
         with Suppressed(OSError):
@@ -183,9 +191,10 @@ class _KernelCache(_Cache):  # type: ignore[misc]
         self._enabled = False
 
     def flush(self) -> None:
-        with Suppressed(OSError):
-            for path in self._folder.glob(f"{self._name}-*.nbc"):
-                path.unlink()
+        if self._folder is not None:
+            with Suppressed(OSError):
+                for path in self._folder.glob(f"{self._name}-*.nbc"):
+                    path.unlink()
 
 
 def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -213,9 +222,8 @@ def kernel(
         dispatcher = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=not for_c)(function)
         if isinstance(dispatcher, Dispatcher):
             announce(dispatcher, words)
-        folder = cache_folder()
-        if isinstance(dispatcher, Dispatcher) and folder is not None:
-            setattr(dispatcher, "_cache", _KernelCache(name, folder))  # noqa: B010  (untyped there)
+            cached = _KernelCache(name, cache_folder())
+            setattr(dispatcher, "_cache", cached)  # noqa: B010  (untyped there)
         return dispatcher
 
     return compile_as_kernel

@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 import fastrnn
 from fastrnn.cli import main
-from fastrnn_kernels.cache import announce, disk
+from fastrnn_kernels.cache import announce, disk, precompiled
 from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cpu.sequence import backward, forward
 from fastrnn_kernels.cpu.stream import program
@@ -49,6 +49,22 @@ def test_the_command_says_what_it_did_and_where_it_is_kept():
     first, last = result.stdout.splitlines()
     assert first.startswith("gru float32: ")
     assert last == f"kept in {disk.cache_folder()}"
+
+
+def test_the_command_compiles_for_this_very_cpu(monkeypatch):
+    monkeypatch.setattr(precompiled, "_left_out", False)
+    result = CliRunner().invoke(main.main, ["warmup", "--cell", "gru", "--inference", "--exact"])
+    assert result.exit_code == 0, result.output
+    assert precompiled._left_out, "what came with the package would be loaded"
+
+
+def test_the_command_says_so_where_all_has_come(monkeypatch, tmp_path):
+    """Without a folder to keep anything in, too."""
+    monkeypatch.setattr(disk, "cache_folder", lambda: None)
+    monkeypatch.setattr(precompiled, "present", lambda: ["something"])
+    result = CliRunner().invoke(main.main, ["warmup", "--cell", "gru", "--inference"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "nothing was left to compile"
 
 
 def test_the_command_offers_every_cell():

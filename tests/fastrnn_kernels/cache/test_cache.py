@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastrnn_kernels.cache import disk
+from fastrnn_kernels.cache import disk, keys
 
 #: Runs a small layer and prints how many functions Numba compiled, and a value.
 PROGRAM = """
@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_made_costs_time_only(warm, tmp_path):
 
 
 def _forget():
-    disk.sources.cache_clear()
+    keys.sources.cache_clear()
     disk.cache_folder.cache_clear()
 
 
@@ -129,19 +129,19 @@ def test_the_folder_follows_sources_and_setting(monkeypatch, tmp_path, forgotten
     forgotten()
     assert disk.cache_folder() == first
     with monkeypatch.context() as patch:
-        patch.setattr(disk.config, "BOUNDSCHECK", 1)
+        patch.setattr(keys.config, "BOUNDSCHECK", 1)
         forgotten()
         assert disk.cache_folder() != first, "kernels compiled with other settings would be served"
 
 
 def test_the_gpus_sources_leave_the_folder_as_it_is(monkeypatch, forgotten):
-    first = disk.sources()
+    first = keys.sources()
     forgotten()
     read = Path.read_bytes
     monkeypatch.setattr(
         Path, "read_bytes", lambda p: read(p) + (b" " if p.parent.name == "cuda" else b"")
     )
-    assert disk.sources() == first
+    assert keys.sources() == first
 
 
 def test_folders_that_nobody_uses_are_removed_when_another_is_made(monkeypatch, tmp_path):

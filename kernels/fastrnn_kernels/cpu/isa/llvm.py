@@ -6,7 +6,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from fastrnn_kernels.cpu.isa.host import current
 
@@ -83,6 +82,9 @@ def flat(typingctx, array):  # type: ignore[no-untyped-def]
     row = types.Array(array.dtype, 1, "C")
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        # Needed where something is compiled, and a third of what importing fastrnn adds to Numba.
+        from numba.np.arrayobj import populate_array
+
         given = context.make_array(signature.args[0])(context, builder, value=args[0])
         made = context.make_array(signature.return_type)(context, builder)
         # Without a reference of its own: it lives no longer than the one it is made from.

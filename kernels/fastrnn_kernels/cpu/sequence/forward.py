@@ -117,7 +117,9 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     )
 
     words = f"the {called(cell)}'s forward pass" + (" in bfloat16" if paired else "")
-    name = f"{cell.key}-forward{'-pairs' if paired else ''}{'-tiles' if tiled else ''}"
+    # Of the three ways to multiply pairs, each has kernels of its own in a wheel (`isa/levels.py`).
+    by = "-tiles" if tiled else "-dots" if current().pairs else ""
+    name = f"{cell.key}-forward{f'-pairs{by}' if paired else ''}"
 
     @job(name, words, Arguments)
     def make(arguments):  # type: ignore[no-untyped-def]

@@ -258,3 +258,11 @@ def leaver(record: Record) -> Callable[..., None]:
 def step_address() -> int:
     """The address of the C function that takes a step."""
     return c_address(_step, _THREE)
+
+
+def prepare() -> None:
+    """Compile what every stream runs, or load it, whatever its sizes."""
+    native_address(_member, SIGNATURE)
+    take.compile((types.Array(types.int64, 1, "C"), types.int64))
+    for function in (_call, _step, _leave):
+        c_address(function, _THREE)

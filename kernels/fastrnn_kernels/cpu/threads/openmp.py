@@ -55,6 +55,13 @@ def _run(own, number, records, threads, parallel, number_of, inside, region):  #
     return True
 
 
+def prepare() -> int:
+    """Compile what a region runs, or load it; its address."""
+    array = types.Array(types.int64, 1, "C")
+    _run.compile((array, types.int64, array, *[types.int64] * 5))
+    return c_address(_region, (types.int64,))
+
+
 class _Here(threading.local):
     """Of the calling thread: the runtime that jobs are handed to, and how many threads it gives."""
 
@@ -80,9 +87,7 @@ class Runtime:
         )
         self._most = library.omp_get_max_threads
         self._forks = forks()
-        array = types.Array(types.int64, 1, "C")
-        _run.compile((array, types.int64, array, *[types.int64] * 5))
-        self._region = c_address(_region, (types.int64,))
+        self._region = prepare()
 
     @property
     def alive(self) -> bool:
