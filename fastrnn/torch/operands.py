@@ -11,7 +11,7 @@ from fastrnn.torch.checks import check, check_shape
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.lengths import rows_of
 from fastrnn.torch.packed import CELLS_OF_TORCH, Packed, packed_for, shapes_of
-from fastrnn_kernels.cache.disk import sources
+from fastrnn_kernels.cache.keys import sources
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.product.panels import padded
 from fastrnn_kernels.cpu.product.weights import lanes_of
