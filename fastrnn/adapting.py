@@ -45,6 +45,11 @@ class Kept(Generic[Made]):
         self._kept = key, copies, made
         return made
 
+    def copies_of(self, made: Made) -> Copies | None:
+        """The copies that it was made of; None if it is not what is kept."""
+        kept = self._kept
+        return kept[1] if kept is not None and kept[2] is made else None
+
 
 @cache
 def threads_of(package: ModuleType, library: str) -> AbstractContextManager[None]:

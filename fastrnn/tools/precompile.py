@@ -28,6 +28,7 @@ from fastrnn_kernels.cpu.arrays.compare import Copies
 from fastrnn_kernels.cpu.arrays.take import take
 from fastrnn_kernels.cpu.device import available_cpus
 from fastrnn_kernels.cpu.isa.levels import LEVELS, Level
+from fastrnn_kernels.cpu.sequence import small
 from fastrnn_kernels.cpu.stream import entry
 from fastrnn_kernels.cpu.threads import openmp
 
@@ -74,6 +75,7 @@ def compile_cells(cells: Sequence[str], dtype: str) -> None:
         layer.backward(tape, y)
     Copies([np.zeros(1, np.float32)]).current()
     take(np.zeros((2, 2, 1), np.float32).swapaxes(0, 1))
+    small.prepare()
     openmp.prepare()
     entry.prepare()
 

@@ -12,6 +12,7 @@ from fastrnn.torch.function import run
 from fastrnn.torch.graph import cell
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of
+from fastrnn.torch.small import Form, small
 from fastrnn.torch.types import CellCall, Pair
 from fastrnn_kernels.rows import Rows
 
@@ -34,8 +35,20 @@ class CellModule(Module):
     def _in_graph(self, x: Any, hx: Any) -> Any:
         return cell(self, x, hx)
 
+    def _form(self, x: Any, states: Any) -> Form | None:
+        batch = tuple(x.shape[:-1])
+        shapes = [(*batch, self.hidden_size)] * len(self._cell.states)
+        fitting = not states or [tuple(one.shape) for one in states] == shapes
+        if not fitting or x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
+            return None
+        return Form(1, x.shape[0] if batch else 1, 1, None, shapes)
+
     def _run(self, x: Any, hx: Any) -> Any:
-        states, weights = self._given(hx), self._weights()
+        states = self._given(hx)
+        final = small(self, x, states)
+        if final is not None:
+            return tuple(final) if len(final) > 1 else final[0]
+        weights = self._weights()
         if states is None or not alike(weights, x, states):
             return NotImplemented
         batch = x.shape[:-1]

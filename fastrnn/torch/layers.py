@@ -15,6 +15,7 @@ from fastrnn.torch.graph import breaks, layer
 from fastrnn.torch.lengths import rows_of
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of, shapes_of
+from fastrnn.torch.small import Form, small
 from fastrnn.torch.types import LayerCall, Pair
 from fastrnn_kernels.rows import Rows
 
@@ -44,7 +45,30 @@ class Layer(Module):
         sizes = self.input_size, self.hidden_size, self._state_size
         return shapes_of(self._cell, *many, each, *sizes), each
 
+    def _how(self) -> Any:
+        return self._dropout, self.batch_first
+
+    def _form(self, x: Any, states: Any) -> Form | None:
+        batched = x.dim() == 3
+        if x.dim() not in (2, 3) or x.shape[-1] != self.input_size or self._dropout:
+            return None
+        first = batched and self.batch_first
+        T, B = (x.shape[first], x.shape[not first]) if batched else (len(x), 1)
+        if first and T > 1 and B > 1:
+            return None
+        D, P = self._directions, self._state_size
+        widths = (P, self.hidden_size)[: len(self._cell.states)]
+        batch = (B,) if batched else ()
+        shapes = [(self.num_layers * D, *batch, width) for width in widths]
+        if states and [*map(tuple, (one.shape for one in states))] != shapes:
+            return None
+        return Form(T, B, D, (*x.shape[:-1], D * P), shapes)
+
     def _run(self, given: Any, hx: Any) -> Any:
+        found = small(self, given, self._given(hx))
+        if found is not None:
+            y, *final = found
+            return y, _as_hidden(final)
         self._update_flat_weights()
         packed = isinstance(given, PackedSequence)
         x, layout, states = given.data if packed else given, TIME_FIRST, self._given(hx)

@@ -10,7 +10,9 @@ from fastrnn.torch.fallbacks import autocasts, same_kind, tell
 from fastrnn.torch.graph import differentiated, is_exporting
 from fastrnn.torch.outside import outside_of_graphs
 from fastrnn.torch.packed import CELLS_OF_TORCH
-from fastrnn.torch.script import Form, Overloads, prepared
+from fastrnn.torch.script import Form as FormOfScript
+from fastrnn.torch.script import Overloads, prepared
+from fastrnn.torch.small import Form
 from fastrnn_kernels.cells.cell import Cell
 
 
@@ -71,6 +73,14 @@ class Module(torch.nn.Module):  # type: ignore[misc]
         """The results, or NotImplemented."""
         raise NotImplementedError
 
+    def _how(self) -> Any:
+        """What a call depends on beside its arguments, the parameters and the equations."""
+        return ()
+
+    def _form(self, x: Any, states: Any) -> Form | None:
+        """Of a call that may be prepared, if its arrays lie as kernels have them."""
+        raise NotImplementedError
+
     @property
     def _mode(self) -> str:
         """torch's name of the cell."""
@@ -94,7 +104,7 @@ class Module(torch.nn.Module):  # type: ignore[misc]
 
     # What TorchScript looks at (`script.py`).
     __overloads__ = Overloads()
-    forward__0, forward__1 = Form(0), Form(1)
+    forward__0, forward__1 = FormOfScript(0), FormOfScript(1)
     __jit_unused_properties__ = (
         "_cell", "_directions", "_dropout", "_mode", "_state_size", "all_weights",
     )  # fmt: skip

@@ -29,6 +29,8 @@ class Packed:
     shapes: dict[str, tuple[int, ...]]
     each: int
     _kept: Kept[tuple[Weights, ...]] = field(default_factory=Kept, repr=False)
+    #: Calls of little work that are prepared (`small.py`).
+    small: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def weights(self, device: Device, parameters: Sequence[Any]) -> tuple[Weights, ...]:
         """Of each direction of each layer; those of the last call if no parameter has changed.
@@ -63,6 +65,10 @@ class Packed:
             arrays,
             make,
         )
+
+    def copies_of(self, weights: tuple[Weights, ...]) -> Copies | None:
+        """The parameters' values that weights were made of, if they are the last."""
+        return self._kept.copies_of(weights)
 
 
 def _in_order(parts: list[Array]) -> list[Array | None]:
