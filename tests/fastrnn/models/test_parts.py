@@ -121,8 +121,8 @@ def stopped_after(seconds, call):
         signal.signal(signal.SIGUSR1, before)
 
 
-#: Of a call that takes five seconds and more, mostly thirty. Meant are 0.2 s; machines for tests are
-#: busy, some with five times as many processes as CPUs.
+#: Of a call that takes five seconds and more, mostly thirty. Meant are 0.2 s; machines for tests
+#: are busy, some with five times as many processes as CPUs.
 SOON = 4.0
 
 
