@@ -1,5 +1,6 @@
-"""The JAX backend: callbacks from compiled programs, with their own rule for gradients.
+"""The JAX backend: calls of compiled code from programs, with their own rule for gradients.
 
+What `jax_calls.py` has no call for, masks above all, is a callback from the program into Python.
 `jax.pure_callback` would copy its arguments by a task of the very thread pool in which the
 callback stands: with one CPU that waits forever. `buffer_callback` hands over the buffers.
 """
