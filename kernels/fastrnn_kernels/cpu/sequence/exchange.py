@@ -1,7 +1,7 @@
 """Arrays of a framework from and to the kernels' order, as jobs of a recipe.
 
 Sequences are (B, T, ...) there and (T, B, ...) here. Its weights are transposed, a gate's columns
-side by side; they go to panels as they lie, value by value as `packing.py` has them.
+side by side; they go to panels as they lie, value by value as `cpu/product/packing.py` has them.
 """
 
 from fastrnn_kernels.cpu.isa.llvm import flat

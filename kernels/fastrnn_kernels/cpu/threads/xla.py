@@ -1,7 +1,7 @@
 """Recipes called from programs that XLA has compiled: a handler of its FFI, without Python.
 
-The words of a call's frame stand in XLA's `xla/ffi/api/c_api.h`. A call that has use for several
-threads asks XLA's own pool for them (`crew.py`), which has the CPUs already.
+The words of a call's frame are those of the C header of XLA's FFI, which jaxlib brings. A call that
+has use for several threads asks XLA's own pool for them (`crew.py`), which has the CPUs already.
 """
 
 import ctypes
