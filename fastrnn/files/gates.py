@@ -15,6 +15,11 @@ _PLACES: dict[str, dict[int, tuple[int, ...]]] = {
 }
 
 
+def places(name: str, cell: Any) -> tuple[int, ...]:
+    """Where each gate of a cell stands in a format."""
+    return _PLACES[name][len(cell.gates)]
+
+
 def from_format(name: str, rows: Any, gates: int, axis: int = 0) -> Array:
     """Rows (G * H, ...) of a format in our order; those given where that is the same.
 

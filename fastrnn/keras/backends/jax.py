@@ -1,5 +1,6 @@
-"""The JAX backend: callbacks from compiled programs, with their own rule for gradients.
+"""The JAX backend: calls of compiled code from programs, with their own rule for gradients.
 
+What `jax_calls.py` has no call for, masks above all, is a callback from the program into Python.
 `jax.pure_callback` would copy its arguments by a task of the very thread pool in which the
 callback stands: with one CPU that waits forever. `buffer_callback` hands over the buffers.
 """
@@ -15,6 +16,7 @@ import numpy as np
 from jax import numpy as jnp
 from jax.experimental.buffer_callback import buffer_callback
 
+from fastrnn.keras.backends import jax_calls
 from fastrnn.keras.engine import Call
 from fastrnn.keras.kept import numbered_backward, numbered_forward
 
@@ -35,6 +37,7 @@ def _finish() -> None:
     for array in jax.live_arrays():
         with contextlib.suppress(Exception):  # of the program, which nobody asks for now
             array.block_until_ready()
+    jax_calls.finish()
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,13 @@ class _Backward:
         jax.tree.map(np.copyto, _arrays(out), self.on_arrays(*_arrays(arguments)))
 
 
+def _traced(*arguments: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+
+
 def _run(of_pass: Any, like: Any, *arguments: Any) -> Any:
     """A pass, in the program that is traced, or at once if none is."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+    if _traced(*arguments):
         return buffer_callback(of_pass, like, vmap_method="sequential")(*arguments)
     return jax.tree.map(jnp.asarray, of_pass.on_arrays(*_arrays(arguments)))
 
@@ -81,24 +88,50 @@ def _forward(call: Call, taping: bool, x: Any, mask: Any, weights: Any, states: 
     return _run(_Forward(call, taping), like, x, mask, weights, states)
 
 
+def _whole(leaf: Any) -> Any:
+    """A gradient, zeros where JAX says no more than that."""
+    if isinstance(leaf, jax.custom_derivatives.SymbolicZero):
+        return jnp.zeros(leaf.shape, leaf.dtype)
+    return leaf
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sequence(call: Call, x: Any, mask: Any, weights: Any, states: Any) -> Any:
+    of = jax_calls.sequences_of(call, x, mask, weights, states)
+    if of is not None and _traced(x, weights, states):
+        return jax_calls.forward(of, False, x, weights, states)[:2]
     return _forward(call, False, x, mask, weights, states)[:2]
 
 
-def _taped(call: Call, x: Any, mask: Any, weights: Any, states: Any) -> Any:
+def _taped(call: Call, *given: Any) -> Any:
+    """What is kept holds a tape as bytes, or the number of one that waits in this process."""
+    # Structure is all that goes from here to the backward pass without being an array.
+    wanted = () if given[0].perturbed else None
+    x, mask, weights, states = jax.tree.map(lambda one: one.value, given)
+    of = jax_calls.sequences_of(call, x, mask, weights, states)
+    if of is not None and _traced(x, weights, states):
+        shown, final, tape = jax_calls.forward(of, True, x, weights, states)
+        return (shown, final), (wanted, tape, None, x, mask, weights, states)
     shown, final, number = _forward(call, True, x, mask, weights, states)
-    return (shown, final), (number, x, mask, weights, states)
+    return (shown, final), (wanted, None, number, x, mask, weights, states)
 
 
 def _gradients(call: Call, kept: Any, d: Any) -> Any:
-    number, x, mask, weights, states = kept
-    like = _like((x, weights, states))
-    dx, d_weights, d_states = _run(_Backward(call), like, number, x, mask, weights, states, *d)
+    wanted, tape, number, x, mask, weights, states = kept
+    d_shown, d_final = jax.tree.map(_whole, d)
+    if tape is None:
+        like = _like((x, weights, states))
+        arguments = number, x, mask, weights, states, d_shown, d_final
+        dx, d_weights, d_states = _run(_Backward(call), like, *arguments)
+        return dx, None, d_weights, d_states
+    of = jax_calls.sequences_of(call, x, mask, weights, states)
+    assert of is not None
+    inputs = wanted is not None
+    dx, d_weights, d_states = jax_calls.backward(of, inputs, tape, x, weights, d_shown, d_final)
     return dx, None, d_weights, d_states
 
 
-_sequence.defvjp(_taped, _gradients)
+_sequence.defvjp(_taped, _gradients, symbolic_zeros=True)
 
 
 def run(

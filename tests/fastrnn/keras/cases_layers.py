@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import fastrnn
 import fastrnn.keras
 from fastrnn.keras import kept
 from keras_tools import BACKEND, TRAINS, arrays, assert_close, gradients, only_kernels, outputs
@@ -260,6 +261,59 @@ def test_jax_s_transformations():
         results[-1] += arrays(jax.grad(lambda w, layer=layer: loss(layer, w, x))(trainable))
     assert_close(results[1], results[0], 5 * TOLERANCE["float32"])  # sums of squares
     assert kept.waiting.bytes <= before
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX's programs call compiled code")
+@pytest.mark.parametrize(
+    ("kind", "sizes", "options"),
+    [
+        ("LSTM", (5, 6, 3, 7), {"return_sequences": True}),
+        ("LSTM", (1, 12, 40, 256), {}),  # threads share its rows
+        ("GRU", (64, 20, 10, 100), {"return_sequences": True, "go_backwards": True}),  # its batch
+        ("GRU, reset before", (5, 6, 3, 7), {"use_bias": False}),
+        ("SimpleRNN", (5, 6, 3, 7), {"go_backwards": True}),
+    ],
+)
+def test_programs_give_the_bits_of_eager_calls(kind, sizes, options, monkeypatch):
+    """Without Python: neither its callbacks nor tapes that wait in it are used."""
+    import jax
+
+    import fastrnn.keras.backends.jax as backend
+
+    B, T, I, H = sizes
+    name, extra = KINDS[kind]
+    ours = getattr(fastrnn.keras, name)(H, dtype="float64", return_state=True, **extra, **options)
+    ours.build((B, T, I))
+    rng = np.random.default_rng(0)
+    x, *states = (rng.standard_normal(s) for s in [(B, T, I), (B, H), (B, H)])
+    states = states[: len(ours.state_size)]
+    weights = [variable.value for variable in ours.trainable_variables]
+    others = [variable.value for variable in ours.non_trainable_variables]
+    shapes = [y.shape for y in ours(x, initial_state=states)]
+    like = tuple(rng.standard_normal(shape) for shape in shapes)
+
+    def run(*given):
+        weights, x, states = given
+        return tuple(ours.stateless_call(weights, others, x, initial_state=states)[0])
+
+    def both(*given):
+        outputs, back = jax.vjp(run, *given)
+        return outputs, back(like)
+
+    threads = fastrnn.get_num_threads()
+    fastrnn.set_num_threads(2)
+    try:
+        wanted = arrays(both(weights, x, states))
+        without_states = arrays(jax.grad(lambda w: run(w, x, states)[0].sum())(weights))
+        monkeypatch.setattr(backend, "_run", None)
+        found = arrays(jax.jit(both)(weights, x, states))
+        inference = arrays(jax.jit(run)(weights, x, states))
+        some = arrays(jax.jit(jax.grad(lambda w: run(w, x, states)[0].sum()))(weights))
+    finally:
+        fastrnn.set_num_threads(threads)
+    assert_close(found, wanted, 0)
+    assert_close(inference, wanted[: len(inference)], 0)
+    assert_close(some, without_states, 0)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="torch's autograd")

@@ -126,6 +126,50 @@ def test_accelerated_in_the_middle_of_training(own):
     assert_alike(ours, wanted)
 
 
+#: How a model may be told to run its steps.
+WAYS = {
+    "by itself": {},
+    "compiled": {"jit_compile": True},
+    "not compiled": {"jit_compile": False},
+    "eagerly": {"run_eagerly": True},
+    "four at a time": {"steps_per_execution": 4},
+}
+
+
+#: Of a backend: fastrnn's layers are not for XLA there; torch's tracer takes a minute over Keras's
+#: trainer (`cases_layers.py` has what it makes of a layer), and Keras takes one step at a time.
+NOT_TAKEN = {("tensorflow", "compiled"), ("torch", "compiled"), ("torch", "four at a time")}
+
+
+def fit_of_two_inputs(module, **way):
+    """Losses, in training and validation, of a model of masked tokens and one-hot letters."""
+    keras.utils.set_random_seed(0)
+    tokens, letters = keras.Input((9,), dtype="int32"), keras.Input((9, 20))
+    words = module.LSTM(6)(layers.Embedding(20, 5, mask_zero=True)(tokens))
+    both = layers.Concatenate()([words, module.GRU(5)(letters)])
+    one = keras.Model([tokens, letters], layers.Dense(1)(both))
+    one.compile(keras.optimizers.SGD(0.1), "mse", **way)
+    data = [TOKENS, np.eye(20, dtype="float32")[TOKENS]]
+    some = [array[:4] for array in data]
+    found = one.fit(
+        data, LABELS, epochs=2, batch_size=2, shuffle=False, verbose=0,
+        validation_data=(some, LABELS[:4]),
+    )  # fmt: skip
+    return np.array([found.history["loss"], found.history["val_loss"]])
+
+
+@TRAINING
+def test_each_way_to_run_a_step_gives_keras_s_losses():
+    wanted = fit_of_two_inputs(layers)
+    assert wanted[0, 1] < wanted[0, 0]
+    for way, options in WAYS.items():
+        if (BACKEND, way) in NOT_TAKEN:
+            continue
+        with only_kernels():
+            found = fit_of_two_inputs(fastrnn.keras, **options)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=way)
+
+
 class Other(layers.LSTM):
     pass
 

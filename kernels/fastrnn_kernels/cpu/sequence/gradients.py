@@ -1,5 +1,8 @@
 """The gradients that are products over all time steps, computed after the loop over them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from fastrnn_kernels.cpu.arrays import memory
@@ -14,6 +17,10 @@ from fastrnn_kernels.cpu.threads.pool import parts_of
 from fastrnn_kernels.gradients import Gradients, in_gate_order
 from fastrnn_kernels.rows import Indices
 from fastrnn_kernels.tape import Tape
+
+#: What gives an array of a shape and a type.
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], Array]
+_INDEX = np.dtype(np.int64)
 
 
 def gradients(
@@ -41,18 +48,20 @@ def gradients(
         x_panels = weights.input_panels()
     d_bias = np.zeros(S * H, dtype)
     space = np.empty_like(d_bias)
-    d_x = _WeightGradient(d_sums, S * H, 0, G * H, tape.x, I)
-    d_h = _WeightGradient(d_sums, S * H, A * H, E * H, tape.old_h, P)
-    d_late = _WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H) if L else None
+    d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, memory.zeros)
+    d_h = WeightGradient(d_sums, S * H, A * H, E * H, tape.old_h, P, memory.zeros)
+    d_late = WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H, memory.zeros) if L else None
     projected = weights.w_hr is not None
-    d_projection = _WeightGradient(dh_tape, P, 0, P, tape.full_h, H) if projected else None
+    d_projection = (
+        WeightGradient(dh_tape, P, 0, P, tape.full_h, H, memory.zeros) if projected else None
+    )
     of_weights = [one for one in (d_x, d_h, d_late, d_projection) if one is not None]
 
     def part(first: int, last: int) -> None:
         some = running[first:last]
         jobs = [time_products.bias_gradient(1, False, d_sums, S * H, some, d_bias, space)]
         if dx is not None and x_panels is not None:
-            jobs.append(_input_job(d_sums, S * H, G * H, x_panels, some, dx, onto is not None))
+            jobs.append(input_job(d_sums, S * H, G * H, x_panels, some, dx, onto is not None))
         jobs += [one.job(some) for one in of_weights]
         pool.run(jobs, float(some.size) * each)
 
@@ -81,37 +90,47 @@ def _parts(count: int, work: float) -> tuple[int, int]:
     return -(-count // size), size
 
 
-class _WeightGradient:
+class WeightGradient:
     """The (M, N) gradient of a weight that multiplied b (T, B, N or more): the sum of its parts."""
 
-    def __init__(self, d_sums: Array, width: int, at: int, M: int, b: Array, N: int) -> None:
+    def __init__(
+        self, d_sums: Array, width: int, at: int, M: int, b: Array, N: int, empty: Empty
+    ) -> None:
         lanes = lanes_of(b.dtype)
         self._given, self._sizes = (d_sums, at, width, b, b.shape[2], N), (M, N, lanes)
         padded = -(-N // (VECTORS * lanes)) * VECTORS * lanes
-        self._out = memory.zeros((M * padded,), b.dtype)
-        # Rows are padded to whole vectors where N is not.
-        self.rows = self._out.reshape(M, padded)[:, :N]
+        #: all there is, to be zeros at first; and the same as rows, padded to whole vectors
+        self.out = empty((M * padded,), b.dtype)
+        self.whole_rows = self.out.reshape(M, padded)
+        self.rows = self.whole_rows[:, :N]
 
-    def job(self, running: Indices) -> Job:
-        """What adds these rows to it."""
+    def job(self, running: Indices, empty: Empty = memory.empty) -> Job:
+        """What adds these rows to it; empty: gives it memory to work in."""
         M, N, lanes = self._sizes
         parts, each = _parts(M, float(running.size) * M * N)
         size = parts * time_products.weight_scratch(N, lanes)
-        scratch = memory.empty((size,), self._out.dtype)
-        indices = np.empty(parts * MAX_ROWS, np.int64)
+        scratch = empty((size,), self.out.dtype)
+        indices = empty((parts * MAX_ROWS,), _INDEX)
         return time_products.weight_gradient(
-            parts, False, *self._given, running, M, each, self._out, scratch, indices
+            parts, False, *self._given, running, M, each, self.out, scratch, indices
         )
 
 
-def _input_job(
-    d_sums: Array, width: int, depth: int, panels: Array, running: Indices, dx: Array, adding: bool
+def input_job(
+    d_sums: Array,
+    width: int,
+    depth: int,
+    panels: Array,
+    running: Indices,
+    dx: Array,
+    adding: bool,
+    empty: Empty = memory.empty,
 ) -> Job:
     """What computes dx (T, B, I), or adds it to what stands there."""
     dtype, I = dx.dtype, dx.shape[2]
     parts, each = _parts(running.size, float(running.size) * depth * I)
-    scratch = memory.empty((parts * (MAX_ROWS + 1) * VECTORS * lanes_of(dtype),), dtype)
-    indices = np.empty(parts * time_products.INPUT_ROWS, np.int64)
+    scratch = empty((parts * (MAX_ROWS + 1) * VECTORS * lanes_of(dtype),), dtype)
+    indices = empty((parts * time_products.INPUT_ROWS,), _INDEX)
     return time_products.input_gradient(
         parts, False, d_sums, width, depth, panels, running, each, dx, I, adding, scratch, indices
     )

@@ -112,7 +112,7 @@ def make_calls(board):  # type: ignore[no-untyped-def]
 
 
 @njit(**NO_WRAPPERS)
-def _come_back(board, helpers, idle):  # type: ignore[no-untyped-def]
+def come_back(board, helpers, idle):  # type: ignore[no-untyped-def]
     """Take part, and come back when all calls are made and all helpers away from the board.
 
     Who has not come yet need not come any more: it is `idle` then.
@@ -129,12 +129,18 @@ def _come_back(board, helpers, idle):  # type: ignore[no-untyped-def]
     atomic.store(board, OWNER, FREE)
 
 
+@njit(**NO_WRAPPERS)
+def alone_at(records, size):  # type: ignore[no-untyped-def]
+    """Make all calls of jobs whose records lie at an address, in so many words."""
+    for at in range(0, size, WORDS):
+        for number in range(1 if word(records, at + TEAM) else word(records, at + COUNT)):
+            call(records + 8 * at, number, 1)
+
+
 @kernel("board-alone")
 def alone(records):  # type: ignore[no-untyped-def]
     """Make all calls of jobs; a team is one thread."""
-    for at in range(0, records.size, WORDS):
-        for number in range(1 if records[at + TEAM] else records[at + COUNT]):
-            call(records.ctypes.data + 8 * at, number, 1)
+    alone_at(records.ctypes.data, records.size)
 
 
 @kernel("board-begin")
@@ -160,7 +166,7 @@ def begin(board, own, records, helpers):  # type: ignore[no-untyped-def]
 def finish(board, own, helpers):  # type: ignore[no-untyped-def]
     """Take part in what `begin` put there, if it did, and come back when that is done."""
     if atomic.load(board, OWNER) == own:
-        _come_back(board, helpers, ASLEEP)
+        come_back(board, helpers, ASLEEP)
 
 
 @njit(**NO_WRAPPERS)
@@ -193,7 +199,7 @@ def run_held(board, record, helpers):  # type: ignore[no-untyped-def]
     atomic.store(board, NEXT, 0)
     for k in range(helpers):
         atomic.store(board, (k + FIRST) * LINE, CALLED)
-    _come_back(board, helpers, LISTENING)
+    come_back(board, helpers, LISTENING)
 
 
 @kernel("board-serve")
