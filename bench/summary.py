@@ -95,10 +95,9 @@ def table(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Ratio]]:
 
 def caption(machine: dict[str, Any]) -> str:
     """Where it was measured."""
-    peers = ("torch", "keras", "onnxruntime", "openvino", "numpy")
-    found = machine["versions"]
+    found, threads = machine["versions"], machine["threads"]
+    peers = ("torch", "keras") if threads is None else ("torch", "onnxruntime", "openvino", "numpy")
     versions = ", ".join(f"{name} {found[name]}" for name in peers if name in found)
-    threads = machine["threads"]
     how = (
         f"{machine['cores']} cores, default environment"
         if threads is None
@@ -201,6 +200,7 @@ def draw_loop(loop: dict[str, Any]) -> None:
     titles = [f"{own['framework']}: {own['model']}\n{own['about']}" for own, _ in found]
     axis.set_yticks(range(len(found)), titles, fontsize=7)
     axis.invert_yaxis()
+    axis.set_xlim(0, 1.2)
     axis.set_xlabel("time of a step over that with the framework's own layers (dark)")
     axis.legend(frameon=False, ncols=6, fontsize=7.5, loc="lower left", bbox_to_anchor=(-0.4, 1.0))
     _finish(figure, loop["machine"], "loop")
