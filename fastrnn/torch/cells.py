@@ -9,7 +9,7 @@ from fastrnn.torch.call import CELL, UNBATCHED_CELL, ModuleCall
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.fallbacks import falls_back
 from fastrnn.torch.function import run
-from fastrnn.torch.graph import cell
+from fastrnn.torch.graph import as_hidden, cell
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of
 from fastrnn.torch.small import Form, small
@@ -47,7 +47,7 @@ class CellModule(Module):
         states = self._given(hx)
         final = small(self, x, states)
         if final is not None:
-            return tuple(final) if len(final) > 1 else final[0]
+            return as_hidden(final)
         weights = self._weights()
         if states is None or not alike(weights, x, states):
             return NotImplemented
@@ -65,7 +65,7 @@ class CellModule(Module):
             packed_of(self), device,
         )  # fmt: skip
         _, *final = run(call, (x, *states, *weights))
-        return tuple(final) if len(final) > 1 else final[0]
+        return as_hidden(final)
 
 
 class RNNCell(CellModule, torch.nn.RNNCell):  # type: ignore[misc]

@@ -26,8 +26,8 @@ FALLBACKS = {
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
-_FLOATS = (torch.float32, torch.float64)
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+FLOATS = (torch.float32, torch.float64)
 _told: set[str] = set()
 #: Folders of code that stands between a user's line and a warning.
 _BETWEEN = tuple(os.path.dirname(file) + os.sep for file in (__file__, torch.__file__))
@@ -74,9 +74,9 @@ def _reason_in_graph(tensors: Sequence[Any]) -> tuple[str, str] | None:
     first = tensors[0]
     for tensor in tensors:
         kind = type(tensor)
-        if kind not in _PLAIN and not kind.__module__.startswith("torch._subclasses"):
+        if kind not in PLAIN and not kind.__module__.startswith("torch._subclasses"):
             return "subclass", kind.__name__
-    if first.dtype not in _FLOATS:
+    if first.dtype not in FLOATS:
         return "dtype", str(first.dtype)
     missing = _missing_on(first.device.type, first.device.index)
     if missing:
@@ -97,9 +97,9 @@ def autocasts(tensor: Any) -> bool:
 def _reason(tensors: Sequence[Any]) -> tuple[str, str] | None:
     first = tensors[0]
     for tensor in tensors:
-        if type(tensor) not in _PLAIN:
+        if type(tensor) not in PLAIN:
             return "subclass", type(tensor).__name__
-    if first.dtype not in _FLOATS:
+    if first.dtype not in FLOATS:
         return "dtype", str(first.dtype)
     if autocasts(first):
         return "autocast", ""

@@ -50,10 +50,10 @@ def layer(module: Any, given: Any, hx: Any) -> Any:
     if packed:
         if original is not None:
             final = [one.index_select(1, original) for one in final]
-        return PackedSequence(y, batch_sizes, order, original), _as_hidden(final)
+        return PackedSequence(y, batch_sizes, order, original), as_hidden(final)
     if one_row:
-        return y.squeeze(1), _as_hidden([one.squeeze(1) for one in final])
-    return y.transpose(0, 1) if module.batch_first else y, _as_hidden(final)
+        return y.squeeze(1), as_hidden([one.squeeze(1) for one in final])
+    return y.transpose(0, 1) if module.batch_first else y, as_hidden(final)
 
 
 def cell(module: Any, x: Any, hx: Any) -> Any:
@@ -69,7 +69,7 @@ def cell(module: Any, x: Any, hx: Any) -> Any:
         x[into].contiguous(), [one[into] for one in states], [], weights, None,
         module._mode, 1, False, _tapes(),
     )  # fmt: skip
-    return _as_hidden([one[0] if x.dim() == 2 else one[0, 0] for one in final])
+    return as_hidden([one[0] if x.dim() == 2 else one[0, 0] for one in final])
 
 
 def _taken(weights: Any, x: Any, states: Any) -> bool:
@@ -106,5 +106,6 @@ def breaks() -> bool:
     return not torch._dynamo.config.allow_rnn
 
 
-def _as_hidden(final: list[Any]) -> Any:
+def as_hidden(final: list[Any]) -> Any:
+    """The states as torch gives them: a tensor, or a pair."""
     return tuple(final) if len(final) > 1 else final[0]

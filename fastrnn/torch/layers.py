@@ -11,7 +11,7 @@ from fastrnn.torch.call import BATCH_FIRST, TIME_FIRST, UNBATCHED, Layout, Modul
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.fallbacks import falls_back
 from fastrnn.torch.function import run
-from fastrnn.torch.graph import breaks, layer
+from fastrnn.torch.graph import as_hidden, breaks, layer
 from fastrnn.torch.lengths import rows_of
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of, shapes_of
@@ -65,13 +65,14 @@ class Layer(Module):
         return Form(T, B, D, (*x.shape[:-1], D * P), shapes)
 
     def _run(self, given: Any, hx: Any) -> Any:
-        found = small(self, given, self._given(hx))
+        states = self._given(hx)
+        found = small(self, given, states)
         if found is not None:
             y, *final = found
-            return y, _as_hidden(final)
+            return y, as_hidden(final)
         self._update_flat_weights()
         packed = isinstance(given, PackedSequence)
-        x, layout, states = given.data if packed else given, TIME_FIRST, self._given(hx)
+        x, layout = given.data if packed else given, TIME_FIRST
         if states is None or not alike(self._flat_weights, x, states):
             return NotImplemented
         if packed:
@@ -99,7 +100,7 @@ class Layer(Module):
             return self._run_packed(given, states, rows)
         call = self._call(x, states, layout, Rows.whole(T, B), None)
         y, *final = run(call, (x, *states, *self._masks(x, (T, B)), *self._flat_weights))
-        return y, _as_hidden(final)
+        return y, as_hidden(final)
 
     def _run_packed(self, given: Any, states: Any, rows: Rows) -> Any:
         x, batch_sizes, order, original = given
@@ -110,7 +111,7 @@ class Layer(Module):
         y, *final = run(call, (x, *states, *masks, *self._flat_weights))
         if original is not None:
             final = [one.index_select(1, original) for one in final]
-        return PackedSequence(y, batch_sizes, order, original), _as_hidden(final)
+        return PackedSequence(y, batch_sizes, order, original), as_hidden(final)
 
     def _in_graph(self, given: Any, hx: Any) -> Any:
         return layer(self, given, hx)
@@ -135,10 +136,6 @@ class Layer(Module):
         width = self._directions * self._state_size
         ones = torch.ones(*steps, width, dtype=x.dtype, device=x.device)
         return [dropout(ones, self._dropout) for _ in range(self.num_layers - 1)]
-
-
-def _as_hidden(final: list[Any]) -> Any:
-    return tuple(final) if len(final) > 1 else final[0]
 
 
 class RNN(Layer, torch.nn.RNN):  # type: ignore[misc]

@@ -12,14 +12,13 @@ import torch
 from torch.autograd import forward_ad
 
 from fastrnn.torch.devices import device_of
+from fastrnn.torch.fallbacks import FLOATS, PLAIN
 from fastrnn.torch.packed import Packed, packed_of
 from fastrnn_kernels.cpu.arrays.compare import Copies
 from fastrnn_kernels.cpu.sequence.small import SmallCall, is_small
 
 #: Kinds of calls that are kept for a module, those that were seen once among them.
 _MOST = 16
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
-_FLOATS = (torch.float32, torch.float64)
 _TORCH = torch._C
 
 
@@ -53,10 +52,12 @@ class _Prepared:
         self._call = SmallCall(weights, form.T, form.B, form.directions)
         self._form, self._dtype = form, parameters[0].dtype
 
-    def run(self, parameters: Sequence[Any], x: Any, states: Sequence[Any]) -> Any:
-        """y and the final states, or the latter; None where a parameter has changed."""
-        if [*map(_place, parameters)] != self._places or not self._copies.current():
-            return None
+    def current(self, parameters: Sequence[Any]) -> bool:
+        """Whether no parameter has changed."""
+        return [*map(_place, parameters)] == self._places and self._copies.current()
+
+    def run(self, x: Any, states: Sequence[Any]) -> Any:
+        """y and the final states, or the latter; None while another thread is at it."""
         empty, dtype, call, form = torch.empty, self._dtype, self._call, self._form
         found = [empty(shape, dtype=dtype) for shape in form.states]
         final = [one.data_ptr() for one in found]
@@ -72,14 +73,14 @@ class _Prepared:
 
 def _place(parameter: Any) -> tuple[Any, ...]:
     """What tells of a parameter, but for its values, that it is as it was."""
-    if type(parameter) not in _PLAIN or parameter.is_inference():
+    if type(parameter) not in PLAIN or parameter.is_inference():
         return ()
     return parameter.data_ptr(), parameter._version, parameter.shape, parameter.stride()
 
 
 def _plain(tensor: Any) -> bool:
     return (
-        type(tensor) in _PLAIN
+        type(tensor) in PLAIN
         and tensor.is_cpu
         and tensor.is_contiguous()
         and not tensor.is_neg()  # whose memory has another sign
@@ -103,7 +104,7 @@ def small(module: Any, x: Any, states: Any) -> Any:
 
     A call is prepared when it comes for the second time.
     """
-    if states is None or not _plain(x) or _looked_at():
+    if _looked_at() or states is None or not _plain(x):
         return None
     dtype = x.dtype
     for state in states:
@@ -129,14 +130,14 @@ def small(module: Any, x: Any, states: Any) -> Any:
         packed.small[key] = found if found and found.good else False
         if not packed.small[key]:
             return None
-    results = found.run(parameters, x, states)
-    if results is None:
+    if not found.current(parameters):
         packed.small.pop(key, None)
-    return results
+        return None
+    return found.run(x, states)
 
 
 def _fit(parameters: Sequence[Any], dtype: Any) -> bool:
     """Whether kernels can read all parameters where they lie."""
-    return dtype in _FLOATS and all(
+    return dtype in FLOATS and all(
         _plain(one) and one.dtype is dtype and not one.is_inference() for one in parameters
     )

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from fastrnn.bench.contender import Program
-from fastrnn.bench.loop.data import Batch, batch
+from fastrnn.bench.loop.data import batch
 from fastrnn.bench.loop.models import Model
 
 _MODULES = {
@@ -18,8 +18,8 @@ _MODULES = {
 def build(model: Model, own: bool, dtype: str) -> Program:
     """A model with the layers of fastrnn (`own`), or those of its framework.
 
-    The program's `load` takes a `Batch`; `rewind` gives the parameters new values, each time the
-    next of a row that is the same everywhere: kernels that went on with old ones would be seen.
+    The program's `load` takes a `data.Batch`; `rewind` gives the parameters new values, each time
+    the next of a row that is the same everywhere: kernels that went on with old ones would be seen.
     """
     program: Program = importlib.import_module(_MODULES[model.framework]).build(model, own, dtype)
     return program
@@ -28,6 +28,3 @@ def build(model: Model, own: bool, dtype: str) -> Program:
 def inputs(model: Model, program: Any, count: int) -> list[Any]:
     """So many inputs, loaded."""
     return [program.load(batch(model, index)) for index in range(count)]
-
-
-__all__ = ["Batch", "build", "inputs"]

@@ -63,6 +63,7 @@ class SmallCall:
         states = [np.zeros((many, B, width), dtype) for width in widths]
         final = [np.empty_like(state) for state in states]
         records: list[Record] = []
+        self._kept: list[object] = [states]  # what records point to
         inner = x
         for k in range(0, many, directions):
             y = np.empty((T, B, directions * P), dtype)
@@ -72,19 +73,16 @@ class SmallCall:
                     weights[k + d], inner, *ends[0], *ends[1], rows, y, d * P, reverse=d == 1
                 )
                 records.append(run.job.record)
-                self._keep(run.job.arguments)
+                self._kept.append(run.job.arguments)
             inner = y
+        self._kept.append(inner)
         self._records: Record = np.concatenate(records)
         self._busy = np.zeros(1, np.int64)
         #: For whoever wants no y.
         self.y = _address(inner)
         #: Zeros, for whoever gives no initial states.
         self.zeros = tuple(_address(state) for state in states)
-        self._keep([inner, *states])
         self._places = self._found([x, inner, *states, *final])
-
-    def _keep(self, arrays: Sequence[object]) -> None:
-        self._kept = (*getattr(self, "_kept", ()), *arrays)
 
     def _found(self, arrays: Sequence[Array]) -> NDArray[np.int64]:
         """Where the addresses of arrays, and of the parts that passes have of them, stand."""

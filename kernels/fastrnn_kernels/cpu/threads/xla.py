@@ -30,15 +30,8 @@ from fastrnn_kernels.forks import forks
 
 #: Words of a frame, by their places: of its parts, `args` and `rets` hold pointers to buffers.
 _EXTENSION, _API, _CONTEXT, _STAGE, _ARGS_COUNT, _ARGS, _RETS, _ATTRIBUTES = (
-    1,
-    2,
-    3,
-    4,
-    7,
-    9,
-    14,
-    20,
-)
+    1, 2, 3, 4, 7, 9, 14, 20,
+)  # fmt: skip
 _BUFFER_DATA, _SCALAR_VALUE = 3, 1
 #: Of an extension that asks what the handler was made for: its type, and where the answer goes.
 _METADATA, _METADATA_AT, _VERSION_AT, _TRAITS_AT = 1, 3, 3, 4
