@@ -22,10 +22,13 @@ _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
 class Vector(types.Type):  # type: ignore[misc]
-    """A register of `count` values of one float type, of the instruction set at hand."""
+    """A register, or two (`twins.py`), of one float type, of the instruction set at hand.
 
-    def __init__(self, dtype: types.Float) -> None:
-        self.dtype, self.count = dtype, lanes_of(dtype)
+    It has `count` values.
+    """
+
+    def __init__(self, dtype: types.Float, registers: int = 1) -> None:
+        self.dtype, self.count = dtype, registers * lanes_of(dtype)
         super().__init__(name=f"{current().name}({dtype} x {self.count})")
 
 
@@ -153,11 +156,33 @@ absolute = _elementwise(lambda builder, a: _math(builder, "fabs", a), 1)
 copysign = _elementwise(lambda builder, a, b: _math(builder, "copysign", a, b), 2)
 
 
+def _lanes_from(builder: Any, vectors: tuple[Any, Any], first: int, count: int) -> Any:
+    """`count` lanes of two vectors that lie beside each other, from a first one on."""
+    numbers = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(first, first + count)))
+    return builder.shuffle_vector(*vectors, numbers)
+
+
+def joined(builder: Any, a: Any, b: Any) -> Any:
+    """Two vectors as one."""
+    return _lanes_from(builder, (a, b), 0, 2 * a.type.count)
+
+
+def halves_of(builder: Any, both: Any) -> tuple[Any, Any]:
+    """What `joined` was given."""
+    half = both.type.count // 2
+    first, second = (_lanes_from(builder, (both, both), at, half) for at in (0, half))
+    return first, second
+
+
 def _times_power(builder: Any, value: Any, n: Any, shifted: Any, shift: Any) -> Any:
     kind = value.type
     if isinstance(kind, ir.VectorType) and current().scales:
         # One instruction; what it rounds, it rounds once, as the two products do.
         bits, name = (16, "ps") if suffix_of(kind.element) == "f32" else (8, "pd")
+        if kind.count > bits:
+            parts = [halves_of(builder, part) for part in (value, n, shifted, shift)]
+            first, second = (_times_power(builder, *half) for half in zip(*parts, strict=True))
+            return joined(builder, first, second)
         name = f"llvm.x86.avx512.mask.scalef.{name}.512"
         everywhere, nearest = ir.IntType(bits)(-1), ir.IntType(32)(4)
         return _call(builder, name, kind, [value, n, value, everywhere, nearest])

@@ -16,6 +16,13 @@ from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
 from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.isa.llvm import first_on_line, flat, lanes
+from fastrnn_kernels.cpu.isa.twins import (
+    first_of,
+    load_twins_from_two,
+    next_vector,
+    second_of,
+    store_twins,
+)
 from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store, store_part
 from fastrnn_kernels.cpu.product.pairs import keeper, row_keeper
 from fastrnn_kernels.cpu.product.panels import VECTORS, vectors_per_gate
@@ -94,16 +101,15 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     )
     largest = current().rows(G * units, values)
     plain_rows = current().rows(VECTORS, values)
+    # Rows that the gates are applied to together: an even number where registers take an odd one.
+    group = largest if largest % 2 == 0 else 2 * largest
     most_rows = current().most_rows(values)
     forward = inlined(cell.forward)
     inner_value = inlined(cell.inner) if cell.inner else forward
-    load_sums, load_early, load_states = (
-        load_from_two(F, S - F),
-        load(max(1, E)),
-        load_from_two(1, N - 1),
-    )
-    load_one, store_one, store_rest, store_saved = load(1), store(1), store(N - 1), store(K)
-    store_y = store_part(1)
+    load_sums, load_states = load_twins_from_two(F, S - F), load_twins_from_two(1, N - 1)
+    store_h, store_rest, store_saved = store_twins(1), store_twins(N - 1), store_twins(K)
+    load_early, load_one_states = load(max(1, E)), load_from_two(1, N - 1)
+    load_one, store_one, store_y = load(1), store(1), store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
     paired = values == 2
     tiled = paired and current().tiles
@@ -278,7 +284,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                         u = n * U + v * W
                                         value = inner_value(
                                             load_early(sums, at + r * S * U + v * W, U),
-                                            load_states(
+                                            load_one_states(
                                                 state_h, current + p * PU + u, 0,
                                                 state_rest, p * HU + u, rows * HU,
                                             ),
@@ -289,55 +295,88 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                 q += m
                         phase = meet(record, members, phase)
 
-                    for position in range(n_first, n_last):
+                    # One row alone has its gates applied for two panels at a time.
+                    together = 2 if active == 1 and units == 1 else 1
+                    for position in range(n_first, n_last, together):
                         n = alternate(s, position, n_first, n_last)
+                        n2 = n
+                        if together == 2 and position + 1 < n_last:
+                            n2 = alternate(s, position + 1, n_first, n_last)
+                        vectors = min(units, (H - n * U + W - 1) // W)
                         q = ZERO
                         while q < active:
-                            m = next_rows(active - q, largest)
+                            m = next_rows(active - q, group)
                             at = ((n - n_first) * count + step_at + q) * S * U
-                            if L > 0:
-                                late_product(
-                                    unit, m, work, E * U, S * U, sums, at + E * U, S * U,
-                                    inner, u_at, q, ONE, late_panels, n * KH * L * U, L * U, KH,
-                                )  # fmt: skip
-                            else:
-                                h_product(
-                                    unit, m, work, A * U, S * U, sums, at + A * U, S * U,
-                                    h_rows, h_at, q, ONE, h_panels, n * KP * G * U, G * U, KP,
-                                )  # fmt: skip
-                            for r in range(m):
-                                p = q + r
-                                for v in range(units):
-                                    u = n * U + v * W
-                                    if u >= H:
-                                        break
-                                    # Of a projected state no value belongs to the unit, and its
-                                    # cell reads none.
-                                    states = load_states(
-                                        state_h, 0 if projected else current + p * PU + u, 0,
-                                        state_rest, p * HU + u, rows * HU,
+                            to_panel = (n2 - n) * count * S * U
+                            k, panel, sums_at = ZERO, n, at
+                            while k < m or panel != n2:
+                                if k == m:
+                                    panel, sums_at = n2, at + to_panel - k * S * U
+                                many, to = next_rows(max(ONE, m - k), largest), k * S * U
+                                if L > 0:
+                                    late_product(
+                                        unit, many, work, to + E * U, S * U,
+                                        sums, sums_at + to + E * U, S * U, inner, u_at,
+                                        min(q + k, active - 1), ONE,
+                                        late_panels, panel * KH * L * U, L * U, KH,
                                     )  # fmt: skip
-                                    at_r = r * S * U + v * W
-                                    new, kept = forward(
-                                        load_sums(sums, at + at_r, U, work, F * U + at_r, U), states
-                                    )
-                                    if taping:
-                                        store_saved(saved, t_at[p] * K * HL + u, HL, kept)
-                                        store_rest(
-                                            old_rest, t_at[p] * HL + u, T * B * HL, states[1:]
-                                        )
-                                        if not projected:
-                                            store_one(old_h, t_at[p] * PL + u, 0, states[:1])
-                                    store_rest(state_rest, p * HU + u, rows * HU, new[1:])
+                                else:
+                                    h_product(
+                                        unit, many, work, to + A * U, S * U,
+                                        sums, sums_at + to + A * U, S * U, h_rows, h_at,
+                                        min(q + k, active - 1), ONE,
+                                        h_panels, panel * KP * G * U, G * U, KP,
+                                    )  # fmt: skip
+                                k += many
+                            r, v = ZERO, ZERO
+                            while r < m:
+                                # Two vectors at a time; one that is left over is both.
+                                r2, v2 = next_vector(r, v, vectors)
+                                if r2 == m:
+                                    r2, v2 = r, v
+                                p, u, sum_at = q + r, n * U + v * W, r * S * U + v * W
+                                p2, u2, sum_at2 = q + r2, n * U + v2 * W, r2 * S * U + v2 * W
+                                work_at2 = sum_at2
+                                r, v = next_vector(r2, v2, vectors)
+                                if n2 != n:
+                                    u2, sum_at2, work_at2 = n2 * U, to_panel, S * U
+                                rest, rest2 = p * HU + u, p2 * HU + u2
+                                h_from, h_from2 = current + p * PU + u, current + p2 * PU + u2
+                                if projected:  # no value of h is the unit's; its cell reads none
+                                    h_from, h_from2 = 0, 0
+                                states = load_states(
+                                    state_h, h_from, h_from2, 0, state_rest, rest, rest2, rows * HU
+                                )
+                                new, kept = forward(
+                                    load_sums(
+                                        sums, at + sum_at, at + sum_at2, U,
+                                        work, F * U + sum_at, F * U + work_at2, U,
+                                    ),
+                                    states,
+                                )  # fmt: skip
+                                t, t2 = t_at[p], t_at[p2]
+                                if taping:
+                                    to, to2 = t * HL + u, t2 * HL + u2
+                                    store_saved(saved, t * K * HL + u, t2 * K * HL + u2, HL, kept)
+                                    store_rest(old_rest, to, to2, T * B * HL, states[1:])
                                     if projected:
-                                        keep(full_h, p * HU + u, H - u, new[0])
-                                        if taping:
-                                            store_one(full_tape, t_at[p] * HL + u, 0, new[:1])
+                                        store_h(full_tape, to, to2, 0, new[:1])
                                     else:
-                                        store_one(state_h, following + p * PU + u, 0, new[:1])
-                                        if paired:
-                                            keep(h_rows, following + p * PU + u, H - u, new[0])
-                                        store_y(y, t_at[p] * Y + y_at + u, 0, H - u, new[:1])
+                                        to, to2 = t * PL + u, t2 * PL + u2
+                                        store_h(old_h, to, to2, 0, states[:1])
+                                store_rest(state_rest, rest, rest2, rows * HU, new[1:])
+                                h, h2 = first_of(new[:1]), second_of(new[:1])
+                                if projected:
+                                    keep(full_h, rest, H - u, h[0])
+                                    keep(full_h, rest2, H - u2, h2[0])
+                                else:
+                                    to, to2 = following + p * PU + u, following + p2 * PU + u2
+                                    store_h(state_h, to, to2, 0, new[:1])
+                                    if paired:
+                                        keep(h_rows, to, H - u, h[0])
+                                        keep(h_rows, to2, H - u2, h2[0])
+                                    store_y(y, t * Y + y_at + u, 0, H - u, h)
+                                    store_y(y, t2 * Y + y_at + u2, 0, H - u2, h2)
                             q += m
 
                     if projected:
