@@ -25,9 +25,9 @@ _log = logging.getLogger("fastrnn")
 #: done, and tells whether what it wanted is there.
 Taker = Callable[[], Callable[[], bool] | None]
 
-#: Its end is that of its standard input, which this process holds; and an interrupt from the
-#: keyboard is for this process alone.
-_PROGRAM = """
+#: What such a process does first. Its end is that of its standard input, which this process holds;
+#: and an interrupt from the keyboard is for this process alone.
+_WATCH = """
 import os, signal, sys, threading
 
 def end_with_parent():
@@ -38,6 +38,8 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 threading.Thread(target=end_with_parent, daemon=True).start()
 if hasattr(os, "nice"):
     os.nice(19)
+"""
+_COMPILE = """
 task, folder = sys.argv[1:3]
 sys.path[:] = sys.argv[3:]
 from fastrnn_kernels.cache.disk import cache_folder
@@ -56,14 +58,14 @@ def usable() -> bool:
     """
     if os.environ.get("FASTRNN_BACKGROUND", "").strip() == "none" or cache_folder() is None:
         return False
-    return not getattr(sys, "frozen", False) and Path(sys.executable or "").stem.startswith(
-        "python"
-    )
+    name = Path(sys.executable or "").stem
+    return name.startswith("python") and not getattr(sys, "frozen", False)
 
 
 def _command(task: str) -> list[str]:
     # Not even the modules that it takes to set the path are to come from the current folder (-P).
-    return [sys.executable, "-P", "-c", _PROGRAM, task, str(cache_folder()), *map(str, sys.path)]
+    program = [sys.executable, "-P", "-c", _WATCH + _COMPILE]
+    return [*program, task, str(cache_folder()), *map(str, sys.path)]
 
 
 def _start(task: str) -> "subprocess.Popen[bytes]":
@@ -99,15 +101,16 @@ class _Work:
             if self.refused:
                 return
             self.tasks.setdefault(task, []).append(taker)
-            if not self.running:
-                # It keeps no interpreter alive: what it waits for ends with that.
-                thread = threading.Thread(target=self._see_to_them, name="fastrnn", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError as error:  # no more threads at exit, or at the system's limit
-                    pass_on(error)
-                    return
-                self.running = True
+            if self.running:
+                return
+            # It keeps no interpreter alive: what it waits for ends with that.
+            thread = threading.Thread(target=self._see_to_them, name="fastrnn", daemon=True)
+            self.running = True  # before an interrupt may come, with the thread under way
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads at exit, or at the system's limit
+                pass_on(error)
+                self.running = False
 
     def give_up(self, task: str) -> None:
         with self.lock:

@@ -120,11 +120,12 @@ def _kernels(stages: Sequence[Stage], team: bool) -> list[tuple[str, str, Any, A
 
 def at_hand(stages: Sequence[Stage], team: bool) -> bool:
     """Whether their functions can be had without compiling any."""
-    return all(
-        name in _addresses or on_disk(name, kinds)
+    wanted = {
+        name: kinds
         for each in ((False, True) if team else (False,))
         for name, _, kinds, _ in _kernels(stages, each)
-    )
+    }
+    return all(name in _addresses or on_disk(name, kinds) for name, kinds in wanted.items())
 
 
 def addresses(stages: Sequence[Stage], team: bool) -> list[int]:
