@@ -37,7 +37,7 @@ def end_with_parent():
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 threading.Thread(target=end_with_parent, daemon=True).start()
 if hasattr(os, "nice"):
-    os.nice(19)
+    os.nice(10)  # with 19 it would never end beside a program that keeps all CPUs busy
 """
 _COMPILE = """
 task, folder = sys.argv[1:3]
@@ -183,13 +183,13 @@ def _mine() -> _Work:
         mine.refused = _work.refused
         if _work.process is not None and _work.process.stdin is not None:
             _work.process.stdin.close()  # that it ends with the parent
-        parents.append(_work)
+        _parents.append(_work)
         _work = mine
     return _work
 
 
 #: Of those that this process was forked from; their processes are not this one's to wait for.
-parents: list[_Work] = []
+_parents: list[_Work] = []
 
 
 def ask(task: str, taker: Taker) -> None:

@@ -231,11 +231,12 @@ import numpy as np
 import fastrnn
 from fastrnn_kernels.cpu.stream import background, generic
 
-layer = fastrnn.RNN(3, 5, seed=0)
+background._WATCH = background._WATCH.replace("os.nice(10)", "pass")  # beside other tests
+layer = fastrnn.RNN(29, 3, seed=0)
 generic.addresses([stage for stage, _ in layer._stages(1, "full")], False)
 stream = layer.stream()
 assert not stream.specialised
-x = np.ones(3, np.float32)
+x = np.ones(29, np.float32)
 before = stream.step(x, copy=True)
 end = time.monotonic() + float(sys.argv[1])
 while not stream.specialised and not background._work.refused and time.monotonic() < end:
@@ -251,7 +252,7 @@ def test_the_whole_of_it(tmp_path, writeable):
     """A stream's own step comes from another process; where that cannot keep it, it does not."""
     kernels = tmp_path / cache_folder().name
     kernels.mkdir()
-    for file in cache_folder().glob("stream-any-*rnn_tanh-*"):
+    for file in cache_folder().glob("stream-*"):
         shutil.copy(file, kernels)
     environment = {**os.environ, "FASTRNN_CACHE_DIR": str(tmp_path)}
     environment.pop("FASTRNN_BACKGROUND", None)
