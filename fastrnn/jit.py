@@ -26,7 +26,7 @@ from fastrnn.arrays import Array
 from fastrnn_kernels.cache.keys import sources
 from fastrnn_kernels.cpu.isa.address import address_of, word
 from fastrnn_kernels.cpu.stream.entry import INPUTS, OUTPUTS, ROWS, RUN_COUNT, RUNS, run_steps
-from fastrnn_kernels.cpu.stream.program import HEADER
+from fastrnn_kernels.cpu.stream.functions import HEADER
 
 __all__ = ["DONE", "WRONG_INPUT", "WRONG_OUTPUT", "Handle", "block", "reset", "step"]
 

@@ -71,6 +71,11 @@ class Stateful(Generic[State]):
     def warmup(self) -> None:
         """Compile, or load, whatever a call may need; nothing of this stream changes."""
 
+    @property
+    def specialised(self) -> bool:
+        """Whether steps run code compiled for this stream's own sizes."""
+        return True
+
     @abstractmethod
     def _in_use(self) -> AbstractContextManager[Any]:
         """Keep other threads away; raise RuntimeError if one is there."""

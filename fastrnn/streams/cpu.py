@@ -171,12 +171,25 @@ class Stream(Stateful[State]):
             self._parameters, self._model = parameters, None
 
     def warmup(self) -> None:
-        """Compile, or load, whatever a call may need; nothing of this stream changes."""
+        """Compile, or load, whatever a call may need; the state stays.
+
+        Steps run the code for this stream's own sizes from then on, if they did not yet.
+        """
+        self._steps.program.specialise()
         cpu.prepare_threads()
         twin = Stream(self.model, self.batch_size, weights=self.weights)
         zeros = np.zeros((1, self.batch_size, self.input_size), self.dtype)
         twin.step(zeros[0], np.empty((self.batch_size, self.output_size), self.dtype))
         twin.block(zeros)
+
+    @property
+    def specialised(self) -> bool:
+        """Whether steps run code compiled for this stream's own sizes.
+
+        Until that is compiled, by a process in the background, they may run code for any sizes; the
+        outputs have the same bits. `warmup` has it compiled at once.
+        """
+        return self._steps.program.specialised
 
     @property
     def handle(self) -> Handle:

@@ -29,7 +29,7 @@ from fastrnn_kernels.cpu.arrays.take import take
 from fastrnn_kernels.cpu.device import available_cpus
 from fastrnn_kernels.cpu.isa.levels import LEVELS, Level
 from fastrnn_kernels.cpu.sequence import small
-from fastrnn_kernels.cpu.stream import entry
+from fastrnn_kernels.cpu.stream import entry, generic
 from fastrnn_kernels.cpu.threads import openmp
 
 #: What is compiled, each of these in a process of its own, the longest first.
@@ -78,6 +78,8 @@ def compile_cells(cells: Sequence[str], dtype: str) -> None:
     small.prepare()
     openmp.prepare()
     entry.prepare()
+    if dtype != "bfloat16":
+        generic.prepare(cells, dtype)
 
 
 def _triple(level: Level) -> str:

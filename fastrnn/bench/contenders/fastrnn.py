@@ -36,6 +36,7 @@ class Step:
         """A stream, one x (B, I), or (I,) of one row, and the state."""
         B = self.case.shape.B
         stream = self.cell.stream(B, weights=STORAGE.get(self.case.dtype))
+        stream.warmup()  # what is measured is the step of these sizes
         loaded = stream, sample.x[0] if B == 1 else sample.x, _state(self.case, sample.state)
         self.rewind(loaded)
         return loaded

@@ -25,6 +25,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
+from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
@@ -227,6 +228,12 @@ def kernel(
         return dispatcher
 
     return compile_as_kernel
+
+
+def at_hand(name: str, kinds: tuple[Any, ...]) -> bool:
+    """Whether a kernel of this name, for these types of arguments, can be had without compiling."""
+    codegen = cpu_target.target_context.codegen()
+    return _KernelCache(name, cache_folder())._found(kinds, codegen) is not None
 
 
 def c_address(dispatcher: Any, kinds: tuple[Any, ...]) -> int:

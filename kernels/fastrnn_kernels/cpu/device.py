@@ -11,8 +11,9 @@ from fastrnn_kernels.cpu.arrays.take import give, take
 from fastrnn_kernels.cpu.product.weights import Weights
 from fastrnn_kernels.cpu.sequence.plan import route, scratch_bytes
 from fastrnn_kernels.cpu.sequence.start import Backward, Forward, start_backward, start_forward
+from fastrnn_kernels.cpu.stream.functions import Stage
 from fastrnn_kernels.cpu.stream.linear_stage import LinearStage
-from fastrnn_kernels.cpu.stream.program import Program, Stage, pack_linear, stage_of
+from fastrnn_kernels.cpu.stream.program import Program, pack_linear, stage_of
 from fastrnn_kernels.cpu.threads.board import prepare as prepare_threads
 from fastrnn_kernels.cpu.threads.pool import (
     available_cpus,

@@ -16,7 +16,8 @@ from fastrnn_kernels.cells import variants
 from fastrnn_kernels.cells.activations import SIGMOID, TANH
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.functions import one, tanh
-from fastrnn_kernels.cpu.stream.program import HEADER, Program
+from fastrnn_kernels.cpu.stream.functions import HEADER
+from fastrnn_kernels.cpu.stream.program import Program
 
 
 @njit

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from numba import njit
+from numba import njit, typeof
 from numba.core import event
 
 from fastrnn_kernels.cache import disk, keys, precompiled
@@ -102,6 +102,16 @@ def test_one_that_came_is_called_in_compiled_code(came, use):
     kernel = disk.kernel("double")(double)
     assert kernel(21, 1.5, 2) == 42
     assert njit(lambda x: kernel(x, 1.5, 2) + 1)(20) == 41
+
+
+def test_whether_a_kernel_is_at_hand(came, use, tmp_path):
+    kinds = tuple(map(typeof, (21, (1.5, 2))))
+    use(tmp_path / "absent", HERE)
+    assert not disk.at_hand("double", kinds)
+    use(came, HERE)
+    assert disk.at_hand("double", kinds)
+    assert not disk.at_hand("double", kinds[:1])
+    assert not disk.at_hand("triple", kinds)
 
 
 def test_a_user_without_a_home_has_them(came, use, monkeypatch):

@@ -108,21 +108,29 @@ def on_stack(dtype: types.Type, count: int) -> Callable[[], Any]:
     return made  # type: ignore[no-any-return]
 
 
-@intrinsic
-def call_native(typingctx, address, arguments):  # type: ignore[no-untyped-def]
-    """Call a function that Numba has compiled, of integers and without a result, by address."""
+def _native(result: types.Type) -> Callable[..., Any]:
+    @intrinsic
+    def called(typingctx, address, arguments):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            kinds = tuple(signature.args[1])
+            values = [builder.extract_value(args[1], k) for k in range(len(kinds))]
+            convention = context.call_conv
+            kind = convention.get_function_type(result, kinds)
+            function = builder.inttoptr(args[0], kind.as_pointer())
+            # What is called so raises nothing: the status says nothing.
+            _, value = convention.call_function(builder, function, result, kinds, values)
+            return context.get_dummy_value() if result == types.void else value
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        kinds = tuple(signature.args[1])
-        values = [builder.extract_value(args[1], k) for k in range(len(kinds))]
-        convention = context.call_conv
-        kind = convention.get_function_type(types.void, kinds)
-        function = builder.inttoptr(args[0], kind.as_pointer())
-        # What is called so raises nothing: the status says nothing.
-        convention.call_function(builder, function, types.void, kinds, values)
-        return context.get_dummy_value()
+        return result(types.int64, arguments), codegen
 
-    return types.void(types.int64, arguments), codegen
+    return called  # type: ignore[no-any-return]
+
+
+#: `(address, arguments)`: call a function that Numba has compiled, of integers and without a
+#: result, by its address.
+call_native = _native(types.void)
+#: The same of one whose result is an integer.
+call_native_number = _native(types.int64)
 
 
 def call_c(result: types.Type, kinds: tuple[types.Type, ...]) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba import types
 
 from fastrnn_kernels.cpu.arrays.memory import Array
+from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.product.pairs import paired
 
 FULL, BF16, INT8 = "full", "bf16", "int8"
@@ -28,9 +29,10 @@ def element(storage: str, dtype: types.Type) -> types.Type:
     return {FULL: dtype, BF16: types.int32, INT8: types.int8}[storage]
 
 
-def elements(storage: str, K: int) -> int:
-    """Elements of a panel's column that hold K values."""
-    return -(-K // GROUP[storage])
+def elements(storage: str) -> Any:
+    """A function of K: elements of a panel's column that hold K values."""
+    group = GROUP[storage]
+    return inlined(lambda K: (K + group - 1) // group)
 
 
 def stored(panels: Array, K: int, width: int, storage: str) -> tuple[Array, Array]:

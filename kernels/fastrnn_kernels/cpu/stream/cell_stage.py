@@ -13,7 +13,7 @@ from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store
 from fastrnn_kernels.cpu.product.fixed_block import fixed_block
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
 from fastrnn_kernels.cpu.product.storage import element, elements
-from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, one_after_another, shared, tiled
+from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, Sizes, one_after_another, shared, tiled
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,32 @@ class CellStage:
         gates = self.cell.G * self.H * (self.I + self.P)
         return self.B * (gates + (self.H * self.P if self.projected else 0))
 
-    def step(self, slot: int, at: int, team: bool) -> Any:
-        """The function that runs one step, as `stage.py` has it."""
-        cell, B, I, H, P = self.cell, self.B, self.I, self.H, self.P
-        kind, projected = FLOATS[self.dtype], self.projected
-        W, U, HW, PW = self._lanes, self._panel_units, self.rest_step, self.out_step
-        G, A, L, E, S, N = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N
-        units, panels, near = U // W, HW // U, self.work // B <= NEAR
+    def sizes(self, slot: int, at: int) -> Sizes:
+        """What its step has to know: its weights begin at a slot, its values at `at`."""
         rest_at, inner_at, sums_at, _ = (at + part for part in self.layout)
+        return Sizes(
+            slot, at, self.B, self.I, self.H, self.P, self.rest_step, self.out_step, rest_at,
+            inner_at, sums_at,
+        )  # fmt: skip
+
+    @property
+    def kind(self) -> str:
+        """What a step of any sizes is kept under."""
+        return f"{self.cell.key}{'-projected' * self.projected}-{self.dtype}-{self.storage}"
+
+    def step(self, known: bool, team: bool) -> Any:
+        """The function that runs one step, as `stage.py` has it.
+
+        known: whether for the sizes of this stage alone, or for all of its kind.
+        """
+        cell, kind, projected = self.cell, FLOATS[self.dtype], self.projected
+        B, I, H, P = (self.B, self.I, self.H, self.P) if known else (None,) * 4
+        near = known and self.work // self.B <= NEAR
+        W, U = self._lanes, self._panel_units
+        G, A, L, E, S, N = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N
+        units, width = U // W, VECTORS * W
         of, numbers = values(element(self.storage, kind)), values(kind)
-        IE, PE, HE = (elements(self.storage, K) for K in (I, P, H))
+        elements_of = elements(self.storage)
         forward = inlined(cell.forward)
         inner_value = inlined(cell.inner) if cell.inner else forward
         load_sums, load_early = load(S), load(max(1, E))
@@ -119,29 +135,30 @@ class CellStage:
             """Apply the gates to sums [row][panel][S][U] and keep the new states."""
 
             @inlined
-            def applied(memory, turn, q, n, sums, at_first, row_step):  # type: ignore[no-untyped-def]
+            def applied(s, memory, turn, q, n, sums, at_first, row_step):  # type: ignore[no-untyped-def]
                 for r in range(rows):
                     for j in range(many * units):
                         u = n * U + j * W
-                        if u >= H:
+                        if u >= s.H:
                             break
                         at = at_first + r * row_step + j // units * (S * U) + j % units * W
                         # Of a projected h no value belongs to the unit, and its cell reads none.
-                        own = h_at(turn, q + r) + (0 if projected else u)
-                        rest = rest_at + (q + r) * HW + u
-                        states = load_states(memory, own, 0, memory, rest, B * HW)
+                        own = h_at(s, turn, q + r) + (0 if projected else u)
+                        unit = (q + r) * s.rest_step + u
+                        rest, rest_step = s.rest_at + unit, s.B * s.rest_step
+                        states = load_states(memory, own, 0, memory, rest, rest_step)
                         new, _ = forward(load_sums(sums, at, U), states)
-                        store_rest(memory, rest, B * HW, new[1:])
+                        store_rest(memory, rest, rest_step, new[1:])
                         if projected:
-                            store_one(memory, inner_at + (q + r) * HW + u, 0, new[:1])
+                            store_one(memory, s.inner_at + unit, 0, new[:1])
                         else:
-                            store_one(memory, h_at(1 - turn, q + r) + u, 0, new[:1])
+                            store_one(memory, h_at(s, 1 - turn, q + r) + u, 0, new[:1])
 
             return applied
 
         @inlined
-        def h_at(turn, row):  # type: ignore[no-untyped-def]
-            return at + (turn * B + row) * PW
+        def h_at(s, turn, row):  # type: ignore[no-untyped-def]
+            return s.at + (turn * s.B + row) * s.out_step
 
         def add_products(rows: int, many: int) -> Any:
             """Sums [row][panel][S][U], but for the h-parts of late gates."""
@@ -149,12 +166,13 @@ class CellStage:
             h_product = fixed_block(rows, many, E * units, P, self.storage)
 
             @inlined
-            def added(program, memory, x, x_step, turn, q, n, sums, at, row_step):  # type: ignore[no-untyped-def]
+            def added(s, program, memory, x, x_step, turn, q, n, sums, at, row_step):  # type: ignore[no-untyped-def]
+                slot, IE, PE = s.slot, elements_of(s.I), elements_of(s.P)
                 bias = numbers(word(program, slot + 1))
                 x_product(
                     sums, at, row_step, S * U, bias, n * G * U, 0, G * U,
                     x, q * x_step, x_step, of(word(program, slot)), n * IE * G * U, IE * G * U,
-                    numbers(word(program, slot + 6)), n * G * U,
+                    numbers(word(program, slot + 6)), n * G * U, s.I,
                 )  # fmt: skip
                 if A > 0:
                     h_bias = numbers(word(program, slot + 3))
@@ -166,9 +184,9 @@ class CellStage:
                                 store_one(sums, target, 0, part)
                 h_product(
                     sums, at + A * U, row_step, S * U, sums, at + A * U, row_step, S * U,
-                    memory, h_at(turn, q), PW,
+                    memory, h_at(s, turn, q), s.out_step,
                     of(word(program, slot + 2)), n * PE * E * U, PE * E * U,
-                    numbers(word(program, slot + 7)), n * E * U,
+                    numbers(word(program, slot + 7)), n * E * U, s.P,
                 )  # fmt: skip
 
             return added
@@ -178,29 +196,38 @@ class CellStage:
             sums_of = on_stack(kind, rows * many * S * U)
 
             @inlined
-            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+            def run(s, program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
                 sums = sums_of()
-                add(program, memory, x, x_step, turn, q, n, sums, 0, many * S * U)
-                apply(memory, turn, q, n, sums, 0, many * S * U)
+                add(s, program, memory, x, x_step, turn, q, n, sums, 0, many * S * U)
+                apply(s, memory, turn, q, n, sums, 0, many * S * U)
 
             return run
+
+        @inlined
+        def sums_of_row(s, q, n):  # type: ignore[no-untyped-def]
+            """Where the sums of a row begin from a panel on, and those of the next row."""
+            step = s.rest_step * S
+            return s.sums_at + q * step + n * S * U, step
 
         def early_step(rows: int, many: int) -> Any:
             """The early gates' sums, and the value that the late gates multiply."""
             add = add_products(rows, many)
 
             @inlined
-            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
-                first = sums_at + (q * panels + n) * S * U
-                add(program, memory, x, x_step, turn, q, n, memory, first, panels * S * U)
+            def run(s, program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+                first, step = sums_of_row(s, q, n)
+                add(s, program, memory, x, x_step, turn, q, n, memory, first, step)
                 for r in range(rows):
                     for j in range(many * units):
                         u = n * U + j * W
-                        early = first + (r * panels + j // units) * S * U + j % units * W
-                        rest = rest_at + (q + r) * HW + u
-                        states = load_states(memory, h_at(turn, q + r) + u, 0, memory, rest, B * HW)
+                        early = first + r * step + j // units * S * U + j % units * W
+                        unit = (q + r) * s.rest_step + u
+                        states = load_states(
+                            memory, h_at(s, turn, q + r) + u, 0,
+                            memory, s.rest_at + unit, s.B * s.rest_step,
+                        )  # fmt: skip
                         value = inner_value(load_early(memory, early, U), states)
-                        store_one(memory, inner_at + (q + r) * HW + u, 0, (value,))
+                        store_one(memory, s.inner_at + unit, 0, (value,))
 
             return run
 
@@ -209,40 +236,41 @@ class CellStage:
             apply = gates(rows, many)
 
             @inlined
-            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
-                first = sums_at + (q * panels + n) * S * U
-                late, step = first + E * U, panels * S * U
+            def run(s, program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+                first, step = sums_of_row(s, q, n)
+                late, HE = first + E * U, elements_of(s.H)
                 product(
                     memory, late, step, S * U, memory, late, step, S * U,
-                    memory, inner_at + q * HW, HW,
-                    of(word(program, slot + 4)), n * HE * L * U, HE * L * U,
-                    numbers(word(program, slot + 8)), n * L * U,
+                    memory, s.inner_at + q * s.rest_step, s.rest_step,
+                    of(word(program, s.slot + 4)), n * HE * L * U, HE * L * U,
+                    numbers(word(program, s.slot + 8)), n * L * U, s.H,
                 )  # fmt: skip
-                apply(memory, turn, q, n, memory, first, step)
+                apply(s, memory, turn, q, n, memory, first, step)
 
             return run
 
         def projection(rows: int, many: int) -> Any:
             product = fixed_block(rows, many, VECTORS, H, self.storage, from_zero=True)
-            width = VECTORS * W
 
             @inlined
-            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
-                first = h_at(1 - turn, q) + n * width
+            def run(s, program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+                first, HE = h_at(s, 1 - turn, q) + n * width, elements_of(s.H)
                 product(
-                    memory, first, PW, width, memory, first, PW, width,
-                    memory, inner_at + q * HW, HW,
-                    of(word(program, slot + 5)), n * HE * width, HE * width,
-                    numbers(word(program, slot + 9)), n * width,
+                    memory, first, s.out_step, width, memory, first, s.out_step, width,
+                    memory, s.inner_at + q * s.rest_step, s.rest_step,
+                    of(word(program, s.slot + 5)), n * HE * width, HE * width,
+                    numbers(word(program, s.slot + 9)), n * width, s.H,
                 )  # fmt: skip
 
             return run
 
+        panels = inlined(lambda s: s.rest_step // U)
+        of_projection = inlined(lambda s: s.out_step // width)
         if L > 0:
             passes = [(tiled(B, G * units, near, early_step), panels)]
             passes += [(tiled(B, L * units, near, late_step), panels)]
         else:
             passes = [(tiled(B, G * units, near, whole_step), panels)]
         if projected:
-            passes += [(tiled(B, VECTORS, near, projection), PW // (VECTORS * W))]
+            passes += [(tiled(B, VECTORS, near, projection), of_projection)]
         return one_after_another([shared(run, many, team) for run, many in passes])

@@ -18,8 +18,8 @@ from fastrnn_kernels.cache.disk import c_address, kernel, native_address
 from fastrnn_kernels.cpu.isa import atomic
 from fastrnn_kernels.cpu.isa.address import address_of, call_c, call_native, short_word, word, words
 from fastrnn_kernels.cpu.isa.inlined import inlined
-from fastrnn_kernels.cpu.stream.program import STEP as PROGRAM_STEP
-from fastrnn_kernels.cpu.stream.program import TEAM as PROGRAM_TEAM
+from fastrnn_kernels.cpu.stream.functions import STEP as PROGRAM_STEP
+from fastrnn_kernels.cpu.stream.functions import TEAM as PROGRAM_TEAM
 from fastrnn_kernels.cpu.threads import board, pool
 from fastrnn_kernels.cpu.threads.job import ARGUMENTS, COUNT, ENTRY, SIGNATURE, TEAM, WORDS, Record
 

@@ -12,7 +12,7 @@ from fastrnn_kernels.cpu.isa.vector import load, store
 from fastrnn_kernels.cpu.product.fixed_block import fixed_block
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded
 from fastrnn_kernels.cpu.product.storage import element, elements
-from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, shared, tiled
+from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, Sizes, shared, tiled
 
 
 def _activation(name: str | None) -> Any:
@@ -78,12 +78,26 @@ class LinearStage:
         """Multiply-adds of a step."""
         return self.B * self.I * self.H
 
-    def step(self, slot: int, at: int, team: bool) -> Any:
-        """The function that runs one step, as `stage.py` has it."""
-        B, I, H, HW = self.B, self.I, self.H, self.out_step
+    def sizes(self, slot: int, at: int) -> Sizes:
+        """What its step has to know: its weights begin at a slot, its values at `at`."""
+        end = at + self.size
+        step = self.out_step
+        return Sizes(slot, at, self.B, self.I, self.H, 0, step, step, end, end, end)
+
+    @property
+    def kind(self) -> str:
+        """What a step of any sizes is kept under."""
+        return f"linear-{self.activation}-{self.dtype}-{self.storage}"
+
+    def step(self, known: bool, team: bool) -> Any:
+        """The function that runs one step, as `stage.py` has it.
+
+        known: whether for the sizes of this stage alone, or for all of its kind.
+        """
+        B, I = (self.B, self.I) if known else (None, None)
         kind = FLOATS[self.dtype]
         of, numbers = values(element(self.storage, kind)), values(kind)
-        W, IE = self._lanes, elements(self.storage, I)
+        W, elements_of = self._lanes, elements(self.storage)
         width = VECTORS * W
         load_one, store_one = load(1), store(1)
         activation = _activation(self.activation)
@@ -92,16 +106,17 @@ class LinearStage:
             product = fixed_block(rows, many, VECTORS, I, self.storage)
 
             @inlined
-            def run(program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
-                first = at + ((1 - turn) * B + q) * HW + n * width
+            def run(s, program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
+                slot, HW, IE = s.slot, s.out_step, elements_of(s.I)
+                first = s.at + ((1 - turn) * s.B + q) * HW + n * width
                 product(
                     memory, first, HW, width, numbers(word(program, slot + 1)), n * width, 0, width,
                     x, q * x_step, x_step, of(word(program, slot)), n * IE * width, IE * width,
-                    numbers(word(program, slot + 2)), n * width,
+                    numbers(word(program, slot + 2)), n * width, s.I,
                 )  # fmt: skip
                 for r in range(rows):
                     for u in range(0, many * width, W):
-                        if n * width + u >= H:
+                        if n * width + u >= s.H:
                             break
                         place = first + r * HW + u
                         (value,) = load_one(memory, place, 0)
@@ -109,4 +124,6 @@ class LinearStage:
 
             return run
 
-        return shared(tiled(B, VECTORS, self.work // B <= NEAR, tile), HW // width, team)
+        panels = inlined(lambda s: s.out_step // width)
+        near = known and self.work // self.B <= NEAR
+        return shared(tiled(B, VECTORS, near, tile), panels, team)

@@ -15,13 +15,13 @@ from numba.core.registry import cpu_target
 
 from fastrnn_kernels.cpu.arrays.memory import Array
 from fastrnn_kernels.cpu.stream.entry import DONE, NULL_POINTER
-from fastrnn_kernels.cpu.stream.program import (
+from fastrnn_kernels.cpu.stream.functions import (
     HEADER,
     SIGNATURE,
     WEIGHTS,
     Stage,
     cleared,
-    step_function,
+    function_of,
     value_offsets,
 )
 
@@ -175,7 +175,7 @@ def emit(
     """
     alone = [stage for stage, _ in stages]
     arrays = [array for _, weights in stages for array in weights]
-    result = _compiled(step_function(alone))
+    result = _compiled(function_of(alone, False))
     item = np.dtype(alone[0].dtype).itemsize
     size = target.address_bits
     state_bytes = HEADER + value_offsets(alone)[-1] * item

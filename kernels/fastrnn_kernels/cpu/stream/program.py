@@ -1,159 +1,122 @@
-"""Streams as compiled functions: stages one after the other.
+"""Streams' programs: the functions and weights of a model's stages, and its memory.
 
-    step(program, memory, x, y)
-    team(program, memory, x, y, steps, member, members, record)
-
-Both take addresses. The program's table begins with the functions' own, and from WEIGHTS on
-has those of the stages' weights. Memory is a header of HEADER bytes, whose first word is the
-turn, and then the stages' values. x (steps, B, I) and y (steps, B, O) are C-contiguous; y may
-be x, where O is I.
+Where functions of any sizes are at hand (`generic.py`) and none for a program's own sizes, it runs
+on those from the first step on. Its own are compiled by another process (`background.py`), and take
+their place in its table, between two steps.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
-from fastrnn_kernels.cache.disk import kernel, native_address
+from fastrnn_kernels.cache.disk import at_hand, kernel, native_address
 from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE, Array, on_line
-from fastrnn_kernels.cpu.isa.address import moved, set_word, values, word
-from fastrnn_kernels.cpu.isa.denormals import flush, restore
-from fastrnn_kernels.cpu.isa.host import suffix
-from fastrnn_kernels.cpu.isa.inlined import inlined
+from fastrnn_kernels.cpu.isa.host import HOST, current, suffix
 from fastrnn_kernels.cpu.isa.llvm import lanes_of
-from fastrnn_kernels.cpu.isa.vector import load, store_part
 from fastrnn_kernels.cpu.product.panels import VECTORS
 from fastrnn_kernels.cpu.product.storage import stored
 from fastrnn_kernels.cpu.product.weights import Weights, panels_of
+from fastrnn_kernels.cpu.stream import background, generic
 from fastrnn_kernels.cpu.stream.cell_stage import CellStage
+from fastrnn_kernels.cpu.stream.functions import (
+    HEADER,
+    SIGNATURE,
+    SIZES,
+    STEP,
+    TEAM,
+    TEAM_SIGNATURE,
+    WEIGHTS,
+    Stage,
+    cleared,
+    function_of,
+    value_offsets,
+)
 from fastrnn_kernels.cpu.stream.linear_stage import LinearStage
 from fastrnn_kernels.cpu.stream.stage import FLOATS
 
-#: Of a program's table: its functions, the second 0 where it has none, and its weights.
-STEP, TEAM, WEIGHTS = 0, 1, 2
-#: Bytes of memory before the values.
-HEADER = CACHE_LINE
-
-Stage = CellStage | LinearStage
-
-SIGNATURE, _TEAM_SIGNATURE = (types.int64,) * 4, (types.int64,) * 8
-#: Compiled functions by the stages' keys; machine code lives as long as what compiled it.
+#: Compiled functions by their names; machine code lives as long as what compiled it.
 _compiled: dict[str, tuple[int, Any]] = {}
 
 
-def _places(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, int]]:
-    """Each stage, the first slot of its weights, and where its values begin."""
-    slots = accumulate((stage.SLOTS for stage in stages), initial=WEIGHTS)
-    return zip(stages, slots, value_offsets(stages), strict=False)
+def _name(stages: Sequence[Stage], team: bool) -> str:
+    """What the function of these stages is kept under."""
+    key = "-".join(["team" if team else "step", *(stage.key for stage in stages)]) + suffix()
+    return f"stream-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
 
 
-def value_offsets(stages: Sequence[Stage]) -> list[int]:
-    """Where each stage's values begin behind the header, and their end."""
-    return list(accumulate((stage.size for stage in stages), initial=0))
+def _signature(team: bool) -> Any:
+    return TEAM_SIGNATURE if team else SIGNATURE
 
 
-def cleared(stages: Sequence[Stage]) -> list[tuple[int, int]]:
-    """The runs of values behind the header that a reset zeroes: all but constant states."""
-    offsets = value_offsets(stages)
-    runs, first = [], 0
-    for stage, at in zip(stages, offsets, strict=False):
-        begin, end = (at + part for part in stage.constant)
-        if begin < end:
-            runs.append((first, begin))
-            first = end
-    return [*runs, (first, offsets[-1])]
-
-
-def _stacked(stages: list[tuple[Stage, int, int]], team: bool) -> Any:
-    """One step of all stages, each reading what the one before has written."""
-    stage, slot, at = stages[0]
-    if len(stages) == 1:
-        return stage.step(slot, at, team)
-    half = len(stages) // 2  # so that calls nest no deeper than they have to
-    first, then = _stacked(stages[:half], team), _stacked(stages[half:], team)
-    stage, slot, at = stages[half - 1]
-    step, each = stage.out_step, stage.B * stage.out_step
-
-    @inlined
-    def both(program, memory, x, x_step, turn, member, members, record, phase):  # type: ignore[no-untyped-def]
-        phase = first(program, memory, x, x_step, turn, member, members, record, phase)
-        x = moved(memory, at + (1 - turn) * each)
-        return then(program, memory, x, step, turn, member, members, record, phase)
-
-    return both
-
-
-def _whole_step(stages: Sequence[Stage], team: bool) -> Any:
-    """One step from x to y, and the turn that follows."""
-    first, last = stages[0], stages[-1]
-    B, I, O, out_step = first.B, first.I, last.out_size, last.out_step
-    W, out_at = lanes_of(FLOATS[first.dtype]), value_offsets(stages)[-2]
-    through = _stacked(list(_places(stages)), team)
-    load_one, store_one = load(1), store_part(1)
-
-    @inlined
-    def step(program, memory, x, y, turn, member, members, record, phase):  # type: ignore[no-untyped-def]
-        phase = through(program, memory, x, I, turn, member, members, record, phase)
-        if member == 0:
-            for row in range(B):
-                for u in range(0, O, W):
-                    value = load_one(memory, out_at + ((1 - turn) * B + row) * out_step + u, 0)
-                    store_one(y, row * O + u, 0, O - u, value)
-        return phase
-
-    return step
-
-
-def step_function(stages: Sequence[Stage]) -> Any:
-    """The function that runs a step on the calling thread."""
-    one_step, pointer = _whole_step(stages, False), values(FLOATS[stages[0].dtype])
-
-    def step(program, memory, x, y):  # type: ignore[no-untyped-def]
-        mode, turn = flush(), word(memory, 0)
-        one_step(program, pointer(memory + HEADER), pointer(x), pointer(y), turn, 0, 1, 0, 0)
-        set_word(memory, 0, 1 - turn)
-        restore(mode)
-
-    return step
-
-
-def _team_function(stages: Sequence[Stage]) -> Any:
-    """The function of a team's members, for any number of steps."""
-    one_step, pointer = _whole_step(stages, True), values(FLOATS[stages[0].dtype])
-    inputs, outputs = stages[0].B * stages[0].I, stages[0].B * stages[-1].out_size
-
-    def team(program, memory, x, y, steps, member, members, record):  # type: ignore[no-untyped-def]
-        mode, turn, phase = flush(), word(memory, 0), 0
-        for t in range(steps):
-            phase = one_step(
-                program, pointer(memory + HEADER), moved(pointer(x), t * inputs),
-                moved(pointer(y), t * outputs), turn, member, members, record, phase,
-            )  # fmt: skip
-            turn = 1 - turn
-        if member == 0:
-            set_word(memory, 0, turn)
-        restore(mode)
-
-    return team
+def _teams(team: bool) -> tuple[bool, ...]:
+    """Of a program with a function for teams, or without: for which functions `team` is true."""
+    return (False, True) if team else (False,)
 
 
 def _address(stages: Sequence[Stage], team: bool) -> int:
-    """Where the compiled function of these stages begins."""
-    key = "-".join(["team" if team else "step", *(stage.key for stage in stages)]) + suffix()
-    if key not in _compiled:
-        name = f"stream-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
+    """Where the function for the sizes of these stages begins."""
+    name = _name(stages, team)
+    if name not in _compiled:
         sizes = "; ".join(stage.words for stage in stages)
         words = f"a stream's step{' for several threads' if team else ''} ({sizes})"
-        function = kernel(name, words)((_team_function if team else step_function)(stages))
-        signature = _TEAM_SIGNATURE if team else SIGNATURE
-        _compiled[key] = native_address(function, signature), function
-    return _compiled[key][0]
+        function = kernel(name, words)(function_of(stages, team))
+        _compiled[name] = native_address(function, _signature(team)), function
+    return _compiled[name][0]
+
+
+def _at_hand(stages: Sequence[Stage], team: bool) -> bool:
+    """Whether functions for these stages' sizes can be had without compiling them."""
+    names = [(_name(stages, each), _signature(each)) for each in _teams(team)]
+    return all(name in _compiled or at_hand(name, kinds) for name, kinds in names)
+
+
+def _described(stages: Sequence[Stage], team: bool) -> str:
+    """What another process has to know to compile the functions of stages; "" if it cannot.
+
+    It has the registry's own cells alone.
+    """
+    names = {entry.cell: name for name, entry in CELLS.items()}
+    rows: list[Any] = []
+    for stage in stages:
+        if isinstance(stage, LinearStage):
+            what = [stage.activation, stage.dtype, stage.storage, stage.B, stage.I, stage.H]
+        elif stage.cell in names:
+            what = [
+                names[stage.cell], stage.cell.key, stage.dtype, stage.storage,
+                stage.B, stage.I, stage.H, stage.P, stage.projected,
+            ]  # fmt: skip
+        else:
+            return ""
+        rows.append(what)
+    return json.dumps([team, rows])
+
+
+def compile_described(text: str) -> None:
+    """Compile the functions of stages, into the cache on disk: in a process of its own.
+
+    Raises KeyError for a cell that is not known here.
+    """
+    team, rows = json.loads(text)
+    stages: list[Stage] = []
+    for row in rows:
+        if len(row) == len(("activation", "dtype", "storage", "B", "I", "H")):
+            stages.append(LinearStage(*row))
+            continue
+        name, key, *sizes = row
+        cell = CELLS[name].cell
+        if cell.key != key:
+            raise KeyError(f"cell {name} is {cell.key}, wanted {key}")
+        stages.append(CellStage(cell, *sizes))
+    for each in _teams(team):
+        _address(stages, each)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +127,8 @@ class Program:
     table: NDArray[np.int64]
     weights: tuple[Array, ...]  # which the table points to
     cleared: NDArray[np.int64]  # (runs, 2): the first and the end of each, as `cleared` has them
+    sizes: NDArray[np.int64]  # which the table points to, for functions of any sizes, or none
+    team: bool  # whether it has a function for teams, too
 
     @classmethod
     def of(cls, stages: Sequence[tuple[Stage, tuple[Array, ...]]], team: bool) -> "Program":
@@ -172,11 +137,51 @@ class Program:
         team: whether it has a function for teams, too.
         """
         weights = tuple(array for _, arrays in stages for array in arrays)
-        addresses = [array.ctypes.data for array in weights]
         alone = tuple(stage for stage, _ in stages)
-        functions = _address(alone, False), _address(alone, True) if team else 0
-        table = np.array([*functions, *addresses], np.int64)
-        return cls(alone, table, weights, np.array(cleared(alone), np.int64))
+        table = np.zeros(WEIGHTS + len(weights), np.int64)
+        table[WEIGHTS:] = [array.ctypes.data for array in weights]
+        runs = np.array(cleared(alone), np.int64)
+        task = "" if _at_hand(alone, team) else _described(alone, team)
+        if current() is HOST and task and background.usable() and generic.at_hand(alone, team):
+            *functions, table[STEP] = generic.addresses(alone, False)
+            sizes = generic.sizes_of(alone, functions)
+            table[SIZES] = sizes.ctypes.data
+            if team:
+                table[TEAM] = generic.addresses(alone, True)[-1]
+            program = cls(alone, table, weights, runs, sizes, team)
+            background.ask(task, weakref.WeakMethod(program._take_up))
+            return program
+        program = cls(alone, table, weights, runs, np.zeros(0, np.int64), team)
+        program._use_own()
+        return program
+
+    def _use_own(self) -> None:
+        for team in reversed(_teams(self.team)):
+            # One aligned word: whoever steps meanwhile finds either function.
+            self.table[TEAM if team else STEP] = _address(self.stages, team)
+
+    @property
+    def specialised(self) -> bool:
+        """Whether it runs the functions for its own sizes."""
+        if not self.sizes.size:
+            return True
+        found = _compiled.get(_name(self.stages, False))
+        return found is not None and int(self.table[STEP]) == found[0]
+
+    def specialise(self) -> None:
+        """Run the functions for its own sizes from now on, compiled here if they are not yet."""
+        if self.specialised:
+            return
+        if not _at_hand(self.stages, self.team):
+            background.give_up(_described(self.stages, self.team))
+        self._use_own()
+
+    def _take_up(self) -> bool:
+        """As `specialise`, but only if nothing is to be compiled; whether it is done."""
+        if not _at_hand(self.stages, self.team):
+            return False
+        self.specialise()
+        return True
 
     def new_memory(self) -> Array:
         """Memory of a new stream, its states zeros; it begins on a cache line."""

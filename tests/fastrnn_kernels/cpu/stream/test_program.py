@@ -2,7 +2,7 @@
 
 from cases import make
 from fastrnn_kernels.cpu.product.storage import FULL
-from fastrnn_kernels.cpu.stream import program
+from fastrnn_kernels.cpu.stream import functions
 
 
 def test_calls_of_a_deep_stack_nest_no_deeper_than_they_have_to():
@@ -16,4 +16,6 @@ def test_calls_of_a_deep_stack_nest_no_deeper_than_they_have_to():
         return 1 + max(depth(held[name].cell_contents) for name in ("first", "then"))
 
     stages = [stage for stage, _ in make("RNN-tanh", 2, 3, num_layers=40)._stages(1, FULL)]
-    assert depth(program._stacked(list(program._places(stages)), False)) == 6  # of 2 ** 6 at most
+    assert (
+        depth(functions._stacked(list(functions.places(stages)), False)) == 6
+    )  # of 2 ** 6 at most
