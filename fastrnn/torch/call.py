@@ -11,7 +11,7 @@ import torch
 from fastrnn.arrays import Array
 from fastrnn.models.stack import Call, Stack, run_backward, run_forward
 from fastrnn.torch.devices import Device
-from fastrnn.torch.packed import Packed
+from fastrnn.torch.packed import Packed, fastest
 from fastrnn_kernels.rows import Indices, Rows
 from fastrnn_kernels.tape import ARRAYS
 from fastrnn_kernels.weights import Weights
@@ -62,6 +62,7 @@ class ModuleCall:
     batch_sizes: Any
     packed: Packed
     device: Device
+    bfloat16: bool = False  # whether products may be of it, without a tape, where that is fast
     weights: tuple[Weights, ...] = ()  # that the forward pass read
 
     @property
@@ -83,9 +84,10 @@ class ModuleCall:
         """y, the final states, and, if taping, the tape, as tensors."""
         x, states, masks, parameters, _ = self.split(tensors)
         with self.device.on_current_stream():
-            self.weights = self.packed.weights(self.device, parameters)
+            compute = fastest(self.bfloat16 and not taping)
+            self.weights = self.packed.weights(self.device, parameters, compute)
             y, final, tapes = run_forward(
-                self._stack(parameters[0]),
+                self._stack(x),
                 self._arguments(x, states, x),
                 self._masks(masks),
                 taping=taping,
@@ -113,7 +115,7 @@ class ModuleCall:
                 reverse = k % self.directions == 1
                 tapes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
             dx, d_start, found = run_backward(
-                self._stack(parameters[0]),
+                self._stack(x),
                 tapes,
                 self._masks(masks),
                 self._arguments(d_results[0], d_results[1:], x),
@@ -127,6 +129,10 @@ class ModuleCall:
                 projection = () if one.w_hr is None else (one.w_hr,)
                 parts = one.w_ih, one.w_hh, *biases, *projection
                 gradients += map(self.device.tensor, parts)
+            at = len(gradients) - len(parameters)
+            for k, parameter in enumerate(parameters, at):
+                if gradients[k].dtype is not parameter.dtype:  # it was widened
+                    gradients[k] = gradients[k].to(parameter.dtype)
             return tuple(gradients)
 
     @property

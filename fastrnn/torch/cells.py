@@ -8,11 +8,11 @@ from torch import Tensor
 from fastrnn.torch.call import CELL, UNBATCHED_CELL, ModuleCall
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.fallbacks import falls_back
-from fastrnn.torch.function import run
 from fastrnn.torch.graph import as_hidden, cell
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of
-from fastrnn.torch.small import Form, small
+from fastrnn.torch.precision import run, small
+from fastrnn.torch.small import Form
 from fastrnn.torch.types import CellCall, Pair
 from fastrnn_kernels.rows import Rows
 

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import torch
+
 from fastrnn.torch.call import DTYPES
+from fastrnn.torch.fallbacks import LOW
 
 
 def check(given: Any) -> None:
@@ -15,14 +18,18 @@ def check(given: Any) -> None:
     _check_count("parameters", given.parameters, each)
     _check_count("states", given.states, [states] if packed else [0, states])
     _check_count("masks", given.masks, [0, given.num_layers - 1])
-    first = given.parameters[0]
-    if first.dtype not in DTYPES:
-        raise RuntimeError(f"parameters are {first.dtype}, wanted float32 or float64")
-    for tensor in given.tensors:
-        if tensor.dtype != first.dtype or tensor.device != first.device:
-            raise RuntimeError(
-                f"{tensor.dtype} on {tensor.device} beside {first.dtype} on {first.device}"
-            )
+    first, others = given.parameters[0], [given.x, *given.states, *given.masks]
+    if first.dtype not in (*DTYPES, *LOW):
+        wanted = ", ".join(map(str, (*DTYPES, *LOW)))
+        raise RuntimeError(f"parameters are {first.dtype}, wanted one of {wanted}")
+    wide = torch.float32 if first.dtype in LOW else first.dtype
+    taken = (wide, *LOW) if wide is torch.float32 else (wide,)
+    for types, tensors in (((wide,), others), (taken, given.parameters)):
+        for tensor in tensors:
+            if tensor.dtype not in types or tensor.device != first.device:
+                raise RuntimeError(
+                    f"{tensor.dtype} on {tensor.device} beside {wide} on {first.device}"
+                )
     x, w_hh, dims = given.x, given.parameters[1], 2 if packed else 3
     if x.dim() != dims or w_hh.dim() != 2 or not x.shape[0]:
         raise RuntimeError(

@@ -9,6 +9,7 @@ from torch.autograd import forward_ad
 from fastrnn.torch.fallbacks import tell
 from fastrnn.torch.function import own, second
 from fastrnn.torch.operands import Operands, Tensors
+from fastrnn.torch.precision import widened
 
 
 def register(library: Any) -> None:
@@ -18,10 +19,22 @@ def register(library: Any) -> None:
     library.impl("record", torch.library.fallthrough_kernel, "Autograd")
     library.impl("backward", torch.library.fallthrough_kernel, "Autograd")
     # A program that was exported has this operator under autocast, too.
-    name, register_autocast = "fastrnn::forward", getattr(torch.library, "register_autocast", None)
-    for device in ("cpu", "cuda"):
-        if register_autocast and torch.amp.is_autocast_available(device):
-            register_autocast(name, device, torch.float32, lib=library)
+    for device in ("CPU", "CUDA"):
+        library.impl("forward", _autocast(f"Autocast{device}"), f"Autocast{device}")
+
+
+def _autocast(key: str) -> Any:
+    """Kernels are given what they take; parameters are widened where they are packed."""
+    itself = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def forward(x: Any, states: Any, masks: Any, *rest: Any) -> tuple[Any, Tensors]:
+        with torch._C._ExcludeDispatchKeyGuard(itself):
+            y, final = torch.ops.fastrnn.forward.default(
+                widened(x), [*map(widened, states or ())], [*map(widened, masks or ())], *rest
+            )
+        return y, final
+
+    return forward
 
 
 def _forward(*given: Any) -> tuple[Any, Tensors]:

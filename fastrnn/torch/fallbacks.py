@@ -14,8 +14,8 @@ from fastrnn.torch.devices import device_of, missing_on
 
 #: Reasons by name. What is not on this list runs on fastrnn's kernels, or raises torch's errors.
 FALLBACKS = {
-    "dtype": "fastrnn's kernels take torch.float32 and torch.float64, not {}",
-    "autocast": "under autocast torch chooses the float type of each operation",
+    "dtype": "fastrnn takes float32, float64 and, on the CPU, bfloat16 and float16, not {}",
+    "autocast": "on a GPU under autocast torch chooses the float type of each operation",
     "device": "{}",
     "traced": "a trace is made of torch's own operations",
     "subclass": "{} is a tensor class of its own, and may change what operations do",
@@ -27,7 +27,9 @@ FALLBACKS = {
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
+#: What kernels take, and what is widened for them on the CPU (`precision.py`).
 FLOATS = (torch.float32, torch.float64)
+LOW = (torch.bfloat16, torch.float16)
 _told: set[str] = set()
 #: Folders of code that stands between a user's line and a warning.
 _BETWEEN = tuple(os.path.dirname(file) + os.sep for file in (__file__, torch.__file__))
@@ -76,14 +78,20 @@ def _reason_in_graph(tensors: Sequence[Any]) -> tuple[str, str] | None:
         kind = type(tensor)
         if kind not in PLAIN and not kind.__module__.startswith("torch._subclasses"):
             return "subclass", kind.__name__
-    if first.dtype not in FLOATS:
+    on_cpu = first.device.type == "cpu"
+    if not _takes(first.dtype, on_cpu):
         return "dtype", str(first.dtype)
+    if not on_cpu and autocasts(first):
+        return "autocast", ""
     missing = _missing_on(first.device.type, first.device.index)
     if missing:
         return "device", missing
-    if torch.is_autocast_enabled(first.device.type):
-        return "autocast", ""
     return ("forward-mode", "") if forward_ad._current_level >= 0 else None
+
+
+def _takes(dtype: Any, on_cpu: bool) -> bool:
+    """Whether parameters may be of a type."""
+    return dtype in FLOATS or (on_cpu and dtype in LOW)
 
 
 def autocasts(tensor: Any) -> bool:
@@ -99,9 +107,9 @@ def _reason(tensors: Sequence[Any]) -> tuple[str, str] | None:
     for tensor in tensors:
         if type(tensor) not in PLAIN:
             return "subclass", type(tensor).__name__
-    if first.dtype not in FLOATS:
+    if not _takes(first.dtype, first.is_cpu):
         return "dtype", str(first.dtype)
-    if autocasts(first):
+    if not first.is_cpu and autocasts(first):
         return "autocast", ""
     if torch.jit.is_tracing():
         return "traced", ""
@@ -125,6 +133,20 @@ def same_kind(first: Any, tensors: Sequence[Any]) -> bool:
         ):
             return False
     return True
+
+
+def castable(first: Any, tensors: Sequence[Any]) -> bool:
+    """Whether all are tensors that autocast takes beside the first: on its device, strided.
+
+    float64 is not for it: beside another type torch raises.
+    """
+    return all(
+        isinstance(one, torch.Tensor)
+        and (one.dtype is torch.float32 or one.dtype in LOW)
+        and one.device == first.device
+        and one.layout is torch.strided
+        for one in tensors
+    )
 
 
 _missing_on = at_once(missing_on)

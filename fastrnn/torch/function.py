@@ -166,12 +166,13 @@ def _filled(gradients: Sequence[Any], of: Sequence[Any]) -> tuple[Any, ...]:
 
 
 @contextmanager
-def _without_onednn() -> Iterator[None]:
-    """Its backward pass has no derivative."""
+def _differentiable(kind: str) -> Iterator[None]:
+    """Without oneDNN, whose backward pass has no derivative, and in the types of what is given."""
     enabled = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
-        yield
+        with torch.autocast(kind, enabled=False):
+            yield
     finally:
         torch._C._set_mkldnn_enabled(enabled)
 
@@ -205,14 +206,15 @@ def _own_padded(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
         x.new_zeros(many, y.shape[1], width) for width in widths
     ]
     together = 1 if masks else call.num_layers
-    with _without_onednn():
+    parameters = [one.to(x.dtype) for one in parameters]
+    with _differentiable(x.device.type):
         for k in range(0, call.num_layers, together):
             if k:
                 y = y * masks[k - 1]
             of_layers = slice(k * call.directions, (k + together) * call.directions)
             starts = [one[of_layers] for one in states]
             hx = starts if len(starts) > 1 else starts[0]
-            weights = list(parameters[k * each : (k + together) * each])
+            weights = parameters[k * each : (k + together) * each]
             both = call.directions == 2
             y, *final = layer(y, hx, weights, call.biased, together, 0.0, False, both, False)
             ends.append(final)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn.torch.fallbacks import at_once, falls_back_in_graph, same_kind
+from fastrnn.torch.fallbacks import at_once, autocasts, castable, falls_back_in_graph, same_kind
 from fastrnn.torch.operands import tapes
+from fastrnn.torch.precision import low_of, types_of, widened
 
 
 def layer(module: Any, given: Any, hx: Any) -> Any:
@@ -42,11 +43,16 @@ def layer(module: Any, given: Any, hx: Any) -> Any:
     fitting = all(one.shape == (many, B, width) for one, width in zip(states, widths, strict=False))
     if not fitting or x.shape[-1] != module.input_size or x.shape[0] == 0:
         return NotImplemented
+    low = low_of(x)
     y, final = torch.ops.fastrnn.forward(
-        x, list(states), module._masks(x, x.shape[:-1]), weights,
+        widened(x), [widened(one) for one in states], module._masks(x, x.shape[:-1]), weights,
         batch_sizes if packed else None, module.mode, module.num_layers, module.bidirectional,
-        _tapes(),
+        _tapes(), low is torch.bfloat16,
     )  # fmt: skip
+    if low is not None:
+        projected = module._state_size != module.hidden_size
+        types = types_of(module.mode, not packed, projected, low, x, states)
+        y, *final = (one.to(dtype) for one, dtype in zip((y, *final), types, strict=True))
     if packed:
         if original is not None:
             final = [one.index_select(1, original) for one in final]
@@ -65,10 +71,14 @@ def cell(module: Any, x: Any, hx: Any) -> Any:
     if not fitting or x.shape[-1] != module.input_size:
         return NotImplemented
     into = (None,) if x.dim() == 2 else (None, None)
+    low = low_of(x)
     _, final = torch.ops.fastrnn.forward(
-        x[into].contiguous(), [one[into] for one in states], [], weights, None,
-        module._mode, 1, False, _tapes(),
+        widened(x[into].contiguous()), [widened(one[into]) for one in states], [], weights, None,
+        module._mode, 1, False, _tapes(), low is torch.bfloat16,
     )  # fmt: skip
+    if low is not None:
+        _, *types = types_of(module._mode, False, False, low, x, states)
+        final = [one.to(dtype) for one, dtype in zip(final, types, strict=True)]
     return as_hidden([one[0] if x.dim() == 2 else one[0, 0] for one in final])
 
 
@@ -79,7 +89,8 @@ def _taken(weights: Any, x: Any, states: Any) -> bool:
     every = (*weights, x, *states)
     if not all(isinstance(one, torch.Tensor) for one in every) or falls_back_in_graph(every):
         return False
-    return same_kind(weights[0], every)
+    first = weights[0]
+    return same_kind(first, every) or (autocasts(first) and castable(first, every))
 
 
 @at_once

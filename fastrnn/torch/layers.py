@@ -9,13 +9,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.torch.call import BATCH_FIRST, TIME_FIRST, UNBATCHED, Layout, ModuleCall
 from fastrnn.torch.devices import device_of
-from fastrnn.torch.fallbacks import falls_back
-from fastrnn.torch.function import run
+from fastrnn.torch.fallbacks import FLOATS, falls_back
 from fastrnn.torch.graph import as_hidden, breaks, layer
 from fastrnn.torch.lengths import rows_of
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of, shapes_of
-from fastrnn.torch.small import Form, small
+from fastrnn.torch.precision import run, small
+from fastrnn.torch.small import Form
 from fastrnn.torch.types import LayerCall, Pair
 from fastrnn_kernels.rows import Rows
 
@@ -130,11 +130,15 @@ class Layer(Module):
         return float(self.dropout) if between else 0.0
 
     def _masks(self, x: Any, steps: Any) -> list[Any]:
-        """Dropout's, drawn in torch's order from torch's generator, so a seed gives the same."""
+        """Dropout's, drawn in torch's order from torch's generator, so a seed gives the same.
+
+        It does in any type; in that of kernels what is left is scaled exactly.
+        """
         if not self._dropout:
             return []
         width = self._directions * self._state_size
-        ones = torch.ones(*steps, width, dtype=x.dtype, device=x.device)
+        dtype = x.dtype if x.dtype in FLOATS else torch.float32
+        ones = torch.ones(*steps, width, dtype=dtype, device=x.device)
         return [dropout(ones, self._dropout) for _ in range(self.num_layers - 1)]
 
 

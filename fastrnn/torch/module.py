@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.fx import Proxy
 
-from fastrnn.torch.fallbacks import autocasts, same_kind, tell
+from fastrnn.torch.fallbacks import autocasts, castable, same_kind
 from fastrnn.torch.graph import differentiated, is_exporting
 from fastrnn.torch.outside import outside_of_graphs
 from fastrnn.torch.packed import CELLS_OF_TORCH
@@ -117,9 +117,8 @@ class Module(torch.nn.Module):  # type: ignore[misc]
 def alike(weights: Sequence[Any], x: Any, states: Sequence[Any]) -> bool:
     """Whether all are tensors of one float type on one device, laid out in memory.
 
-    Raises RuntimeError if only a state is of another kind: torch's kernels for packed sequences
-    do not look, and end the process. Under autocast they may be of several types, and a warning
-    tells that this is left to torch.
+    Under autocast they may be of several types. Raises RuntimeError if only a state is of another
+    kind: torch's kernels for packed sequences do not look, and end the process.
     """
     first = weights[0]
     if not isinstance(first, torch.Tensor):
@@ -127,9 +126,7 @@ def alike(weights: Sequence[Any], x: Any, states: Sequence[Any]) -> bool:
     if same_kind(first, (*weights, x, *states)):
         return True
     if autocasts(first):
-        if isinstance(x, torch.Tensor):
-            tell("autocast")
-        return False
+        return castable(first, (*weights, x, *states))
     if not same_kind(first, (*weights, x)):
         return False
     for state in states:

@@ -40,6 +40,7 @@ class Operands:
     num_layers: int
     bidirectional: bool
     tapes: str = ""
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         # AOTInductor's packages have None for a list of no tensors.
@@ -163,7 +164,7 @@ class Operands:
         P, H = self.widths
         return ModuleCall(
             self.mode, self.num_layers, self.directions, H, P, float(bool(self.masks)),
-            len(self.states), TIME_FIRST, rows, self.batch_sizes, packed, device,
+            len(self.states), TIME_FIRST, rows, self.batch_sizes, packed, device, self.bfloat16,
         )  # fmt: skip
 
     def _rows(self) -> Rows:

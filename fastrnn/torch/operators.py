@@ -7,9 +7,12 @@
 
 x and y are time first, (T, B, width), or a PackedSequence's data, beside its batch_sizes; states
 (layers * D, B, width) each, none for zeros, which packed data cannot do without; masks, of dropout,
-laid out as y, in front of each layer but the first; parameters in torch's order. All sizes are
-those of the tensors. Those of a tape depend on the processor, so it is only where gradients are;
-tapes, which nobody reads, tells caches of compiled graphs apart that have other tapes.
+laid out as y, in front of each layer but the first; parameters in torch's order. All tensors are
+float32 or float64, beside float32 parameters may be bfloat16 or float16, and have gradients of
+their type. With `bfloat16` the forward pass may compute products in it, where the CPU has them and
+no gradient is wanted. All sizes are those of the tensors. Those of a tape depend on the processor,
+so it is only where gradients are; tapes, which nobody reads, tells caches of compiled graphs apart
+that have other tapes.
 The first has derivatives, of which the others are made; they themselves have none.
 """
 
@@ -25,7 +28,7 @@ from fastrnn_kernels.tape import ARRAYS
 
 _GIVEN = (
     "Tensor x, Tensor[] states, Tensor[] masks, Tensor[] parameters, Tensor? batch_sizes, "
-    "str mode, int num_layers, bool bidirectional, str tapes=''"
+    "str mode, int num_layers, bool bidirectional, str tapes='', bool bfloat16=False"
 )
 _SCHEMAS = {
     "forward": f"({_GIVEN}) -> (Tensor y, Tensor[] final)",
@@ -79,10 +82,9 @@ def _backward_of_trace(
     d_results: Tensors, there: list[bool], inputs: bool, tape: Tensors, *given: Any
 ) -> tuple[Any, ...]:
     operands = Operands(*given)
-    make = operands.x.new_empty
     parts = operands.states, operands.parameters
-    return make(operands.x.shape if inputs else 0), *(
-        [make(one.shape) for one in part] for part in parts
+    return operands.x.new_empty(operands.x.shape if inputs else 0), *(
+        [one.new_empty(one.shape) for one in part] for part in parts
     )
 
 

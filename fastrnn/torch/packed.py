@@ -1,16 +1,21 @@
 """A module's weights as kernels read them, packed anew when a parameter has changed."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
+
 from fastrnn.adapting import Kept
 from fastrnn.arrays import Array
 from fastrnn.torch.devices import Device
+from fastrnn.torch.fallbacks import LOW
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cpu.arrays.compare import Copies
+from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.weights import Weights
 
 #: The kernels' cells under torch's names.
@@ -28,13 +33,20 @@ class Packed:
     cell: Cell
     shapes: dict[str, tuple[int, ...]]
     each: int
-    _kept: Kept[tuple[Weights, ...]] = field(default_factory=Kept, repr=False)
+    #: By the type that products are computed in.
+    _kept: dict[str, Kept[tuple[Weights, ...]]] = field(
+        default_factory=lambda: defaultdict(Kept), repr=False
+    )
     #: Calls of little work that are prepared (`small.py`).
     small: dict[Any, Any] = field(default_factory=dict, repr=False)
 
-    def weights(self, device: Device, parameters: Sequence[Any]) -> tuple[Weights, ...]:
+    def weights(
+        self, device: Device, parameters: Sequence[Any], compute: str = ""
+    ) -> tuple[Weights, ...]:
         """Of each direction of each layer; those of the last call if no parameter has changed.
 
+        Parameters of bfloat16 and float16 are widened; compute: the type that products are
+        computed in, of the parameters, so widened, if not given.
         A parameter has changed if its memory or its version has. On the CPU its values are
         compared as well, as `.data`, NumPy and other processes write without a new version.
         Raises RuntimeError for a parameter of another shape.
@@ -51,15 +63,18 @@ class Packed:
             for (name, shape), parameter in zip(self.shapes.items(), parameters, strict=True):
                 if parameter.shape != shape:
                     raise RuntimeError(f"{name} has shape {tuple(parameter.shape)}, wanted {shape}")
-            return [parameter.numpy(force=True) for parameter in parameters]
+            return [*map(_array, parameters)]
 
         def make(copies: list[Array]) -> tuple[Weights, ...]:
+            values = [*map(_values, copies, (parameter.dtype for parameter in parameters))]
             return tuple(
-                device.kernels.Weights(self.cell, *_in_order(copies[at : at + self.each]))
+                device.kernels.Weights(
+                    self.cell, *_in_order(values[at : at + self.each]), compute=compute
+                )
                 for at in range(0, len(copies), self.each)
             )
 
-        return self._kept.of(
+        return self._kept[compute].of(
             [device, *map(_place, parameters)],
             same,
             arrays,
@@ -68,7 +83,29 @@ class Packed:
 
     def copies_of(self, weights: tuple[Weights, ...]) -> Copies | None:
         """The parameters' values that weights were made of, if they are the last."""
-        return self._kept.copies_of(weights)
+        found = (kept.copies_of(weights) for kept in [*self._kept.values()])
+        return next(filter(None, found), None)
+
+
+def fastest(bfloat16: bool) -> str:
+    """What `Packed.weights` is to compute in, if products may be of bfloat16."""
+    return "bfloat16" if bfloat16 and current().pairs else ""
+
+
+def _array(parameter: Any) -> Array:
+    """Over the parameter's memory: its values, or the bits of those that NumPy has no type for."""
+    if parameter.dtype in LOW:
+        parameter = parameter.detach().resolve_neg().view(torch.int16)
+    array: Array = parameter.numpy(force=True)
+    return array
+
+
+def _values(array: Array, dtype: Any) -> Array:
+    """What `_array` gave of a parameter of a type, as kernels take it."""
+    if dtype not in LOW:
+        return array
+    wide: Array = torch.from_numpy(array).view(dtype).to(torch.float32).numpy()
+    return wide
 
 
 def _in_order(parts: list[Array]) -> list[Array | None]:

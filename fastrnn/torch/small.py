@@ -39,10 +39,12 @@ class Form:
 class _Prepared:
     """A call that has been prepared."""
 
-    def __init__(self, packed: Packed, parameters: Sequence[Any], form: Form) -> None:
+    def __init__(
+        self, packed: Packed, parameters: Sequence[Any], form: Form, dtype: Any, compute: str
+    ) -> None:
         device, _ = device_of(parameters[0])
         assert device is not None
-        weights: Any = packed.weights(device, parameters)
+        weights: Any = packed.weights(device, parameters, compute)
         copies = packed.copies_of(weights)
         self.good = copies is not None and is_small(weights, form.T, form.B)
         if copies is None or not self.good:
@@ -50,7 +52,7 @@ class _Prepared:
         self._copies: Copies = copies
         self._places = [*map(_place, parameters)]
         self._call = SmallCall(weights, form.T, form.B, form.directions)
-        self._form, self._dtype = form, parameters[0].dtype
+        self._form, self._dtype = form, dtype
 
     def current(self, parameters: Sequence[Any]) -> bool:
         """Whether no parameter has changed."""
@@ -87,11 +89,10 @@ def _plain(tensor: Any) -> bool:
     )
 
 
-def _looked_at() -> bool:
+def looked_at() -> bool:
     """Whether gradients are asked for, or something looks at operations and may change them."""
     return bool(
         torch.is_grad_enabled()
-        or _TORCH._is_any_autocast_enabled()
         or _TORCH._len_torch_dispatch_stack()
         or _TORCH._are_functorch_transforms_active()
         or _TORCH._get_tracing_state() is not None
@@ -99,19 +100,21 @@ def _looked_at() -> bool:
     )
 
 
-def small(module: Any, x: Any, states: Any) -> Any:
+def small(module: Any, x: Any, states: Any, types: tuple[Any, ...] = (), compute: str = "") -> Any:
     """y and the final states, of a cell the latter; None for calls that are not prepared.
 
-    A call is prepared when it comes for the second time.
+    A call is prepared when it comes for the second time. types: those that parameters may have, if
+    they are other than that of x, which was widened then, and `looked_at` asked before; compute:
+    the type that products are computed in, as `Packed.weights` takes it.
     """
-    if _looked_at() or states is None or not _plain(x):
+    if (not types and looked_at()) or states is None or not _plain(x):
         return None
     dtype = x.dtype
     for state in states:
         if not _plain(state) or state.dtype is not dtype:
             return None
     packed = packed_of(module)
-    key = (module._how(), x.shape, dtype, *(one.shape for one in states))
+    key = (module._how(), x.shape, dtype, types, compute, *(one.shape for one in states))
     found = packed.small.get(key, packed)
     if found is False:
         return None
@@ -125,8 +128,8 @@ def small(module: Any, x: Any, states: Any) -> Any:
         packed.small[key] = None
         return None
     if found is None:
-        form = module._form(x, states) if _fit(parameters, dtype) else None
-        found = form is not None and _Prepared(packed, parameters, form)
+        form = module._form(x, states) if _fit(parameters, dtype, types or (dtype,)) else None
+        found = form is not None and _Prepared(packed, parameters, form, dtype, compute)
         packed.small[key] = found if found and found.good else False
         if not packed.small[key]:
             return None
@@ -136,8 +139,8 @@ def small(module: Any, x: Any, states: Any) -> Any:
     return found.run(x, states)
 
 
-def _fit(parameters: Sequence[Any], dtype: Any) -> bool:
-    """Whether kernels can read all parameters where they lie."""
+def _fit(parameters: Sequence[Any], dtype: Any, types: tuple[Any, ...]) -> bool:
+    """Whether all parameters are of these types, and can be read where they lie."""
     return dtype in FLOATS and all(
-        _plain(one) and one.dtype is dtype and not one.is_inference() for one in parameters
+        _plain(one) and one.dtype in types and not one.is_inference() for one in parameters
     )

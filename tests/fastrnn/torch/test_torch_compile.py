@@ -76,8 +76,64 @@ def test_caches_of_graphs_tell_processors_apart():
     graphs = torch._dynamo.testing.EagerAndRecordGraphs()
     torch.compile(fastrnn.torch.GRU(I, H), backend=graphs)(torch.randn(T, B, I))
     (node,) = [one for one in graphs.graphs[0].graph.nodes if "fastrnn" in str(one.target)]
-    assert node.args[-1] == tapes()
+    assert node.args[-2] == tapes()
     assert tapes().endswith(f"-{lanes_of(np.dtype(np.float32))}")
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "low"),
+    [
+        ("LSTM", "autocast", torch.bfloat16),
+        ("LSTM", "autocast in the graph", torch.float16),
+        ("LSTM", "module", torch.bfloat16),
+        ("batch first", "autocast in the graph", torch.bfloat16),
+        ("unbatched", "module", torch.float16),
+        ("cell", "autocast", torch.bfloat16),
+        ("cell", "module", torch.float16),
+    ],
+)
+def test_lower_precision_stays_in_the_graph(name, way, low):
+    kind, options, shape = CASES[name]
+    model = Model(getattr(fastrnn.torch, kind)(I, H, **options))
+    x = torch.randn(shape)
+    if way == "module":
+        model, x = model.to(low), x.to(low)
+    x.requires_grad_()
+
+    def within(x):
+        with torch.autocast("cpu", low):
+            return model(x)
+
+    of = within if way == "autocast in the graph" else model
+    compiled = torch.compile(of, backend="aot_eager", fullgraph=True)
+    found = []
+    with torch.autocast("cpu", low, enabled=way == "autocast"):
+        for run in (compiled, of):
+            torch.manual_seed(3)
+            results = run(x)
+            loss = sum(one.square().sum() for one in results)
+            found.append([*results, *torch.autograd.grad(loss, [x, *model.parameters()])])
+            with torch.no_grad():
+                torch.manual_seed(3)
+                found[-1] += run(x)
+    assert [one.dtype for one in found[0]] == [one.dtype for one in found[1]]
+    assert_equal(*found)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # that a graph hands on
+@pytest.mark.parametrize("way", ["autocast", "module"])
+def test_packed_sequences_of_lower_precision(way):
+    model = Model(fastrnn.torch.LSTM(I, H, 2, bidirectional=True))
+    x = torch.randn(T, B, I)
+    if way == "module":
+        model, x = model.bfloat16(), x.bfloat16()
+    rows = pack_padded_sequence(x, [2, 4, 1], enforce_sorted=False)
+    rows.data.requires_grad_()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
+        found, wanted = (differentiated(one, rows) for one in (compiled, model))
+    assert found[0].dtype is (torch.float32 if way == "autocast" else torch.bfloat16)
+    assert_equal(found, wanted)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # that a graph hands on
@@ -155,29 +211,18 @@ def test_transforms_of_torch_func():
     assert_equal(found.values(), of_each(xs).values())
 
 
-def as_it_is(module, x):
-    return module(x)
-
-
-def under_autocast(module, x):
-    with torch.autocast("cpu", torch.bfloat16):
-        return module(x)
-
-
 @pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
-@pytest.mark.parametrize(
-    ("case", "dtype"), [(as_it_is, torch.bfloat16), (under_autocast, torch.float32)]
-)
-def test_fallbacks_are_torchs(kind, case, dtype):
+def test_fallbacks_are_torchs(kind):
     """Layers leave the graph, as torch's own do; cells stay, as torch's own do."""
+    dtype = torch.complex64
     ours, theirs = pair(kind, I, H, dtype=dtype)
     whole = kind == "GRUCell"
     x = torch.randn((B, I) if whole else (T, B, I), dtype=dtype)
     with torch_itself(), torch.no_grad():
-        compiled = torch.compile(case, backend="aot_eager", fullgraph=whole)
+        compiled = torch.compile(ours, backend="aot_eager", fullgraph=whole)
         with pytest.warns(UserWarning, match="torch's own kernels run"):
-            found = compiled(ours, x)
-        assert_equal([found[0]], [case(theirs, x)[0]])
+            found = compiled(x)
+        torch.testing.assert_close(found[0], theirs(x)[0])
 
 
 def test_torchs_own_layers_are_left_alone():

@@ -11,6 +11,7 @@ from torch.export import Dim
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastrnn.torch
+from fastrnn import adapting
 from graphs_torch import Model, assert_equal
 from own_torch import torch_itself
 
@@ -23,6 +24,7 @@ SIZES = {"x": {0: Dim("B"), 1: Dim("T")}}
 LOADED = """
 import sys, torch, torch._dynamo.variables.builder
 import fastrnn.torch
+from fastrnn import adapting
 program = torch.export.load(sys.argv[1] + "/program.pt2")
 x, wanted, gradient = torch.load(sys.argv[1] + "/wanted.pt")
 module = program.module()
@@ -84,6 +86,25 @@ def test_autocast_leaves_an_exported_layer_in_float32():
     with torch.autocast("cpu", torch.bfloat16):
         found = module(x.bfloat16())[0]
     assert torch.equal(found, layer(x.bfloat16().float())[0])
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=str)
+def test_a_module_of_lower_precision_is_exported(low, monkeypatch):
+    """Its parameters stay in their type, and are packed once, under autocast too."""
+    packings, copies = [], adapting.Copies
+    layer = fastrnn.torch.GRU(I, H).to(low)
+    x = torch.randn(T, B, I).to(low)
+    program = torch.export.export(layer, (x,))
+    assert {one.dtype for one in program.state_dict.values()} == {low}
+    module = program.module()
+    with torch.no_grad():
+        wanted = layer(x)
+    monkeypatch.setattr(adapting, "Copies", lambda arrays: packings.append(1) or copies(arrays))
+    for enabled in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", low, enabled=enabled):
+            for _ in range(2):
+                assert_equal(module(x), wanted)
+    assert len(packings) == 1
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes self._flat_weights")  # of torch's RNNs

@@ -12,10 +12,12 @@ T, B, I, H = 4, 3, 5, 6
 OPERATORS = torch.ops.fastrnn
 
 
-def operands(kind, dtype=torch.float32, is_packed=False, layers=2, bidirectional=True, **options):
-    """Arguments of `fastrnn::forward`, with masks between layers."""
+def operands(
+    kind, dtype=torch.float32, is_packed=False, layers=2, bidirectional=True, low=None, **options
+):
+    """Arguments of `fastrnn::forward`, with masks between layers; parameters of type low."""
     made = getattr(torch.nn, kind)
-    module = made(I, H, layers, bidirectional=bidirectional, dtype=dtype, **options)
+    module = made(I, H, layers, bidirectional=bidirectional, dtype=low or dtype, **options)
     sizes = torch.tensor([3, 3, 2, 1]) if is_packed else None
     x = torch.randn((9, I) if is_packed else (T, B, I), dtype=dtype, requires_grad=True)
     D, P = 1 + bidirectional, options.get("proj_size") or H
@@ -31,6 +33,8 @@ def operands(kind, dtype=torch.float32, is_packed=False, layers=2, bidirectional
     ("kind", "dtype", "is_packed", "options"),
     [
         ("LSTM", torch.float32, True, {}),
+        ("LSTM", torch.float32, False, {"low": torch.bfloat16}),
+        ("GRU", torch.float32, True, {"low": torch.float16}),
         ("LSTM", torch.float32, False, {"proj_size": 2, "bias": False}),
         ("GRU", torch.float64, False, {"bidirectional": False}),
         ("RNN", torch.float32, True, {"nonlinearity": "relu", "layers": 1}),
@@ -59,6 +63,13 @@ def test_torch_finds_nothing_wrong(kind, dtype, is_packed, options):
         (0, torch.zeros(0, B, I), "a step at least"),
         (0, torch.zeros(T, B, I + 1), r"weight_ih_l0 has shape \(24, 5\), wanted \(24, 6\)"),
         (0, torch.zeros(T, B, I).double(), "float64 on cpu beside torch.float32"),
+        (0, torch.zeros(T, B, I).bfloat16(), "bfloat16 on cpu beside torch.float32"),
+        (
+            3,
+            [*torch.nn.LSTM(I, H).double().parameters()] * 4,
+            "float32 on cpu beside torch.float64",
+        ),
+        (3, [torch.zeros(4, 4, dtype=torch.int8)] * 16, "parameters are torch.int8, wanted one of"),
         (1, [torch.zeros(4, B, H)], "1 states, wanted 0 or 2"),
         (1, [torch.zeros(4, B, H), torch.zeros(4, B + 1, H)], "a state has shape"),
         (2, [torch.zeros(T, B, H)], "a mask has shape"),

@@ -1,5 +1,6 @@
 """Whether memory still holds what was copied from it, at the speed of the memory."""
 
+import ctypes
 from functools import cached_property
 
 import numba
@@ -57,12 +58,26 @@ class Copies:
         ]
         return np.array(places, np.int64)
 
+    @cached_property
+    def _rests(self) -> list[tuple[int, bytes]]:
+        """What is behind the last whole word of arrays of 16 bits: where it lies, and its copy."""
+        found = []
+        for at, copy in zip(self._at, self.arrays, strict=True):
+            whole = copy.nbytes // 4 * 4
+            if whole < copy.nbytes:
+                found.append((at + whole, copy.tobytes()[whole:]))
+        return found
+
     def current(self) -> bool:
         """Whether the arrays' memory, which must still be theirs, holds the same bits.
 
         Of arrays that are not contiguous this cannot be said, and False.
         """
-        return self._dense and bool(_same(self._places))
+        return (
+            self._dense
+            and bool(_same(self._places))
+            and all(ctypes.string_at(at, len(rest)) == rest for at, rest in self._rests)
+        )
 
     def equal(self, arrays: list[Array]) -> bool:
         """Whether these are arrays of the same shapes and types that hold the same bits."""

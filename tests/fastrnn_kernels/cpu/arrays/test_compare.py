@@ -6,7 +6,7 @@ import pytest
 from fastrnn_kernels.cpu.arrays.compare import Copies
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("size", [1, 7, 2048, 2049, 10_000])
 def test_every_change_is_seen(dtype, size):
     arrays = [np.zeros(3, dtype), np.full(size, 0.5, dtype), np.zeros((2, 2), dtype)]
