@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import compilers
+
 ROOT = Path(__file__).parent.parent
 CELLS = Path("kernels", "fastrnn_kernels", "cells")
 
@@ -188,14 +190,16 @@ def test_the_commands_know_it(package):
     assert all(row["error"] is None and row["median_s"] > 0 for row in rows)
 
 
+@pytest.mark.compilers
 def test_cuda_has_its_step(package):
-    pytest.importorskip("numba_cuda")
+    compilers.need("numba_cuda")
     run(package, "-c", DEVICE, NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="1")
 
 
+@pytest.mark.compilers
 def test_the_table_of_registers_gets_its_rows(package):
     """By the command of the page: it looks at every kernel, which takes minutes, not done here."""
-    pytest.importorskip("numba_cuda")
+    compilers.need("numba_cuda")
     module, table = re.search(r"^python -m (\S+) --table (\S+)$", section(), re.MULTILINE).groups()
     names = run(package, "-c", KERNELS.replace("MODULE", module)).splitlines()
     new = {name for name in names if name.startswith("cifg ")}
