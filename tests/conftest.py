@@ -32,8 +32,13 @@ ORDER = (
     "",
     "tests/fastrnn_kernels/cuda/test_cuda_ptx.py",
 )
-#: Files whose tests have no kernels in common; the tests of others stay with one process.
-APART = ("keras/test_backends.py", "isa/test_hosts.py")
+#: Files whose tests have few kernels in common; the tests of others stay with one process.
+APART = (
+    "keras/test_backends.py",
+    "isa/test_hosts.py",
+    "tests/test_interrupts.py",
+    "weights/test_weights_fuzz.py",
+)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
