@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from unittest import mock
 
 import numpy as np
 from numba import cuda
+from numba.cuda.cudadrv import nvvm
 
 from fastrnn_kernels.cells.activations import PLAIN
 from fastrnn_kernels.cells.cell import Cell
@@ -176,13 +178,26 @@ def _no_gpu(capability: Capability) -> Iterator[None]:
         yield
 
 
+@cache
+def _intermediate(kernel: Kernel) -> tuple[Any, dict[str, Any]]:
+    """What Numba gives to NVVM for a kernel, and with which options.
+
+    Numba's own part is most of the time, and knows nothing of GPUs but what `math.tanh` is where
+    accuracy is given up, which no kernel here asks for: so it is done once, for all of them.
+    """
+    newest = max(GPUS)
+    with _no_gpu(newest), mock.patch.object(nvvm, "compile_ir", return_value=b"") as called:
+        cuda.compile_ptx(kernel.function, kernel.signature, cc=newest, launch_bounds=kernel.threads)
+    (modules,), options = called.call_args
+    return modules, options
+
+
 def compiled(kernel: Kernel, capability: Capability) -> str:
     """The PTX of a kernel."""
-    with _no_gpu(capability):
-        text, _ = cuda.compile_ptx(
-            kernel.function, kernel.signature, cc=capability, launch_bounds=kernel.threads
-        )
-    return str(text)
+    modules, options = _intermediate(kernel)
+    major, minor = capability
+    text: bytes = nvvm.compile_ir(modules, **{**options, "arch": f"compute_{major}{minor}"})
+    return text.decode().strip("\x00").strip()
 
 
 def assembler() -> str:
