@@ -12,9 +12,9 @@ from fastrnn.arrays import Array
 from fastrnn.models.stack import Call, Stack, run_backward, run_forward
 from fastrnn.torch.devices import Device
 from fastrnn.torch.packed import Packed
+from fastrnn.torch.prepared import Prepared
 from fastrnn_kernels.rows import Indices, Rows
 from fastrnn_kernels.tape import ARRAYS
-from fastrnn_kernels.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class ModuleCall:
     Those are, in this order: x, `states` initial states, a dropout mask in front of each layer
     but the first if `dropout`, the parameters; behind them, in a backward pass, the tape.
     batch_sizes: of a PackedSequence, whose data x is then, and in whose order masks are; other
-    masks are time first.
+    masks are time first. prepared: what runs it, if this is not its first call of a shape; its tape
+    is one tensor, and x where it had to be copied.
     """
 
     mode: str  # torch's name of the cell: LSTM, GRU, RNN_TANH or RNN_RELU
@@ -62,7 +63,8 @@ class ModuleCall:
     batch_sizes: Any
     packed: Packed
     device: Device
-    weights: tuple[Weights, ...] = ()  # that the forward pass read
+    packs: Any = None  # the weights that the forward pass read
+    prepared: Prepared | None = None
 
     @property
     def masks(self) -> int:
@@ -83,7 +85,11 @@ class ModuleCall:
         """y, the final states, and, if taping, the tape, as tensors."""
         x, states, masks, parameters, _ = self.split(tensors)
         with self.device.on_current_stream():
-            self.weights = self.packed.weights(self.device, parameters)
+            prepared = self.prepared
+            inputs = taping and bool(x.requires_grad)
+            self.packs = self.packed.packs(self.device, parameters, prepared, taping, inputs)
+            if prepared is not None:
+                return tuple(prepared.forward(self.packs, x, states, taping))
             y, final, tapes = run_forward(
                 self._stack(parameters[0]),
                 self._arguments(x, states, x),
@@ -95,20 +101,31 @@ class ModuleCall:
             return *results, *map(self.device.tensor, tape)
 
     def backward(
-        self, d_results: Sequence[Any], tensors: Sequence[Any], inputs: bool = True
+        self,
+        d_results: Sequence[Any],
+        tensors: Sequence[Any],
+        inputs: bool = True,
+        starts: bool = True,
     ) -> tuple[Any, ...]:
         """Gradients of the tensors but the tape, from those of the results; of masks, None.
 
-        inputs: whether that of x is wanted; else it is None.
+        inputs: whether that of x is wanted; else it is None. starts: whether those of the initial
+        states are; else they may be None.
         """
-        x, _, masks, parameters, taped = self.split(tensors)
+        x, states, masks, parameters, taped = self.split(tensors)
         with self.device.on_current_stream():
             # A transform that maps over parameters gives a forward pass for each of them.
-            weights = self.weights or self.packed.weights(self.device, parameters)
+            packs = self.packs or self.packed.packs(self.device, parameters)
+            if self.prepared is not None:
+                tape, x = taped[0], taped[-1] if len(taped) > 1 else x
+                wanted = states if starts else ()
+                dx, *rest = self.prepared.backward(packs, d_results, x, tape, inputs, wanted)
+                unwanted = [] if starts else [None] * self.states
+                return dx, *unwanted, *rest
             arrays = [self.device.array(one) for one in taped]
             make, width = self.device.kernels.Tape, len(ARRAYS)
             tapes = []
-            for k, own in enumerate(weights):
+            for k, own in enumerate(packs.weights):
                 of_pass = dict(zip(ARRAYS, arrays[k * width : (k + 1) * width], strict=True))
                 reverse = k % self.directions == 1
                 tapes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
@@ -145,6 +162,7 @@ class ModuleCall:
 
     def _arguments(self, x: Any, states: Sequence[Any], like: Any) -> Call:
         """The arguments of a pass as arrays; zeros for what is None."""
+        weights = self.packs.weights if self.packs else ()
         T, B = self.rows.T, self.rows.B
         xp, dtype = self.device.kernels.xp, DTYPES[like.dtype]
         many, widths = self.num_layers * self.directions, (self.state_size, self.hidden_size)
@@ -160,7 +178,7 @@ class ModuleCall:
         else:
             entered = self.device.kernels.take(self.enter(x))
         return Call(
-            self.device.kernels, self.weights, entered, arrays, self.rows, None, True, False, True
+            self.device.kernels, weights, entered, arrays, self.rows, None, True, False, True
         )
 
     def enter(self, tensor: Any) -> Array:

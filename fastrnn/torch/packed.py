@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from fastrnn.adapting import Kept
 from fastrnn.arrays import Array
 from fastrnn.torch.devices import Device
+from fastrnn.torch.prepared import Prepared
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cpu.arrays.compare import Copies
+from fastrnn_kernels.cpu.sequence.packs import address_of_panels
 from fastrnn_kernels.weights import Weights
 
 #: The kernels' cells under torch's names.
@@ -28,9 +31,11 @@ class Packed:
     cell: Cell
     shapes: dict[str, tuple[int, ...]]
     each: int
-    _kept: Kept[tuple[Weights, ...]] = field(default_factory=Kept, repr=False)
+    _kept: Kept[Any] = field(default_factory=Kept, repr=False)
     #: Calls of little work that are prepared (`small.py`).
     small: dict[Any, Any] = field(default_factory=dict, repr=False)
+    #: Passes that are prepared (`prepared.py`).
+    prepared: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def weights(self, device: Device, parameters: Sequence[Any]) -> tuple[Weights, ...]:
         """Of each direction of each layer; those of the last call if no parameter has changed.
@@ -39,36 +44,73 @@ class Packed:
         compared as well, as `.data`, NumPy and other processes write without a new version.
         Raises RuntimeError for a parameter of another shape.
         """
-        on_cpu = parameters[0].is_cpu
+        weights: tuple[Weights, ...] = self.packs(device, parameters).weights
+        return weights
 
-        # On a GPU comparing would wait for it; there what counts its writes is believed.
-        def same(copies: Copies) -> bool:
-            if on_cpu:
-                return copies.current()
-            return not any(parameter.is_inference() for parameter in parameters)
+    def packs(
+        self,
+        device: Device,
+        parameters: Sequence[Any],
+        prepared: Prepared | None = None,
+        backward: bool = False,
+        inputs: bool = False,
+    ) -> Any:
+        """The same, as what has them as `weights`, and packs' addresses where calls are prepared.
 
-        def arrays() -> list[Array]:
-            for (name, shape), parameter in zip(self.shapes.items(), parameters, strict=True):
-                if parameter.shape != shape:
-                    raise RuntimeError(f"{name} has shape {tuple(parameter.shape)}, wanted {shape}")
-            return [parameter.numpy(force=True) for parameter in parameters]
-
-        def make(copies: list[Array]) -> tuple[Weights, ...]:
-            return tuple(
-                device.kernels.Weights(self.cell, *_in_order(copies[at : at + self.each]))
-                for at in range(0, len(copies), self.each)
+        prepared: what packs them then; backward: for the backward pass as well; inputs: and for the
+        gradient of x.
+        """
+        places = [*map(_place, parameters)]
+        key = device, places
+        found = self._kept.found(key, lambda copies: _same(copies, parameters))
+        if found is not None:
+            return found
+        for (name, shape), parameter in zip(self.shapes.items(), parameters, strict=True):
+            if parameter.shape != shape:
+                raise RuntimeError(f"{name} has shape {tuple(parameter.shape)}, wanted {shape}")
+        made: Any
+        if prepared is not None and all(map(_dense, parameters)):
+            at = [place[0] for place in places]
+            made = prepared.pack(at, backward, inputs)
+            copies = Copies((), (at, made.copies))
+        else:
+            copies = Copies([parameter.numpy(force=True) for parameter in parameters])
+            made = _Made(
+                tuple(
+                    device.kernels.Weights(self.cell, *_in_order(copies.arrays[at:end]))
+                    for at, end in pairwise(range(0, len(parameters) + 1, self.each))
+                )
             )
+        self._kept.keep(key, copies, made)
+        return made
 
-        return self._kept.of(
-            [device, *map(_place, parameters)],
-            same,
-            arrays,
-            make,
-        )
+    def copies_of(self, packs: Any) -> Copies | None:
+        """The parameters' values that packs were made of, if they are the last."""
+        return self._kept.copies_of(packs)
 
-    def copies_of(self, weights: tuple[Weights, ...]) -> Copies | None:
-        """The parameters' values that weights were made of, if they are the last."""
-        return self._kept.copies_of(weights)
+
+@dataclass(eq=False)
+class _Made:
+    """Weights that pack themselves when they are first used."""
+
+    weights: tuple[Weights, ...]
+
+    def panels(self, kind: int) -> list[int]:
+        """Where the CPU's panels of each pass begin, as `Packs` has them."""
+        return [address_of_panels(one, kind) for one in self.weights]  # type: ignore[arg-type]
+
+
+def _same(copies: Copies, parameters: Sequence[Any]) -> bool:
+    """Whether parameters, which lie where they did, have the values that they had."""
+    if parameters[0].is_cpu:
+        return copies.current()
+    # On a GPU comparing would wait for it; there what counts its writes is believed.
+    return not any(parameter.is_inference() for parameter in parameters)
+
+
+def _dense(parameter: Any) -> bool:
+    """Whether its memory holds its values one behind the other."""
+    return parameter.is_contiguous() and not parameter.is_neg()
 
 
 def _in_order(parts: list[Array]) -> list[Array | None]:

@@ -42,8 +42,8 @@ class _Prepared:
     def __init__(self, packed: Packed, parameters: Sequence[Any], form: Form) -> None:
         device, _ = device_of(parameters[0])
         assert device is not None
-        weights: Any = packed.weights(device, parameters)
-        copies = packed.copies_of(weights)
+        packs = packed.packs(device, parameters)
+        weights, copies = packs.weights, packed.copies_of(packs)
         self.good = copies is not None and is_small(weights, form.T, form.B)
         if copies is None or not self.good:
             return
