@@ -37,13 +37,24 @@ class Kept(Generic[Made]):
         arrays: gives the arrays as they are now, which are copied: a backward pass may pack
         later, and has to get the values of the forward pass. make: makes it of the copies.
         """
+        found = self.found(key, same)
+        if found is not None:
+            return found
+        copies = Copies(list(arrays()))
+        made = make(copies.arrays)
+        self.keep(key, copies, made)
+        return made
+
+    def found(self, key: Any, same: Callable[[Copies], bool]) -> Made | None:
+        """What was made, if the key is that of the last time and its copies are the `same`."""
         kept = self._kept  # another thread may put something else there
         if kept is not None and kept[0] == key and same(kept[1]):
             return kept[2]
-        copies = Copies(list(arrays()))
-        made = make(copies.arrays)
+        return None
+
+    def keep(self, key: Any, copies: Copies, made: Made) -> None:
+        """Keep what somebody has made of copies."""
         self._kept = key, copies, made
-        return made
 
     def copies_of(self, made: Made) -> Copies | None:
         """The copies that it was made of; None if it is not what is kept."""

@@ -8,14 +8,23 @@ import numpy as np
 from fastrnn import check
 from fastrnn.arrays import Array, State
 from fastrnn.device import kernels_of
+from fastrnn.models.module import Version
 from fastrnn.models.recurrent import Recurrent
 from fastrnn.models.streamable import Streamable
 from fastrnn.models.tape import Gradients, Tape, check_owner
 from fastrnn.streams.source import LayerState
 from fastrnn_kernels.cpu.device import Stage, stage_of
+from fastrnn_kernels.cpu.sequence.small import SmallCall, is_small
 from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.weights import Weights
+
+#: Shapes of inputs of which steps are kept prepared, at most, those seen once among them.
+_MOST = 16
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 class RecurrentCell(Recurrent, Streamable[State]):
@@ -71,8 +80,60 @@ class RecurrentCell(Recurrent, Streamable[State]):
 
         Returns the new state. Raises TypeError or ValueError for wrong arguments.
         """
+        found = self._prepared_step(x, state)
+        if found is not None:
+            return found
         kernels, _, new, batched, host = self._step(x, state, taping=False)
         return self._joined(kernels, *new, batched, host)
+
+    def _prepared_step(self, x: Any, state: Any) -> State | None:
+        """The new state by a call that was prepared, None where there is none.
+
+        A step of little work is prepared when its shape comes for the second time, if its arrays
+        lie as kernels read them.
+        """
+        version, dtype = self._version, self.dtype
+        if type(x) is not np.ndarray or x.dtype != dtype or not x.flags.carray or not x.ndim:
+            return None
+        call = version.small.get(x.shape, False)
+        if not isinstance(call, SmallCall):
+            if call is False:  # seen for the first time
+                self._keep_small(version, x.shape, None)
+                return None
+            call = self._prepared_call(version, x.shape) if call is None else None
+            self._keep_small(version, x.shape, call or ())
+            if call is None:
+                return None
+        shape, count = (*x.shape[:-1], self.hidden_size), len(self._cell.states)
+        start = call.zeros
+        if state is not None:
+            given = (state,) if count == 1 else state
+            if type(given) is not tuple or len(given) != count:
+                return None
+            for one in given:
+                if type(one) is not np.ndarray or one.dtype != dtype:
+                    return None
+                if one.shape != shape or not one.flags.carray:
+                    return None
+            start = tuple(map(_address, given))
+        new = tuple(np.empty(shape, dtype) for _ in range(count))
+        if not call.run((_address(x), call.y, *start, *map(_address, new))):
+            return None  # another thread is at it
+        return new if count > 1 else new[0]  # type: ignore[return-value]
+
+    @staticmethod
+    def _keep_small(version: Version, shape: tuple[int, ...], call: Any) -> None:
+        if len(version.small) >= _MOST:
+            version.small.clear()
+        version.small[shape] = call
+
+    def _prepared_call(self, version: Version, shape: tuple[int, ...]) -> SmallCall | None:
+        B = shape[0] if len(shape) == 2 else 1
+        if shape[-1] != self.input_size or len(shape) > 2 or len(self._cell.states) > 2:
+            return None
+        here = version.kernels.ON_HOST and version.few >= B
+        weights: Any = version.weights
+        return SmallCall(weights, 1, B, 1) if here and is_small(weights, 1, B) else None
 
     def forward(self, x: Any, state: State | None = None) -> tuple[State, Tape]:
         """One step, and the tape that `backward` needs. Arguments as those of a plain call."""

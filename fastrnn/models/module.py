@@ -43,6 +43,8 @@ class Version:
     few: float = math.inf
     #: by kernels and the type they compute in, where those are other than above
     others: dict[Any, tuple[Weights, ...]] = field(default_factory=dict)
+    #: steps of cells that are prepared, by the shape of their input
+    small: dict[tuple[int, ...], Any] = field(default_factory=dict)
 
 
 #: Attributes that may be changed, and what they must be.

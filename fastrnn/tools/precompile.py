@@ -24,13 +24,14 @@ import fastrnn_kernels
 from fastrnn.models.classes import layer_of
 from fastrnn.tools.warmup import DTYPES, warmup
 from fastrnn_kernels.cache import keys
+from fastrnn_kernels.cells import registry
 from fastrnn_kernels.cpu.arrays.compare import Copies
 from fastrnn_kernels.cpu.arrays.take import take
 from fastrnn_kernels.cpu.device import available_cpus
 from fastrnn_kernels.cpu.isa.levels import LEVELS, Level
-from fastrnn_kernels.cpu.sequence import small
+from fastrnn_kernels.cpu.sequence import packs, small
 from fastrnn_kernels.cpu.stream import entry, generic
-from fastrnn_kernels.cpu.threads import openmp
+from fastrnn_kernels.cpu.threads import openmp, recipe
 
 #: What is compiled, each of these in a process of its own, the longest first.
 CELLS = (("lstm",), ("gru",), ("rnn", "rnn-relu"))
@@ -73,9 +74,13 @@ def compile_cells(cells: Sequence[str], dtype: str) -> None:
         layer = layer_of("lstm", 2, 3, proj_size=2, dtype=dtype)
         y, _, tape = layer.forward(np.zeros((1, 1, 2), dtype))
         layer.backward(tape, y)
+    if dtype != "bfloat16":
+        for name in cells:
+            packs.prepare(registry.CELLS[name].cell, dtype)
     Copies([np.zeros(1, np.float32)]).current()
     take(np.zeros((2, 2, 1), np.float32).swapaxes(0, 1))
     small.prepare()
+    recipe.prepare()
     openmp.prepare()
     entry.prepare()
     if dtype != "bfloat16":

@@ -12,9 +12,9 @@ from fastrnn.arrays import Array
 from fastrnn.models.stack import Call, Stack, run_backward, run_forward
 from fastrnn.torch.devices import Device
 from fastrnn.torch.packed import Packed, fastest
+from fastrnn.torch.prepared import Prepared
 from fastrnn_kernels.rows import Indices, Rows
 from fastrnn_kernels.tape import ARRAYS
-from fastrnn_kernels.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class ModuleCall:
     Those are, in this order: x, `states` initial states, a dropout mask in front of each layer
     but the first if `dropout`, the parameters; behind them, in a backward pass, the tape.
     batch_sizes: of a PackedSequence, whose data x is then, and in whose order masks are; other
-    masks are time first.
+    masks are time first. prepared: what runs it, if this is not its first call of a shape; its tape
+    is one tensor, and x where it had to be copied.
     """
 
     mode: str  # torch's name of the cell: LSTM, GRU, RNN_TANH or RNN_RELU
@@ -63,7 +64,8 @@ class ModuleCall:
     packed: Packed
     device: Device
     bfloat16: bool = False  # whether products may be of it, without a tape, where that is fast
-    weights: tuple[Weights, ...] = ()  # that the forward pass read
+    packs: Any = None  # the weights that the forward pass read
+    prepared: Prepared | None = None
 
     @property
     def masks(self) -> int:
@@ -85,7 +87,13 @@ class ModuleCall:
         x, states, masks, parameters, _ = self.split(tensors)
         with self.device.on_current_stream():
             compute = fastest(self.bfloat16 and not taping)
-            self.weights = self.packed.weights(self.device, parameters, compute)
+            prepared = None if compute else self.prepared
+            inputs = taping and bool(x.requires_grad)
+            self.packs = self.packed.packs(
+                self.device, parameters, prepared, taping, inputs, compute
+            )
+            if prepared is not None:
+                return tuple(prepared.forward(self.packs, x, states, taping))
             y, final, tapes = run_forward(
                 self._stack(x),
                 self._arguments(x, states, x),
@@ -97,20 +105,31 @@ class ModuleCall:
             return *results, *map(self.device.tensor, tape)
 
     def backward(
-        self, d_results: Sequence[Any], tensors: Sequence[Any], inputs: bool = True
+        self,
+        d_results: Sequence[Any],
+        tensors: Sequence[Any],
+        inputs: bool = True,
+        starts: bool = True,
     ) -> tuple[Any, ...]:
         """Gradients of the tensors but the tape, from those of the results; of masks, None.
 
-        inputs: whether that of x is wanted; else it is None.
+        inputs: whether that of x is wanted; else it is None. starts: whether those of the initial
+        states are; else they may be None.
         """
-        x, _, masks, parameters, taped = self.split(tensors)
+        x, states, masks, parameters, taped = self.split(tensors)
         with self.device.on_current_stream():
             # A transform that maps over parameters gives a forward pass for each of them.
-            weights = self.weights or self.packed.weights(self.device, parameters)
+            packs = self.packs or self.packed.packs(self.device, parameters)
+            if self.prepared is not None:
+                tape, x = taped[0], taped[-1] if len(taped) > 1 else x
+                wanted = states if starts else ()
+                dx, *rest = self.prepared.backward(packs, d_results, x, tape, inputs, wanted)
+                unwanted = [] if starts else [None] * self.states
+                return _of_parameters([dx, *unwanted, *rest], parameters)
             arrays = [self.device.array(one) for one in taped]
             make, width = self.device.kernels.Tape, len(ARRAYS)
             tapes = []
-            for k, own in enumerate(weights):
+            for k, own in enumerate(packs.weights):
                 of_pass = dict(zip(ARRAYS, arrays[k * width : (k + 1) * width], strict=True))
                 reverse = k % self.directions == 1
                 tapes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
@@ -129,11 +148,7 @@ class ModuleCall:
                 projection = () if one.w_hr is None else (one.w_hr,)
                 parts = one.w_ih, one.w_hh, *biases, *projection
                 gradients += map(self.device.tensor, parts)
-            at = len(gradients) - len(parameters)
-            for k, parameter in enumerate(parameters, at):
-                if gradients[k].dtype is not parameter.dtype:  # it was widened
-                    gradients[k] = gradients[k].to(parameter.dtype)
-            return tuple(gradients)
+            return _of_parameters(gradients, parameters)
 
     @property
     def biased(self) -> bool:
@@ -151,6 +166,7 @@ class ModuleCall:
 
     def _arguments(self, x: Any, states: Sequence[Any], like: Any) -> Call:
         """The arguments of a pass as arrays; zeros for what is None."""
+        weights = self.packs.weights if self.packs else ()
         T, B = self.rows.T, self.rows.B
         xp, dtype = self.device.kernels.xp, DTYPES[like.dtype]
         many, widths = self.num_layers * self.directions, (self.state_size, self.hidden_size)
@@ -166,7 +182,7 @@ class ModuleCall:
         else:
             entered = self.device.kernels.take(self.enter(x))
         return Call(
-            self.device.kernels, self.weights, entered, arrays, self.rows, None, True, False, True
+            self.device.kernels, weights, entered, arrays, self.rows, None, True, False, True
         )
 
     def enter(self, tensor: Any) -> Array:
@@ -214,3 +230,12 @@ class ModuleCall:
         """Where packed data lie among all steps of all rows: a PackedSequence is in this order."""
         running: Indices = self.device.kernels.xp.asarray(self.rows.running)
         return running
+
+
+def _of_parameters(gradients: list[Any], parameters: Sequence[Any]) -> tuple[Any, ...]:
+    """The gradients, the last of which are those of parameters, in the types of these."""
+    at = len(gradients) - len(parameters)
+    for k, parameter in enumerate(parameters, at):
+        if gradients[k].dtype is not parameter.dtype:  # it was widened
+            gradients[k] = gradients[k].to(parameter.dtype)
+    return tuple(gradients)

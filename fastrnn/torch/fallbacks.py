@@ -123,13 +123,14 @@ def _reason(tensors: Sequence[Any]) -> tuple[str, str] | None:
 
 def same_kind(first: Any, tensors: Sequence[Any]) -> bool:
     """Whether all are tensors like the first: of its float type, on its device, strided."""
-    dtype, device = first.dtype, first.device
+    dtype, strided, on_cpu = first.dtype, torch.strided, first.is_cpu
+    device = None if on_cpu else first.device  # to ask for it takes longer
     for one in tensors:
         if (
             not isinstance(one, torch.Tensor)
             or one.dtype is not dtype
-            or one.device != device
-            or one.layout is not torch.strided
+            or one.layout is not strided
+            or not (one.is_cpu if on_cpu else one.device == device)
         ):
             return False
     return True

@@ -11,6 +11,8 @@ import torch
 from fastrnn.torch.call import TIME_FIRST, ModuleCall
 from fastrnn.torch.fallbacks import tell
 from fastrnn.torch.outside import outside_of_graphs
+from fastrnn.torch.prepared import prepared_for
+from fastrnn_kernels.cpu.arrays.memory import LEAST
 from fastrnn_kernels.rows import Rows
 
 
@@ -22,17 +24,21 @@ def run(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
     transformed = torch._C._are_functorch_transforms_active()
     wanted = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
     if not wanted and not transformed:
+        call.prepared = prepared_for(call, tensors)
         return call.forward(tensors, taping=False)
     x, *rest = tensors
     batch_first = call.layout.batch_first
     if batch_first:
         # What is kept for the backward pass is a copy, as in torch: the user may write into x.
         swapped = x.transpose(0, 1)
-        if x.requires_grad or transformed or not x.is_cpu or swapped.is_contiguous():
+        own = x.requires_grad or transformed or not x.is_cpu or swapped.is_contiguous()
+        if own or x.nbytes < LEAST:
             x = swapped.contiguous()
         else:  # without a node, and into memory that is used again
             x = call.device.tensor(call.device.kernels.take(call.device.array(swapped)))
         call.layout = TIME_FIRST
+    if not transformed:
+        call.prepared = prepared_for(call, tensors)
     found: tuple[Any, ...] = (_Forward if transformed else _Plain).apply(call, x, *rest)
     y, *final = found[: 1 + len(call.packed.cell.states)]
     return y.transpose(0, 1) if batch_first else y, *final
@@ -46,7 +52,7 @@ def _mapped(function: Any, info: Any, dims: Sequence[Any], call: ModuleCall, *gi
             one if dim is None else one.select(dim, k)
             for one, dim in zip(given, dims[1:], strict=True)
         ]
-        results.append(function.apply(replace(call, weights=()), *tensors))
+        results.append(function.apply(replace(call, packs=None), *tensors))
     stacked = tuple(
         None if parts[0] is None else torch.stack(parts) for parts in zip(*results, strict=True)
     )
@@ -83,7 +89,9 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
                     "is_grads_batched=True maps in a way that fastrnn's kernels cannot be mapped "
                     "in: use torch.func.vmap over torch.func.vjp"
                 )
-            gradients = ctx.call.backward(d_results, tensors, ctx.needs_input_grad[1])
+            wanted = ctx.needs_input_grad
+            starts = any(wanted[2 : 2 + ctx.call.states])
+            gradients = ctx.call.backward(d_results, tensors, wanted[1], starts)
         return None, *gradients
 
     @staticmethod

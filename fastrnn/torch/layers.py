@@ -70,10 +70,10 @@ class Layer(Module):
         if found is not None:
             y, *final = found
             return y, as_hidden(final)
-        self._update_flat_weights()
+        weights = self._weights()
         packed = isinstance(given, PackedSequence)
         x, layout = given.data if packed else given, TIME_FIRST
-        if states is None or not alike(self._flat_weights, x, states):
+        if states is None or not alike(weights, x, states):
             return NotImplemented
         if packed:
             self.check_input(x, given.batch_sizes)  # torch's LSTM does not look
@@ -94,24 +94,33 @@ class Layer(Module):
             self.check_forward_args(x, hx, given.batch_sizes)
         if not fitting or x.shape[-1] != self.input_size or T == 0:
             return NotImplemented
-        if falls_back((*self._flat_weights, x, *states)):
+        if falls_back((*weights, x, *states)):
             return NotImplemented
         if packed:
-            return self._run_packed(given, states, rows)
+            return self._run_packed(given, states, rows, weights)
         call = self._call(x, states, layout, Rows.whole(T, B), None)
-        y, *final = run(call, (x, *states, *self._masks(x, (T, B)), *self._flat_weights))
+        y, *final = run(call, (x, *states, *self._masks(x, (T, B)), *weights))
         return y, as_hidden(final)
 
-    def _run_packed(self, given: Any, states: Any, rows: Rows) -> Any:
+    def _run_packed(self, given: Any, states: Any, rows: Rows, weights: Any) -> Any:
         x, batch_sizes, order, original = given
         if order is not None:
             states = [one.index_select(1, order) for one in states]
         call = self._call(x, states, TIME_FIRST, rows, batch_sizes)
         masks = self._masks(x, x.shape[:1])
-        y, *final = run(call, (x, *states, *masks, *self._flat_weights))
+        y, *final = run(call, (x, *states, *masks, *weights))
         if original is not None:
             final = [one.index_select(1, original) for one in final]
         return PackedSequence(y, batch_sizes, order, original), as_hidden(final)
+
+    def _weights(self) -> list[Any]:
+        parameters = self._parameters
+        try:
+            return [parameters[name] for name in self._flat_weights_names]
+        except KeyError:  # parametrised, or a replica; torch looks at each, which takes longer
+            self._update_flat_weights()
+            weights: list[Any] = self._flat_weights
+            return weights
 
     def _in_graph(self, given: Any, hx: Any) -> Any:
         return layer(self, given, hx)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,10 +13,12 @@ from fastrnn.adapting import Kept
 from fastrnn.arrays import Array
 from fastrnn.torch.devices import Device
 from fastrnn.torch.fallbacks import LOW
+from fastrnn.torch.prepared import Prepared
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cpu.arrays.compare import Copies
 from fastrnn_kernels.cpu.isa.host import current
+from fastrnn_kernels.cpu.sequence.packs import address_of_panels
 from fastrnn_kernels.weights import Weights
 
 #: The kernels' cells under torch's names.
@@ -34,62 +37,91 @@ class Packed:
     shapes: dict[str, tuple[int, ...]]
     each: int
     #: By the type that products are computed in.
-    _kept: dict[str, Kept[tuple[Weights, ...]]] = field(
-        default_factory=lambda: defaultdict(Kept), repr=False
-    )
+    _kept: dict[str, Kept[Any]] = field(default_factory=lambda: defaultdict(Kept), repr=False)
     #: Calls of little work that are prepared (`small.py`).
     small: dict[Any, Any] = field(default_factory=dict, repr=False)
+    #: Passes that are prepared (`prepared.py`).
+    prepared: dict[Any, Any] = field(default_factory=dict, repr=False)
 
-    def weights(
-        self, device: Device, parameters: Sequence[Any], compute: str = ""
-    ) -> tuple[Weights, ...]:
-        """Of each direction of each layer; those of the last call if no parameter has changed.
+    def packs(
+        self,
+        device: Device,
+        parameters: Sequence[Any],
+        prepared: Prepared | None = None,
+        backward: bool = False,
+        inputs: bool = False,
+        compute: str = "",
+    ) -> Any:
+        """What has `weights`, of each direction of each layer, and addresses of their `panels`.
 
-        Parameters of bfloat16 and float16 are widened; compute: the type that products are
-        computed in, of the parameters, so widened, if not given.
-        A parameter has changed if its memory or its version has. On the CPU its values are
-        compared as well, as `.data`, NumPy and other processes write without a new version.
+        It is that of the last call if no parameter has changed: if neither its memory nor its
+        version has. On the CPU its values are compared as well, as `.data`, NumPy and other
+        processes write without a new version.
+
+        prepared: what packs them; backward: for the backward pass as well; inputs: and for the
+        gradient of x. Parameters of bfloat16 and float16 are widened; compute: the type that
+        products are computed in, of the parameters, so widened, if not given.
+
         Raises RuntimeError for a parameter of another shape.
         """
-        on_cpu = parameters[0].is_cpu
-
-        # On a GPU comparing would wait for it; there what counts its writes is believed.
-        def same(copies: Copies) -> bool:
-            if on_cpu:
-                return copies.current()
-            return not any(parameter.is_inference() for parameter in parameters)
-
-        def arrays() -> list[Array]:
-            for (name, shape), parameter in zip(self.shapes.items(), parameters, strict=True):
-                if parameter.shape != shape:
-                    raise RuntimeError(f"{name} has shape {tuple(parameter.shape)}, wanted {shape}")
-            return [*map(_array, parameters)]
-
-        def make(copies: list[Array]) -> tuple[Weights, ...]:
-            values = [*map(_values, copies, (parameter.dtype for parameter in parameters))]
-            return tuple(
-                device.kernels.Weights(
-                    self.cell, *_in_order(values[at : at + self.each]), compute=compute
+        places = [*map(_place, parameters)]
+        key, kept = (device, places), self._kept[compute]
+        found = kept.found(key, lambda copies: _same(copies, parameters))
+        if found is not None:
+            return found
+        for (name, shape), parameter in zip(self.shapes.items(), parameters, strict=True):
+            if parameter.shape != shape:
+                raise RuntimeError(f"{name} has shape {tuple(parameter.shape)}, wanted {shape}")
+        made: Any
+        if prepared is not None and all(map(_dense, parameters)):
+            at = [place[0] for place in places]
+            made = prepared.pack(at, backward, inputs)
+            copies = Copies((), (at, made.copies))
+        else:
+            copies = Copies([*map(_array, parameters)])
+            values = [*map(_values, copies.arrays, (one.dtype for one in parameters))]
+            made = _Made(
+                tuple(
+                    device.kernels.Weights(self.cell, *_in_order(values[at:end]), compute=compute)
+                    for at, end in pairwise(range(0, len(parameters) + 1, self.each))
                 )
-                for at in range(0, len(copies), self.each)
             )
+        kept.keep(key, copies, made)
+        return made
 
-        return self._kept[compute].of(
-            [device, *map(_place, parameters)],
-            same,
-            arrays,
-            make,
-        )
-
-    def copies_of(self, weights: tuple[Weights, ...]) -> Copies | None:
-        """The parameters' values that weights were made of, if they are the last."""
-        found = (kept.copies_of(weights) for kept in [*self._kept.values()])
+    def copies_of(self, packs: Any) -> Copies | None:
+        """The parameters' values that packs were made of, if they are the last."""
+        found = (kept.copies_of(packs) for kept in [*self._kept.values()])
         return next(filter(None, found), None)
 
 
 def fastest(bfloat16: bool) -> str:
-    """What `Packed.weights` is to compute in, if products may be of bfloat16."""
+    """What `Packed.packs` is to compute in, if products may be of bfloat16."""
     return "bfloat16" if bfloat16 and current().pairs else ""
+
+
+@dataclass(eq=False)
+class _Made:
+    """Weights that pack themselves when they are first used."""
+
+    weights: tuple[Weights, ...]
+
+    def panels(self, kind: int) -> list[int]:
+        """Where the CPU's panels of each pass begin, as `Packs` has them."""
+        return [address_of_panels(one, kind) for one in self.weights]  # type: ignore[arg-type]
+
+
+def _same(copies: Copies, parameters: Sequence[Any]) -> bool:
+    """Whether parameters, which lie where they did, have the values that they had."""
+    if parameters[0].is_cpu:
+        return copies.current()
+    # On a GPU comparing would wait for it; there what counts its writes is believed.
+    return not any(parameter.is_inference() for parameter in parameters)
+
+
+def _dense(parameter: Any) -> bool:
+    """Whether its memory holds its values one behind the other, as kernels take them."""
+    return parameter.dtype not in LOW and parameter.is_contiguous() and not parameter.is_neg()
 
 
 def _array(parameter: Any) -> Array:

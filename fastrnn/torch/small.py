@@ -44,8 +44,8 @@ class _Prepared:
     ) -> None:
         device, _ = device_of(parameters[0])
         assert device is not None
-        weights: Any = packed.weights(device, parameters, compute)
-        copies = packed.copies_of(weights)
+        packs = packed.packs(device, parameters, compute=compute)
+        weights, copies = packs.weights, packed.copies_of(packs)
         self.good = copies is not None and is_small(weights, form.T, form.B)
         if copies is None or not self.good:
             return
@@ -105,7 +105,7 @@ def small(module: Any, x: Any, states: Any, types: tuple[Any, ...] = (), compute
 
     A call is prepared when it comes for the second time. types: those that parameters may have, if
     they are other than that of x, which was widened then, and `looked_at` asked before; compute:
-    the type that products are computed in, as `Packed.weights` takes it.
+    the type that products are computed in, as `Packed.packs` takes it.
     """
     if (not types and looked_at()) or states is None or not _plain(x):
         return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,16 @@ class Weights:
 
         A gate that stands apart keeps its two biases apart; the others' are one, in the first.
         """
-        zeros = np.zeros(self.cell.G * self.hidden_size, self.dtype)
-        b_ih = zeros if self.b_ih is None else self.b_ih
-        b_hh = zeros if self.b_hh is None else self.b_hh
+        b_ih, b_hh = self.b_ih, self.b_hh
+        if b_ih is None or b_hh is None:
+            zeros = np.zeros(self.cell.G * self.hidden_size, self.dtype)
+            b_ih, b_hh = (zeros if one is None else one for one in (b_ih, b_hh))
         if not self.cell.apart:
             return b_ih + b_hh, b_hh
-        apart = np.repeat([gate in self.cell.apart for gate in self.cell.gates], self.hidden_size)
-        return np.where(apart, b_ih, b_ih + b_hh), b_hh
+        return np.where(_apart(self.cell, self.hidden_size), b_ih, b_ih + b_hh), b_hh
+
+
+@cache
+def _apart(cell: Cell, H: int) -> NDArray[np.bool_]:
+    """Of each row of the weights, whether it is a gate's that stands apart."""
+    return np.repeat([gate in cell.apart for gate in cell.gates], H)

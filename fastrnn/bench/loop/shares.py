@@ -32,7 +32,7 @@ _COMMON: tuple[tuple[str, str, str | None], ...] = (
 )
 _OF: dict[str, tuple[tuple[str, str, str | None], ...]] = {
     "torch": (
-        ("fastrnn.torch.packed", "Packed.weights", PACKING),
+        ("fastrnn.torch.packed", "Packed.packs", PACKING),
         ("fastrnn.torch.layers", "Layer._run", ADAPTER),
         ("fastrnn.torch.call", "ModuleCall.backward", ADAPTER),
     ),

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from cases import TOLERANCE, assert_close
-from fastrnn import adapting
-from fastrnn.torch import LSTM, GRUCell
+from fastrnn.torch import LSTM, GRUCell, packed
 from own_torch import pair, torch_itself
 
 T, B, I, H = 3, 2, 4, 5
@@ -19,13 +18,13 @@ T, B, I, H = 3, 2, 4, 5
 def packings(monkeypatch):
     """One entry for each time that weights are packed."""
     counted = []
-    copies = adapting.Copies
+    copies = packed.Copies
 
-    def counting(arrays):
-        counted.append(arrays)
-        return copies(arrays)
+    def counting(*given):
+        counted.append(given)
+        return copies(*given)
 
-    monkeypatch.setattr(adapting, "Copies", counting)
+    monkeypatch.setattr(packed, "Copies", counting)
     return counted
 
 

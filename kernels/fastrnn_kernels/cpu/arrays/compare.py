@@ -1,6 +1,7 @@
 """Whether memory still holds what was copied from it, at the speed of the memory."""
 
 import ctypes
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numba
@@ -42,12 +43,30 @@ def _copy(array: Array) -> Array:
 
 
 class Copies:
-    """Copies of arrays, and where those lie in memory."""
+    """Copies of arrays, and where those lie in memory.
 
-    def __init__(self, arrays: list[Array]) -> None:
-        self.arrays = [_copy(array) for array in arrays]
+    made: where arrays lie that are contiguous, and what gives copies that somebody has made of
+    them; else they are made of `arrays`.
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[Array],
+        made: tuple[list[int], Callable[[], list[Array]]] | None = None,
+    ) -> None:
         self._dense = all(array.flags.c_contiguous for array in arrays)
-        self._at = [array.__array_interface__["data"][0] for array in arrays]
+        self._given: Callable[[], list[Array]]
+        if made is None:
+            copies = [_copy(array) for array in arrays]
+            self._at = [array.__array_interface__["data"][0] for array in arrays]
+            self._given = lambda: copies
+        else:
+            self._at, self._given = made
+
+    @cached_property
+    def arrays(self) -> list[Array]:
+        """The copies."""
+        return self._given()
 
     @cached_property
     def _places(self) -> NDArray[np.int64]:

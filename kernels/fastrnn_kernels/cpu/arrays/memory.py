@@ -9,9 +9,9 @@ to the system.
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
+from itertools import accumulate, count
 from operator import attrgetter
 from typing import Any
 from weakref import ref
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from fastrnn_kernels.handlers import pass_on
 
 Array = NDArray[Any]
+#: What gives an array of a shape and a type.
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], Array]
 
 CACHE_LINE = 64
 #: Smaller pieces are as quick from NumPy.
@@ -189,6 +191,19 @@ def aligned(size: int, dtype: np.dtype[Any]) -> Array:
     raw = np.empty(size * dtype.itemsize + CACHE_LINE, np.uint8)
     first = -raw.__array_interface__["data"][0] % CACHE_LINE
     return raw[first : first + size * dtype.itemsize].view(dtype)
+
+
+def parts(sizes: Sequence[int], dtype: np.dtype[Any]) -> tuple[int, list[Array]]:
+    """Rows of so many values, one behind the other in one piece of memory, each on a cache line.
+
+    With the address where they begin.
+    """
+    line = CACHE_LINE // dtype.itemsize
+    ends = list(accumulate(-(-size // line) * line for size in sizes))
+    whole = aligned(ends[-1], dtype)
+    begins = [0, *ends[:-1]]
+    address: int = whole.__array_interface__["data"][0]
+    return address, [whole[at : at + size] for at, size in zip(begins, sizes, strict=True)]
 
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

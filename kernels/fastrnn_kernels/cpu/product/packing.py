@@ -4,18 +4,21 @@ By the calling thread alone: the copies are bound by memory, and a second thread
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from fastrnn_kernels.cache.disk import kernel
 from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import Array
+from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.product.tile import copy
 from fastrnn_kernels.rows import Indices
 
 
-@kernel("gate-panels")
-def _pack_gates(matrix, positions, H, U, out):  # type: ignore[no-untyped-def]
+@inlined
+def pack_gates(matrix: Any, positions: Any, H: int, U: int, out: Any) -> None:
+    """Panels of `gate_panels` into `out`."""
     K, G = matrix.shape[1], positions.size
     panels = out.reshape(-1, K, G, U)
     for n in range(len(panels)):
@@ -34,8 +37,9 @@ def _pack_gates(matrix, positions, H, U, out):  # type: ignore[no-untyped-def]
                     panels[n, k, g, u] = matrix[row + u, k] if u < many else 0
 
 
-@kernel("plain-panels")
-def _pack_plain(matrix, positions, H, U, out):  # type: ignore[no-untyped-def]
+@inlined
+def pack_plain(matrix: Any, positions: Any, H: int, U: int, out: Any) -> None:
+    """Panels of `plain_panels` into `out`."""
     N, G = matrix.shape[1], positions.size
     for n in range((N + U - 1) // U):
         many = min(U, N - n * U)
@@ -47,20 +51,52 @@ def _pack_plain(matrix, positions, H, U, out):  # type: ignore[no-untyped-def]
                     out[to + u] = 0
 
 
+@kernel("gate-panels")
+def _pack_gates(matrix, positions, H, U, out):  # type: ignore[no-untyped-def]
+    pack_gates(matrix, positions, H, U, out)
+
+
+@kernel("plain-panels")
+def _pack_plain(matrix, positions, H, U, out):  # type: ignore[no-untyped-def]
+    pack_plain(matrix, positions, H, U, out)
+
+
 @cache
 def _as_array(positions: tuple[int, ...]) -> Indices:
     return np.array(positions, np.int64)
 
 
-def gate_panels(matrix: Array, positions: tuple[int, ...], H: int, U: int) -> Array:
-    """(gates * H, K), the gates at these positions -> [panel][K][gate][U], padded with zeros."""
-    out = memory.aligned(-(-H // U) * matrix.shape[1] * len(positions) * U, matrix.dtype)
+def gate_size(K: int, gates: int, H: int, U: int) -> int:
+    """Values of `gate_panels`."""
+    return -(-H // U) * K * gates * U
+
+
+def plain_size(N: int, gates: int, H: int, U: int) -> int:
+    """Values of `plain_panels`."""
+    return -(-N // U) * gates * H * U
+
+
+def gate_panels(
+    matrix: Array, positions: tuple[int, ...], H: int, U: int, out: Array | None = None
+) -> Array:
+    """(gates * H, K), the gates at these positions -> [panel][K][gate][U], padded with zeros.
+
+    out: where they go, if that is known.
+    """
+    if out is None:
+        out = memory.aligned(gate_size(matrix.shape[1], len(positions), H, U), matrix.dtype)
     _pack_gates(np.ascontiguousarray(matrix), _as_array(positions), H, U, out)
     return out
 
 
-def plain_panels(matrix: Array, positions: tuple[int, ...], H: int, U: int) -> Array:
-    """(gates * H, N), the gates at these positions -> [panel][gates * H][U], padded with zeros."""
-    out = memory.aligned(-(-matrix.shape[1] // U) * len(positions) * H * U, matrix.dtype)
+def plain_panels(
+    matrix: Array, positions: tuple[int, ...], H: int, U: int, out: Array | None = None
+) -> Array:
+    """(gates * H, N), the gates at these positions -> [panel][gates * H][U], padded with zeros.
+
+    out: where they go, if that is known.
+    """
+    if out is None:
+        out = memory.aligned(plain_size(matrix.shape[1], len(positions), H, U), matrix.dtype)
     _pack_plain(np.ascontiguousarray(matrix), _as_array(positions), H, U, out)
     return out

@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastrnn_kernels import weights
+from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import Array, on_line
 from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
-from fastrnn_kernels.cpu.product.packing import gate_panels, plain_panels
+from fastrnn_kernels.cpu.product.packing import gate_panels, gate_size, plain_panels, plain_size
 from fastrnn_kernels.cpu.product.pairs import VALUES, paired
 from fastrnn_kernels.cpu.product.panels import VECTORS, vectors_per_gate
 from fastrnn_kernels.cpu.product.storage import BF16, FULL, stored
@@ -33,9 +34,12 @@ def panels_of(matrix: Array) -> Array:
     return plain_panels(matrix, (0,), len(matrix), columns_of(matrix.dtype))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen ones take longer to make
 class ForwardPanels:
-    """What the forward kernel reads; shapes stand there."""
+    """What the forward kernel reads; shapes stand there.
+
+    address: where all of them lie, one behind the other in this order, or 0 where they do not.
+    """
 
     x: Array
     bias: Array
@@ -43,15 +47,29 @@ class ForwardPanels:
     h_bias: Array
     late: Array
     projection: Array
+    address: int = 0
+
+    @classmethod
+    def of(cls, panels: Sequence[Array], address: int = 0) -> "ForwardPanels":
+        """Of panels in this order."""
+        x, bias, h, h_bias, late, projection = panels
+        return cls(x, bias, h, h_bias, late, projection, address)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)
 class BackwardPanels:
-    """What the backward kernel reads, for the gradient of h."""
+    """What the backward kernel reads, for the gradient of h; address: as of forward panels."""
 
     h: Array
     late: Array
     projection: Array
+    address: int = 0
+
+    @classmethod
+    def of(cls, panels: Sequence[Array], address: int = 0) -> "BackwardPanels":
+        """Of panels in this order."""
+        h, late, projection = panels
+        return cls(h, late, projection, address)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +86,44 @@ class Weights(weights.Weights):
         """Of the arrays that products read: pairs of bfloat16 are integers of 32 bits."""
         return np.dtype(np.int32) if VALUES[self.compute] > 1 else self.dtype
 
+    @property
+    def forward_sizes(self) -> tuple[int, ...]:
+        """Values of forward panels, but for those of pairs."""
+        cell, H, P, lanes = self.cell, self.hidden_size, self.state_size, lanes_of(self.dtype)
+        U, W4 = vectors_per_gate(cell) * lanes, VECTORS * lanes
+        return (
+            gate_size(self.input_size, cell.G, H, U),
+            gate_size(1, cell.G, H, U),
+            gate_size(P, cell.E, H, U),
+            gate_size(1, cell.A, H, U),
+            gate_size(P, cell.L, H, U),
+            plain_size(P, 1, H, W4) if self.projected else 0,
+        )
+
+    @property
+    def backward_sizes(self) -> tuple[int, ...]:
+        """Values of backward panels."""
+        cell, H, P, W4 = self.cell, self.hidden_size, self.state_size, columns_of(self.dtype)
+        return (
+            plain_size(P, cell.E, H, W4),
+            plain_size(P, cell.L, H, W4),
+            plain_size(H, 1, P, W4) if self.projected else 0,
+        )
+
+    @property
+    def size_of_input_panels(self) -> int:
+        """Values of `input_panels`."""
+        return plain_size(self.input_size, self.cell.G, self.hidden_size, columns_of(self.dtype))
+
     def forward(self) -> ForwardPanels:
         """Packed for the forward kernel, when first asked for."""
+        if VALUES[self.compute] > 1:
+            return self._kept("forward", lambda: self._pack_otherwise(self._paired))
+        return self._kept("forward", self._pack_forward)
 
-        def operands(name: str, panels: Array, K: int, width: int) -> Array:
-            return paired(panels, K, width) if VALUES[self.compute] > 1 else panels
-
-        return self._kept("forward", lambda: self._pack_forward(operands))
+    @staticmethod
+    def _paired(name: str, panels: Array, K: int, width: int) -> Array:
+        return paired(panels, K, width)
 
     def stream(self, storage: str) -> tuple[Array, ...]:
         """Packed for a stream, when first asked for, in the order of `CellStage.SLOTS`."""
@@ -91,6 +140,10 @@ class Weights(weights.Weights):
     def _plain(self, matrix: Array, gates: Sequence[str]) -> Array:
         width = columns_of(self.dtype)
         return plain_panels(matrix, self.positions(gates), self.hidden_size, width)
+
+    def keep(self, name: str, panels: Any) -> None:
+        """Have panels for what they are for, which somebody else packs."""
+        self._packed[current(), name] = panels
 
     def _kept(self, name: str, pack: Callable[[], _Panels]) -> _Panels:
         # No lock, which a forked child could inherit locked: two threads that come first
@@ -111,43 +164,55 @@ class Weights(weights.Weights):
         if storage == (BF16 if VALUES[self.compute] > 1 else FULL):
             panels = self.forward()
         else:
-            panels = self._pack_forward(operands)
+            panels = self._pack_otherwise(operands)
         parts = panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection
         none = np.empty(0, self.dtype)
         return *parts, *(scales.get(name, none) for name in ("x", "h", "late", "projection"))
 
-    def _pack_forward(self, operands: Callable[[str, Array, int, int], Array]) -> ForwardPanels:
-        cell, H, dtype = self.cell, self.hidden_size, self.dtype
-        U = vectors_per_gate(cell) * lanes_of(dtype)
-        nothing = np.empty(0, dtype)
-        bias, h_bias = self.biases()
-        x_gates, h_gates = self.positions(cell.x_gates), self.positions(cell.early)
-        late, apart_gates = self.positions(cell.late), self.positions(cell.apart)
-
-        def of_gates(name: str, matrix: Array, gates: tuple[int, ...]) -> Array:
-            panels = gate_panels(matrix, gates, H, U)
-            return on_line(operands(name, panels, matrix.shape[1], len(gates) * U))
-
-        none = np.empty(0, self.operand_dtype)
-        projection = none
+    def _pack_forward(self) -> ForwardPanels:
+        cell, H, given = self.cell, self.hidden_size, (self.w_ih, self.w_hh)
+        U = vectors_per_gate(cell) * lanes_of(self.dtype)
+        address, parts = memory.parts(self.forward_sizes, self.dtype)
+        x, bias, h, h_bias, late, projection = parts
+        of_x, of_h = self.biases()
+        for matrix, gates, out in (
+            (given[0], cell.x_gates, x),
+            (of_x[:, None], cell.x_gates, bias),
+            (given[1], cell.early, h),
+            (of_h[:, None], cell.apart, h_bias),
+            (given[1], cell.late, late),
+        ):
+            if gates:
+                gate_panels(matrix, self.positions(gates), H, U, out)
         if self.w_hr is not None:
-            panels = panels_of(self.w_hr.T)
-            projection = on_line(operands("projection", panels, H, columns_of(dtype)))
+            plain_panels(self.w_hr.T, (0,), H, columns_of(self.dtype), projection)
+        return ForwardPanels(x, bias, h, h_bias, late, projection, address)
+
+    def _pack_otherwise(self, operands: Callable[[str, Array, int, int], Array]) -> ForwardPanels:
+        """Forward panels of other values: `operands` makes them of a name, panels, K and width."""
+        cell, U = self.cell, vectors_per_gate(self.cell) * lanes_of(self.dtype)
+        packed, none = self._pack_forward(), np.empty(0, self.operand_dtype)
+
+        def of(name: str, panels: Array, K: int, width: int) -> Array:
+            return on_line(operands(name, panels, K, width)) if panels.size else none
+
         return ForwardPanels(
-            x=of_gates("x", self.w_ih, x_gates),
-            bias=on_line(gate_panels(bias[:, None], x_gates, H, U)),
-            h=of_gates("h", self.w_hh, h_gates),
-            h_bias=on_line(gate_panels(h_bias[:, None], apart_gates, H, U))
-            if apart_gates
-            else nothing,
-            late=of_gates("late", self.w_hh, late) if late else none,
-            projection=projection,
+            x=of("x", packed.x, self.input_size, cell.G * U),
+            bias=packed.bias,
+            h=of("h", packed.h, self.state_size, cell.E * U),
+            h_bias=packed.h_bias,
+            late=of("late", packed.late, self.state_size, cell.L * U),
+            projection=of(
+                "projection", packed.projection, self.hidden_size, columns_of(self.dtype)
+            ),
         )
 
     def _pack_backward(self) -> BackwardPanels:
-        cell, nothing = self.cell, np.empty(0, self.dtype)
-        return BackwardPanels(
-            h=self._plain(self.w_hh, cell.early),
-            late=self._plain(self.w_hh, cell.late) if cell.late else nothing,
-            projection=nothing if self.w_hr is None else panels_of(self.w_hr),
-        )
+        cell, H, U = self.cell, self.hidden_size, columns_of(self.dtype)
+        address, (h, late, projection) = memory.parts(self.backward_sizes, self.dtype)
+        plain_panels(self.w_hh, self.positions(cell.early), H, U, h)
+        if cell.late:
+            plain_panels(self.w_hh, self.positions(cell.late), H, U, late)
+        if self.w_hr is not None:
+            plain_panels(self.w_hr, (0,), self.state_size, U, projection)
+        return BackwardPanels(h, late, projection, address)

@@ -5,6 +5,7 @@ side by side; they go to panels as they lie, value by value as `cpu/product/pack
 """
 
 from fastrnn_kernels.cpu.isa.llvm import flat
+from fastrnn_kernels.cpu.product.packing import pack_gates, pack_plain
 from fastrnn_kernels.cpu.product.tile import copy
 from fastrnn_kernels.cpu.threads.job import job
 
@@ -135,5 +136,42 @@ def gradient(arguments):  # type: ignore[no-untyped-def]
                 first = k * to_width + positions[g] * H
                 for u in range(H):
                     to[first + u] = origin[(g * H + u) * width + k]
+
+    return run
+
+
+@job("exchange-rows")
+def ordered(arguments):  # type: ignore[no-untyped-def]
+    """rows (gates H, columns or more) -> out (G H, columns), the gates to these positions."""
+
+    def run(record, number, members):  # type: ignore[no-untyped-def]
+        (rows, positions, H, out) = arguments(record)
+        columns = out.shape[1]
+        origin, to, width = flat(rows), flat(out), rows.shape[1]
+        for g in range(positions.size):
+            for k in range(H):
+                copy(to, (positions[g] * H + k) * columns, origin, (g * H + k) * width, columns)
+
+    return run
+
+
+@job("exchange-gate-rows")
+def gate_rows(arguments):  # type: ignore[no-untyped-def]
+    """matrix (G H, K) of rows, as the kernels' own weights -> panels of `packing.gate_panels`."""
+
+    def run(record, number, members):  # type: ignore[no-untyped-def]
+        (matrix, positions, H, U, out) = arguments(record)
+        pack_gates(matrix, positions, H, U, out)
+
+    return run
+
+
+@job("exchange-plain-rows")
+def plain_rows(arguments):  # type: ignore[no-untyped-def]
+    """matrix (G H, N) of rows, as the kernels' own weights -> panels of `packing.plain_panels`."""
+
+    def run(record, number, members):  # type: ignore[no-untyped-def]
+        (matrix, positions, H, U, out) = arguments(record)
+        pack_plain(matrix, positions, H, U, out)
 
     return run

@@ -1,12 +1,9 @@
 """The gradients that are products over all time steps, computed after the loop over them."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from fastrnn_kernels.cpu.arrays import memory
-from fastrnn_kernels.cpu.arrays.memory import Array
+from fastrnn_kernels.cpu.arrays.memory import Array, Empty
 from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.product.panels import VECTORS
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
@@ -18,9 +15,56 @@ from fastrnn_kernels.gradients import Gradients, in_gate_order
 from fastrnn_kernels.rows import Indices
 from fastrnn_kernels.tape import Tape
 
-#: What gives an array of a shape and a type.
-Empty = Callable[[tuple[int, ...], np.dtype[Any]], Array]
 _INDEX = np.dtype(np.int64)
+
+
+class TimeProducts:
+    """The gradients of one direction of one layer that are products over all steps.
+
+    dx: where that of x goes, of rows that have not ended, or is added; None where nobody wants it.
+    empty, zeros: give memory, and that of sums, which begin with nothing.
+    """
+
+    def __init__(
+        self,
+        tape: Tape[Weights],
+        d_sums: Array,
+        dh_tape: Array,
+        dx: Array | None,
+        adding: bool,
+        empty: Empty = memory.empty,
+        zeros: Empty = memory.zeros,
+    ) -> None:
+        weights = tape.weights
+        cell, dtype = weights.cell, weights.dtype
+        I, H, P = weights.input_size, weights.hidden_size, weights.state_size
+        G, A, L, E, S = cell.G, cell.A, cell.L, cell.E, cell.S
+        self._weights, self._d_sums, self._dx, self._adding = weights, d_sums, dx, adding
+        self.d_bias, self._space = zeros((S * H,), dtype), empty((S * H,), dtype)
+        self.d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, zeros)
+        self.d_h = WeightGradient(d_sums, S * H, A * H, E * H, tape.old_h, P, zeros)
+        self.d_late = self.d_projection = None
+        if L:
+            self.d_late = WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H, zeros)
+        if weights.projected:
+            self.d_projection = WeightGradient(dh_tape, P, 0, P, tape.full_h, H, zeros)
+        #: multiply-adds of a row
+        self.each = G * H * (I + P + (0 if dx is None else I))
+
+    def jobs(self, some: Indices, empty: Empty = memory.empty) -> list[Job]:
+        """What adds these rows to the sums, and computes their part of dx."""
+        cell, width = self._weights.cell, self._space.size
+        jobs = [
+            time_products.bias_gradient(
+                1, False, self._d_sums, width, some, self.d_bias, self._space
+            )
+        ]
+        if self._dx is not None:
+            depth, panels = cell.G * self._weights.hidden_size, self._weights.input_panels()
+            given = self._d_sums, width, depth, panels, some, self._dx, self._adding
+            jobs.append(input_job(*given, empty))
+        of_weights = self.d_x, self.d_h, self.d_late, self.d_projection
+        return jobs + [one.job(some, empty) for one in of_weights if one is not None]
 
 
 def gradients(
@@ -32,53 +76,34 @@ def gradients(
     inputs: bool,
     onto: Array | None,
 ) -> Gradients:
-    """The gradients that are products over all steps.
+    """The gradients of a pass, of which those over all steps are computed here.
 
-    inputs: whether that of x is wanted, where rows have not ended. onto: what it is added to, in
-    place, if there is something.
+    inputs: whether that of x is wanted. onto: what it is added to, in place, if there is something.
     """
-    weights, rows = tape.weights, tape.rows
-    cell, dtype = weights.cell, weights.dtype
-    I, H, P = weights.input_size, weights.hidden_size, weights.state_size
-    G, A, L, E, S = cell.G, cell.A, cell.L, cell.E, cell.S
-    running = rows.running
-    dx, x_panels = None, None
-    if inputs:
-        dx = memory.empty(tape.x.shape, dtype) if onto is None else onto
-        x_panels = weights.input_panels()
-    d_bias = np.zeros(S * H, dtype)
-    space = np.empty_like(d_bias)
-    d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, memory.zeros)
-    d_h = WeightGradient(d_sums, S * H, A * H, E * H, tape.old_h, P, memory.zeros)
-    d_late = WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H, memory.zeros) if L else None
-    projected = weights.w_hr is not None
-    d_projection = (
-        WeightGradient(dh_tape, P, 0, P, tape.full_h, H, memory.zeros) if projected else None
-    )
-    of_weights = [one for one in (d_x, d_h, d_late, d_projection) if one is not None]
+    cell, running = tape.weights.cell, tape.rows.running
+    dx = onto
+    if inputs and onto is None:
+        dx = memory.empty(tape.x.shape, d_sums.dtype)
+    found = TimeProducts(tape, d_sums, dh_tape, dx, onto is not None)
+    work = float(running.size) * found.each
 
     def part(first: int, last: int) -> None:
         some = running[first:last]
-        jobs = [time_products.bias_gradient(1, False, d_sums, S * H, some, d_bias, space)]
-        if dx is not None and x_panels is not None:
-            jobs.append(input_job(d_sums, S * H, G * H, x_panels, some, dx, onto is not None))
-        jobs += [one.job(some) for one in of_weights]
-        pool.run(jobs, float(some.size) * each)
+        pool.run(found.jobs(some), float(some.size) * found.each)
 
-    each = G * H * (I + P + (I if inputs else 0))  # multiply-adds of a row
-    work = float(running.size) * each
     pool.in_parts(part, running.size, work, time_products.ALIGN)
 
-    d_h_rows = d_h.rows
+    d_bias, d_late, d_projection = found.d_bias, found.d_late, found.d_projection
+    H, d_h_rows = tape.weights.hidden_size, found.d_h.rows
     h_rows = d_h_rows if d_late is None else np.concatenate([d_h_rows, d_late.rows])
     return Gradients(
         x=dx,
         start_h=d_start_h,
         start_rest=d_start_rest,
-        w_ih=in_gate_order(np, cell, d_x.rows, cell.x_gates),
+        w_ih=in_gate_order(np, cell, found.d_x.rows, cell.x_gates),
         w_hh=in_gate_order(np, cell, h_rows, cell.h_gates),
-        b_ih=in_gate_order(np, cell, d_bias[: G * H], cell.x_gates),
-        b_hh=in_gate_order(np, cell, d_bias[A * H :].copy(), cell.h_gates),
+        b_ih=in_gate_order(np, cell, d_bias[: cell.G * H], cell.x_gates),
+        b_hh=in_gate_order(np, cell, d_bias[cell.A * H :].copy(), cell.h_gates),
         w_hr=None if d_projection is None else np.ascontiguousarray(d_projection.rows),
     )
 

@@ -39,6 +39,7 @@ FEW_ROWS, LARGE_WEIGHTS, MIN_STEP_WORK = 4, 1 << 20, 10_000
 TEAM_ROWS = 2048
 #: Rows that a piece takes through all steps, at most twice as many.
 MANY_ROWS = 48
+_INDEX = np.dtype(np.int64)
 
 
 def shared_layout(
@@ -101,11 +102,11 @@ class Plan:
         """Scratch memory of a pass."""
         return self.scratch_size * self.dtype.itemsize + self.indices_size * 8
 
-    def scratch(self) -> tuple[Array, Indices]:
+    def scratch(self, empty: memory.Empty = memory.empty) -> tuple[Array, Indices]:
         """Memory for one pass; anything may stand in it."""
         line = CACHE_LINE // self.dtype.itemsize  # kernels begin at the first whole one
-        values = memory.empty((self.scratch_size + line,), self.dtype)
-        return values, np.empty(self.indices_size, np.int64)
+        values = empty((self.scratch_size + line,), self.dtype)
+        return values, empty((self.indices_size,), _INDEX)
 
 
 def forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:

@@ -14,6 +14,7 @@ from fastrnn_kernels.cache.disk import kernel
 from fastrnn_kernels.cpu.arrays.memory import Array
 from fastrnn_kernels.cpu.isa import atomic
 from fastrnn_kernels.cpu.product.weights import Weights
+from fastrnn_kernels.cpu.sequence.stacks import parts_of_pass
 from fastrnn_kernels.cpu.sequence.start import start_forward
 from fastrnn_kernels.cpu.threads.board import alone
 from fastrnn_kernels.cpu.threads.job import Record
@@ -68,7 +69,7 @@ class SmallCall:
         for k in range(0, many, directions):
             y = np.empty((T, B, directions * P), dtype)
             for d in range(directions):
-                ends = [_of_pass(arrays, k + d) for arrays in (states, final)]
+                ends = [parts_of_pass(arrays, k + d) for arrays in (states, final)]
                 run = start_forward(
                     weights[k + d], inner, *ends[0], *ends[1], rows, y, d * P, reverse=d == 1
                 )
@@ -104,10 +105,3 @@ class SmallCall:
 
 def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
-
-
-def _of_pass(states: Sequence[Array], index: int) -> tuple[Array, Array]:
-    h, *rest = states
-    if rest:
-        return h[index], rest[0][index : index + 1]
-    return h[index], np.empty((0, *h.shape[1:]), h.dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn_kernels.cpu.arrays import memory
-from fastrnn_kernels.cpu.arrays.memory import Array
+from fastrnn_kernels.cpu.arrays.memory import Array, Empty
 from fastrnn_kernels.cpu.product.pairs import VALUES
 from fastrnn_kernels.cpu.product.panels import padded
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
@@ -40,9 +40,15 @@ class Forward:
     tape: Tape[Weights] | None
 
 
-def _new_tape(
-    weights: Weights, rows: Rows, x: Array, reverse: bool, reset: NDArray[np.bool_] | None
+def new_tape(
+    weights: Weights,
+    rows: Rows,
+    x: Array,
+    reverse: bool,
+    reset: NDArray[np.bool_] | None = None,
+    empty: Empty = memory.empty,
 ) -> Tape[Weights]:
+    """A tape to be written."""
     cell, dtype, lanes = weights.cell, weights.dtype, lanes_of(weights.dtype)
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
     HL, PL = padded(H, lanes), padded(P, lanes)
@@ -53,11 +59,11 @@ def _new_tape(
         x,
         reverse,
         reset,
-        saved=memory.empty((T, B, cell.K, HL), dtype),
-        old_h=memory.empty((T, B, PL), dtype),
-        old_rest=memory.empty((cell.N - 1, T, B, HL), dtype),
-        inner=memory.empty((T, B, HL) if cell.late else (0, 0, 0), dtype),
-        full_h=memory.empty((T, B, HL) if projected else (0, 0, 0), dtype),
+        saved=empty((T, B, cell.K, HL), dtype),
+        old_h=empty((T, B, PL), dtype),
+        old_rest=empty((cell.N - 1, T, B, HL), dtype),
+        inner=empty((T, B, HL) if cell.late else (0, 0, 0), dtype),
+        full_h=empty((T, B, HL) if projected else (0, 0, 0), dtype),
     )
 
 
@@ -76,12 +82,15 @@ def start_forward(
     reset: NDArray[np.bool_] | None = None,
     taping: bool = False,
     share: int = 1,
+    kept: Empty = memory.empty,
+    empty: Empty = memory.empty,
 ) -> Forward:
     """Prepare a forward pass.
 
     x (T, B, I), y (T, B, Y) and all states C-contiguous; h goes to the columns of y from y_at
     on, zeros where a row is padding. start_h and final_h (B, P), start_rest and final_rest
     (states but h, B, H); the pass writes the final ones. `share` passes will run together.
+    kept, empty: give the memory of the tape, and that in which the pass works.
     """
     cell, values = weights.cell, VALUES[weights.compute]
     if cell.reads_h and weights.w_hr is not None:
@@ -89,9 +98,9 @@ def start_forward(
     if taping and values > 1:
         raise ValueError(f"products in {weights.compute} are for inference: they keep no tape")
     panels, plan = weights.forward(), forward_plan(weights, rows, share)
-    scratch, indices = plan.scratch()
+    scratch, indices = plan.scratch(empty)
     operands = scratch.view(np.int32) if values > 1 else scratch
-    tape = _new_tape(weights, rows, x, reverse, reset) if taping else None
+    tape = new_tape(weights, rows, x, reverse, reset, kept) if taping else None
     if tape is None:
         small, large = _NOTHING[weights.dtype]
         saved, old_h, old_rest, inner, full_h = large, small, large, small, small
@@ -137,15 +146,54 @@ def start_backward(
 
     inputs: whether the gradient of x is wanted.
     """
+    through = through_time(tape, dy, y_at, d_final_h, d_final_rest, share)
+    sums = through.d_sums, through.dh_tape
+    start = through.d_start_h, through.d_start_rest
+
+    def finish(onto: Array | None = None) -> Gradients:
+        return gradients(tape, *sums, *start, inputs, onto)
+
+    return Backward(through.job, through.work, finish)
+
+
+@dataclass(slots=True, eq=False)
+class Through:
+    """A backward pass through time, and what it writes: gradients of sums, h and initial states."""
+
+    job: Job
+    work: float  # multiply-adds
+    d_sums: Array
+    dh_tape: Array
+    d_start_h: Array
+    d_start_rest: Array
+
+
+def through_time(
+    tape: Tape[Weights],
+    dy: Array,
+    y_at: int,
+    d_final_h: Array,
+    d_final_rest: Array,
+    share: int,
+    start: tuple[Array, Array] | None = None,
+    empty: Empty = memory.empty,
+) -> Through:
+    """Prepare the loop over time of a backward pass.
+
+    start: zeros, to which the gradients of the initial h and other states are added. empty: gives
+    all other memory.
+    """
     weights, rows = tape.weights, tape.rows
     cell, dtype = weights.cell, weights.dtype
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
-    d_sums = memory.empty((T, B, cell.S, H), dtype)
-    d_start_h, d_start_rest = np.zeros((B, P), dtype), np.zeros((cell.N - 1, B, H), dtype)
-    dh_tape = memory.empty((T, B, P) if projected else (0, 0, 0), dtype)
+    d_sums = empty((T, B, cell.S, H), dtype)
+    if start is None:
+        start = np.zeros((B, P), dtype), np.zeros((cell.N - 1, B, H), dtype)
+    d_start_h, d_start_rest = start
+    dh_tape = empty((T, B, P) if projected else (0, 0, 0), dtype)
     panels, plan = weights.backward(), backward_plan(weights, rows, share)
-    scratch, indices = plan.scratch()
+    scratch, indices = plan.scratch(empty)
     given = backward.Arguments(
         dy=dy, d_sums=d_sums, reset=_NO_RESET if tape.reset is None else tape.reset,
         order=rows.order, lengths=rows.lengths, valid=rows.valid,
@@ -158,8 +206,4 @@ def start_backward(
     )  # fmt: skip
     job = backward.backward_job(cell)(plan.count, plan.team, *given)
     job.steps = T
-
-    def finish(onto: Array | None = None) -> Gradients:
-        return gradients(tape, d_sums, dh_tape, d_start_h, d_start_rest, inputs, onto)
-
-    return Backward(job, plan.work, finish)
+    return Through(job, plan.work, d_sums, dh_tape, d_start_h, d_start_rest)

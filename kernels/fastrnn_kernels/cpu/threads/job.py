@@ -61,6 +61,12 @@ class Job:
         """The most threads that can take part."""
         return int(self.record[COUNT])
 
+    @property
+    def used(self) -> int:
+        """Words of the record that it reads, at most: an array's, or one of a number."""
+        each = (5 + 2 * a.ndim if isinstance(a, np.ndarray) else 1 for a in self.arguments)
+        return ARGUMENTS + sum(each)
+
 
 def _borrowed(context: Any, builder: Any, kind: types.Type, value: Any) -> Any:
     """An argument without its reference, which ends with the call that packs it."""
@@ -164,7 +170,9 @@ def job(
             return found
 
         def prepare(count: int, team: bool, *arguments: Any) -> Job:
-            record = np.empty(WORDS, np.int64)
+            # Zeros: beside a flag of a byte stands what was there before, which a recipe may take
+            # for one of its places.
+            record = np.zeros(WORDS, np.int64)
             tag = _fill(record, count, team, *arguments)
             record[ENTRY] = entries.get((tag, current())) or entry(arguments)
             return Job(record, arguments)

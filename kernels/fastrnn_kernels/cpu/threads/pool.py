@@ -198,14 +198,14 @@ class _Pool:
         for helper in helpers:
             helper.stay_on(cpus)
 
-    def run(self, jobs: Sequence[Job], work: float, least: float) -> None:
-        records = jobs[0].record if len(jobs) == 1 else np.concatenate([job.record for job in jobs])
+    def run(self, records: Record, largest: int, work: float, least: float) -> None:
+        """Run jobs by their records; largest: the most threads that can take part."""
         runtime, many = openmp.current(), 0
         if runtime is not None:
-            self._hand(runtime, jobs, records, work >= least)
+            self._hand(runtime, records, largest, work >= least)
             return
         if self.threads > 1 and work >= least and not self._closed:
-            many = min(self.threads, sum(job.largest for job in jobs)) - 1
+            many = min(self.threads, largest) - 1
             # A single call of little work would be done before a helper is awake.
             if work < WAKING_WORK and time.perf_counter() - self._last > LINGER_SECONDS:
                 many = 0
@@ -219,8 +219,8 @@ class _Pool:
         board.alone(records)
         self._last = time.perf_counter()
 
-    def _hand(self, runtime: Runtime, jobs: Sequence[Job], records: Record, worth: bool) -> None:
-        many = min(get_num_threads(), sum(job.largest for job in jobs))
+    def _hand(self, runtime: Runtime, records: Record, largest: int, worth: bool) -> None:
+        many = min(get_num_threads(), largest)
         handed = worth and many > 1 and not self._closed
         if not (handed and runtime.run(self.own_board(), next(self._calls), records, many)):
             board.alone(records)
@@ -259,17 +259,31 @@ def run(jobs: Sequence[Job], work: float, least: float | None = None) -> None:
     over time are done in parts where it takes long.
     """
     least = MIN_WORK if least is None else least
+    records = [job.record for job in jobs]
+    largest = sum(job.largest for job in jobs)
     if work < whole() or not all(job.steps for job in jobs):
-        _pool.run(jobs, work, least)
+        _pool.run(_joined(records), largest, work, least)
         return
     steps = max(job.steps for job in jobs)
 
     def part(first: int, last: int) -> None:
-        for job in jobs:
-            job.record[FIRST_STEP], job.record[LAST_STEP] = first, last
-        _pool.run(jobs, work * (last - first) / steps, least)
+        for record in records:
+            record[FIRST_STEP], record[LAST_STEP] = first, last
+        _pool.run(_joined(records), largest, work * (last - first) / steps, least)
 
     in_parts(part, steps, work)
+
+
+def _joined(records: Sequence[Record]) -> Record:
+    return records[0] if len(records) == 1 else np.concatenate(records)
+
+
+def run_records(records: Record, largest: int, work: float) -> None:
+    """Run jobs whose records lie one behind the other, `work` multiply-adds together.
+
+    largest: the most threads that can take part. Not in parts, however long it takes.
+    """
+    _pool.run(records, largest, work, MIN_WORK)
 
 
 def whole() -> float:

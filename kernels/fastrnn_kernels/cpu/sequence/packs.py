@@ -1,0 +1,231 @@
+"""Recipes that copy and pack the weights of a stack: a training step has new ones each time.
+
+One piece of memory gets, of each pass, copies of its weights and the panels that `Weights` would
+pack of them, at the same places in each call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cpu.arrays import memory
+from fastrnn_kernels.cpu.arrays.memory import Array
+from fastrnn_kernels.cpu.product.panels import vectors_per_gate
+from fastrnn_kernels.cpu.product.weights import (
+    BackwardPanels,
+    ForwardPanels,
+    Weights,
+    columns_of,
+    lanes_of,
+)
+from fastrnn_kernels.cpu.sequence import exchange, stacks, stacks_backward
+from fastrnn_kernels.cpu.sequence.stacks import Stacked
+from fastrnn_kernels.cpu.threads.job import Job
+from fastrnn_kernels.cpu.threads.recipe import Recipe, Slot
+
+#: Where an array begins, values behind the memory's first, how many it has, and its shape.
+_Place = tuple[int, int, tuple[int, ...]]
+#: What stands in the memory of each pass.
+COPIES, FORWARD, BACKWARD, INPUTS = range(4)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Slots: the weights of each pass in the order w_ih, w_hh, b_ih, b_hh, w_hr, then the memory.
+
+    places: of each pass's copies, forward panels, backward panels, and panels for the gradient of
+    its input; the last two where they are packed.
+    """
+
+    recipe: Recipe
+    of: Stacked
+    values: int
+    places: list[list[list[_Place]]]
+
+    @cached_property
+    def offsets(self) -> list[list[int | None]]:
+        """Where forward panels, backward ones and those of inputs begin, in bytes, of each pass."""
+        size = np.dtype(self.of.dtype).itemsize
+        return [
+            [of_pass[n][0][0] * size if of_pass[n] else None for of_pass in self.places]
+            for n in (FORWARD, BACKWARD, INPUTS)
+        ]
+
+    def run(self, addresses: Sequence[int]) -> "Packs":
+        """The weights at these addresses, packed."""
+        whole = memory.aligned(self.values, np.dtype(self.of.dtype))
+        address: int = whole.__array_interface__["data"][0]
+        self.recipe.run([*addresses, address])
+        return Packs(self, whole, address)
+
+
+class Packs:
+    """Weights of a stack, packed.
+
+    Who calls recipes asks for addresses alone; arrays are made for who asks for them.
+    """
+
+    def __init__(self, made: Pack, whole: Array, address: int) -> None:
+        self._made, self._whole, self._address = made, whole, address
+
+    def panels(self, kind: int) -> list[int]:
+        """Where the FORWARD, BACKWARD or INPUTS panels of each pass begin."""
+        return [
+            address_of_panels(self.weights[k], kind) if at is None else self._address + at
+            for k, at in enumerate(self._made.offsets[kind - 1])
+        ]
+
+    @cached_property
+    def weights(self) -> tuple[Weights, ...]:
+        """Of each direction of each layer."""
+        of, first = self._made.of, self._address
+        forward, backward, _ = self._made.offsets
+        made = []
+        for k, (parts, copies) in enumerate(zip(self._made.places, self._copies, strict=True)):
+            b_ih, b_hh = copies[2:4] if of.biased else (None, None)
+            w_hr = copies[-1] if of.projected else None
+            weights = Weights(of.cell, copies[0], copies[1], b_ih, b_hh, w_hr, of.dtype)
+            panels, at = [*map(self._arrays, parts)], (forward[k] or 0, backward[k] or 0)
+            weights.keep("forward", ForwardPanels.of(panels[FORWARD], first + at[0]))
+            if panels[BACKWARD]:
+                weights.keep("backward", BackwardPanels.of(panels[BACKWARD], first + at[1]))
+            if panels[INPUTS]:
+                weights.keep("inputs", panels[INPUTS][0])
+            made.append(weights)
+        return tuple(made)
+
+    def copies(self) -> list[Array]:
+        """Of what was packed."""
+        return [one for copies in self._copies for one in copies]
+
+    @cached_property
+    def _copies(self) -> list[list[Array]]:
+        return [self._arrays(parts[0]) for parts in self._made.places]
+
+    def _arrays(self, places: Sequence[_Place]) -> list[Array]:
+        return [self._whole[at : at + size].reshape(shape) for at, size, shape in places]
+
+
+def address_of_panels(weights: Weights, kind: int) -> int:
+    """Where panels begin that weights have packed, or pack now."""
+    if kind == INPUTS:
+        return int(weights.input_panels().__array_interface__["data"][0])
+    return (weights.backward() if kind == BACKWARD else weights.forward()).address
+
+
+class _Pass:
+    """The jobs that copy and pack the weights of one pass.
+
+    slot: of its first weight; here: the memory; work: the workspace; places: of what is in the
+    memory, by kind.
+    """
+
+    def __init__(self, of: Stacked, weights: Weights, slot: int, here: Slot, work: Slot) -> None:
+        self._of, self._weights, self._here, self._work = of, weights, here, work
+        self._dtype, self._slot = np.dtype(of.dtype), slot
+        self.places: list[list[_Place]] = [[] for _ in range(4)]
+        self.jobs: list[Job] = []
+        self._w_ih = self._copied(0, weights.w_ih.shape)
+        self._w_hh = self._copied(1, weights.w_hh.shape)
+
+    def _empty(self, kind: int, shape: tuple[int, ...]) -> Array:
+        at = self._here.size // self._dtype.itemsize
+        array = self._here.empty(shape, self._dtype)
+        self.places[kind].append((at, array.size, shape))
+        return array
+
+    def _panels(self, kind: int, sizes: Sequence[int]) -> list[Array]:
+        return [self._empty(kind, (size,)) for size in sizes]
+
+    def _copied(self, number: int, shape: tuple[int, ...], to: Array | None = None) -> Array:
+        target = self._empty(COPIES, shape) if to is None else to
+        given = Slot(self._slot + number).empty(shape, self._dtype)
+        self.jobs.append(exchange.copied(1, False, given.reshape(-1), target.reshape(-1)))
+        return target
+
+    def _gates(self, matrix: Array, gates: Sequence[str], out: Array) -> None:
+        if gates:
+            of, positions = self._of, np.array(self._weights.positions(gates), np.int64)
+            U = vectors_per_gate(of.cell) * lanes_of(self._dtype)
+            self.jobs.append(exchange.gate_rows(1, False, matrix, positions, of.H, U, out))
+
+    def _plain(self, matrix: Array, some: Sequence[int], height: int, out: Array) -> None:
+        if some:
+            positions, width = np.array(some, np.int64), columns_of(self._dtype)
+            self.jobs.append(exchange.plain_rows(1, False, matrix, positions, height, width, out))
+
+    def forward(self) -> None:
+        """Copies, and forward panels."""
+        of, cell, dtype = self._of, self._of.cell, self._dtype
+        sums, rows = cell.G * of.H, 2 * of.biased
+        bias = self._work.empty((rows, sums), dtype)
+        for n in range(rows):
+            self._copied(2 + n, (sums,))
+            self._copied(2 + n, (sums,), bias[n])
+        x_bias, h_bias = (self._work.empty((sums, 1), dtype) for _ in range(2))
+        apart = np.array([gate in cell.apart for gate in cell.gates])
+        both = x_bias.reshape(-1), h_bias.reshape(-1)
+        self.jobs.append(exchange.biases(1, False, bias, apart, *both))
+        if of.projected:
+            self._w_hr = self._copied(of.each - 1, (of.P, of.H))
+        panels = self._panels(FORWARD, self._weights.forward_sizes)
+        self._gates(self._w_ih, cell.x_gates, panels[0])
+        self._gates(x_bias, cell.x_gates, panels[1])
+        self._gates(self._w_hh, cell.early, panels[2])
+        self._gates(h_bias, cell.apart, panels[3])
+        self._gates(self._w_hh, cell.late, panels[4])
+        if of.projected:
+            given, turned = self._w_hr.reshape(of.P, of.H, 1), (of.H, of.P, 1)
+            matrix = self._work.empty(turned, dtype)
+            self.jobs.append(exchange.axes(1, False, given, matrix, False, False))
+            self._plain(matrix.reshape(of.H, of.P), (0,), of.H, panels[5])
+
+    def backward(self, inputs: bool) -> None:
+        """Panels of the backward pass; inputs: and for the gradient of its input."""
+        of, cell, weights = self._of, self._of.cell, self._weights
+        panels = self._panels(BACKWARD, weights.backward_sizes)
+        self._plain(self._w_hh, weights.positions(cell.early), of.H, panels[0])
+        self._plain(self._w_hh, weights.positions(cell.late), of.H, panels[1])
+        if of.projected:
+            self._plain(self._w_hr, (0,), of.P, panels[2])
+        if inputs:
+            (out,) = self._panels(INPUTS, (weights.size_of_input_panels,))
+            self._plain(self._w_ih, weights.positions(cell.x_gates), of.H, out)
+
+
+def _pack(of: Stacked, backward: bool, inputs: bool) -> Pack:
+    slots = of.passes * of.each + 2
+    work, here, passes = Slot(slots - 1), Slot(slots - 2), []
+    for k in range(of.passes):
+        one = _Pass(of, of.weights(k // of.directions), k * of.each, here, work)
+        one.forward()
+        if backward:
+            one.backward(inputs or k >= of.directions)
+        passes.append(one)
+    recipe = Recipe(work, slots)
+    recipe.stage([job for one in passes for job in one.jobs])
+    values = here.size // np.dtype(of.dtype).itemsize
+    return Pack(recipe.done(), of, values, [one.places for one in passes])
+
+
+def pack(of: Stacked, backward: bool, inputs: bool) -> Pack:
+    """The recipe for a stack, whatever its T and B.
+
+    backward: with the panels of backward passes; inputs: with those for the gradient of x.
+    """
+    of = replace(of, T=1, B=1)
+    made: Pack = stacks.kept((of, "pack", backward, inputs), lambda: _pack(of, backward, inputs))
+    return made
+
+
+def prepare(cell: Cell, dtype: str) -> None:
+    """Compile all that a cell's recipes have beside the passes themselves."""
+    for projected in (False, True) if not cell.reads_h else (False,):
+        of = Stacked(cell, 2, 2, 2, 3, 2 if projected else 3, 1, 1, dtype, True, projected)
+        pack(of, True, True)
+        stacks.forward(of, True)
+        for lies in (stacks_backward.TIME_FIRST, stacks_backward.BATCH_FIRST):
+            stacks_backward.backward(of, stacks_backward.Wanted(lies, True, True, True))
