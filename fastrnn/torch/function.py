@@ -37,7 +37,9 @@ def run(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
         else:  # without a node, and into memory that is used again
             x = call.device.tensor(call.device.kernels.take(call.device.array(swapped)))
         call.layout = TIME_FIRST
-    if not transformed:
+    # Who computes a forward pass again, as checkpoints do, counts the tensors that it saves.
+    hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    if not transformed and not hooked:
         call.prepared = prepared_for(call, tensors)
     found: tuple[Any, ...] = (_Forward if transformed else _Plain).apply(call, x, *rest)
     y, *final = found[: 1 + len(call.packed.cell.states)]

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import fastrnn.torch
-from fastrnn import adapting
+from fastrnn.torch import packed
 from fastrnn.torch.operands import tapes
 from fastrnn_kernels.cpu.product.weights import lanes_of
 from graphs_torch import Model, assert_equal, differentiated
@@ -151,8 +151,8 @@ def test_packed_sequences(form):
 
 
 def test_weights_are_packed_once_and_follow_every_write(monkeypatch):
-    packings, copies = [], adapting.Copies
-    monkeypatch.setattr(adapting, "Copies", lambda arrays: packings.append(1) or copies(arrays))
+    packings, copies = [], packed.Copies
+    monkeypatch.setattr(packed, "Copies", lambda *given: packings.append(1) or copies(*given))
     layer = fastrnn.torch.LSTM(I, H)
     compiled, x = torch.compile(Model(layer), backend="aot_eager"), torch.randn(T, B, I)
     optimiser = torch.optim.SGD(layer.parameters(), 0.1)
