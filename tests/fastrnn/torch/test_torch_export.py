@@ -11,7 +11,7 @@ from torch.export import Dim
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastrnn.torch
-from fastrnn import adapting
+from fastrnn.torch import packed
 from graphs_torch import Model, assert_equal
 from own_torch import torch_itself
 
@@ -24,7 +24,6 @@ SIZES = {"x": {0: Dim("B"), 1: Dim("T")}}
 LOADED = """
 import sys, torch, torch._dynamo.variables.builder
 import fastrnn.torch
-from fastrnn import adapting
 program = torch.export.load(sys.argv[1] + "/program.pt2")
 x, wanted, gradient = torch.load(sys.argv[1] + "/wanted.pt")
 module = program.module()
@@ -91,7 +90,7 @@ def test_autocast_leaves_an_exported_layer_in_float32():
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=str)
 def test_a_module_of_lower_precision_is_exported(low, monkeypatch):
     """Its parameters stay in their type, and are packed once, under autocast too."""
-    packings, copies = [], adapting.Copies
+    packings, copies = [], packed.Copies
     layer = fastrnn.torch.GRU(I, H).to(low)
     x = torch.randn(T, B, I).to(low)
     program = torch.export.export(layer, (x,))
@@ -99,7 +98,7 @@ def test_a_module_of_lower_precision_is_exported(low, monkeypatch):
     module = program.module()
     with torch.no_grad():
         wanted = layer(x)
-    monkeypatch.setattr(adapting, "Copies", lambda arrays: packings.append(1) or copies(arrays))
+    monkeypatch.setattr(packed, "Copies", lambda *given: packings.append(1) or copies(*given))
     for enabled in (False, True):
         with torch.no_grad(), torch.autocast("cpu", low, enabled=enabled):
             for _ in range(2):

@@ -8,7 +8,6 @@ import torch
 from torch.func import functional_call, grad, vmap
 
 import fastrnn.torch
-from fastrnn import adapting
 from fastrnn.torch import packed
 from graphs_torch import flat
 from own_torch import torch_itself
@@ -44,8 +43,8 @@ def test_every_write_is_seen(low, write):
 @pytest.fixture
 def packings(monkeypatch):
     """One entry for each time that weights are packed."""
-    counted, copies = [], adapting.Copies
-    monkeypatch.setattr(adapting, "Copies", lambda arrays: counted.append(1) or copies(arrays))
+    counted, copies = [], packed.Copies
+    monkeypatch.setattr(packed, "Copies", lambda *given: counted.append(1) or copies(*given))
     return counted
 
 
