@@ -16,7 +16,8 @@ from unittest import mock
 FORWARD, BACKWARD, WEIGHT_GRADIENTS = "forward", "backward", "weight gradients"
 PACKING, ADAPTER, FRAMEWORK = "packing", "adapter", "framework"
 #: Packing: whether weights have changed, and panels of those that have. Adapter: checks, layouts,
-#: copies, autograd's nodes. Framework: all that is not fastrnn's.
+#: copies, autograd's nodes. Framework: all that is not fastrnn's. The backward pass of a small call
+#: that is prepared has the weights' gradients in it, as they are made in one call.
 SHARES = (PACKING, FORWARD, BACKWARD, WEIGHT_GRADIENTS, ADAPTER, FRAMEWORK)
 
 _START, _PACKED = "fastrnn_kernels.cpu.sequence.start", "fastrnn_kernels.cpu.product.weights"
@@ -33,6 +34,9 @@ _COMMON: tuple[tuple[str, str, str | None], ...] = (
 _OF: dict[str, tuple[tuple[str, str, str | None], ...]] = {
     "torch": (
         ("fastrnn.torch.packed", "Packed.packs", PACKING),
+        ("fastrnn.torch.prepared", "Prepared.pack", PACKING),
+        ("fastrnn.torch.prepared", "Prepared.forward", FORWARD),
+        ("fastrnn.torch.prepared", "Prepared.backward", BACKWARD),
         ("fastrnn.torch.layers", "Layer._run", ADAPTER),
         ("fastrnn.torch.call", "ModuleCall.backward", ADAPTER),
     ),
