@@ -315,9 +315,11 @@ def quantized(request, tmp_path_factory):
     model = onnx.load(folder / "layer.onnx")
     del model.metadata_props[:]  # as of another program
     onnx.save(model, folder / "layer.onnx")
+    # In 7 bits: by weights of 8, sums of pairs overflow in onnxruntime where a CPU has no VNNI.
     quantization.quantize_dynamic(
-        folder / "layer.onnx", folder / "quantized.onnx", per_channel=request.param
-    )
+        folder / "layer.onnx", folder / "quantized.onnx", per_channel=request.param,
+        reduce_range=True,
+    )  # fmt: skip
     kinds = {node.op_type for node in onnx.load(folder / "quantized.onnx").graph.node}
     assert "DynamicQuantizeLSTM" in kinds
     return layer, folder / "quantized.onnx"
@@ -331,8 +333,8 @@ def test_integer_weights_become_floats(quantized):
     layer, path = quantized
     found = fastrnn.load(path)
     assert (type(found), found.bidirectional) == (fastrnn.LSTM, True)
-    # 8 bits of weights from -1 / sqrt(H) to 1 / sqrt(H), and half a step off.
-    step = 2 / np.sqrt(H) / 254
+    # 7 bits of weights from -1 / sqrt(H) to 1 / sqrt(H), and half a step off.
+    step = 2 / np.sqrt(H) / 127
     for name, array in layer.parameters.items():
         np.testing.assert_allclose(found.parameters[name], array, atol=0.51 * step)
     x = np.random.default_rng(0).standard_normal((6, 2, I), dtype=np.float32)

@@ -1,5 +1,6 @@
 """Processes that compile: one at a time, gone with this one, and no harm where they fail."""
 
+import logging
 import os
 import shutil
 import signal
@@ -90,6 +91,7 @@ def test_what_nobody_waits_for_is_compiled_all_the_same(work, does, tmp_path):
 @pytest.mark.parametrize("code", ["sys.exit(3)", "pass", "raise KeyError", "os.abort()"])
 def test_one_that_fails_is_the_last(work, does, caplog, code):
     """As where the cache cannot be written: the process ends well, and nothing is there."""
+    caplog.set_level(logging.WARNING, "fastrnn")  # the command line, in this process, raises it
     does(code)
     takers = Takers(there=False)
     background.ask("a", takers("a"))
@@ -107,6 +109,7 @@ def test_where_no_process_can_be_started(work, monkeypatch, caplog, error):
     def start(task):
         raise error
 
+    caplog.set_level(logging.WARNING, "fastrnn")
     monkeypatch.setattr(background, "_start", start)
     background.ask("a", Takers()("a"))
     until(lambda: work.refused)
