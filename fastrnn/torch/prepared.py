@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from fastrnn.torch.fallbacks import FLOATS
+from fastrnn_kernels.cpu import device as cpu
 from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.take import take
 from fastrnn_kernels.cpu.sequence import stacks, stacks_backward
@@ -153,7 +154,9 @@ class Prepared:
 def prepared_for(call: Any, tensors: Sequence[Any]) -> Prepared | None:
     """What is prepared for a module's call, from the second one on of a shape; None for others."""
     x = tensors[0]
-    if call.batch_sizes is not None or call.masks or not x.is_cpu or x.dtype not in FLOATS:
+    if call.batch_sizes is not None or call.masks or x.dtype not in FLOATS:
+        return None
+    if call.device.kernels is not cpu:
         return None
     kept, T, B = call.packed.prepared, call.rows.T, call.rows.B
     key = T, B, x.dtype, id(call.layout)
