@@ -19,8 +19,8 @@ import matplotlib.pyplot as plt
 
 RESULTS = Path(__file__).parent / "results"
 CELLS = {"lstm": "#d1495b", "gru": "#2e6f95", "rnn": "#e3a72f"}
-#: The machine whose ratios are pictured, and the one whose suites `scaling` and `loop` are.
-PICTURED, SCALED = "zen5", "zen4"
+#: The machine whose ratios are pictured, and those whose suites `scaling` and `loop` are.
+PICTURED, SCALED, LOOPED = "zen5", "zen4", "zen3"
 #: Shares of a step, as the suite `loop` has them, and their colours.
 SHARES = {
     "framework": "#c9c9c9", "adapter": "#8d99ae", "packing": "#e3a72f", "forward": "#2e6f95",
@@ -206,14 +206,15 @@ def draw_loop(loop: dict[str, Any]) -> None:
     _finish(figure, loop["machine"], "loop")
 
 
-def loop_lines(loop: dict[str, Any]) -> Iterator[str]:
+def loop_lines(loop: dict[str, Any], one_thread: dict[str, Any]) -> Iterator[str]:
     """Lines of the table of models."""
-    for own, other in models(loop):
+    for (own, other), (alone, others) in zip(models(loop), models(one_thread), strict=True):
         what = "training" if own["training"] else "inference"
         yield (
             f"| {own['framework']}, {own['model']}: {own['about']}, {what} "
             f"| {other['median_s'] * 1e3:.3g} ms | {own['median_s'] * 1e3:.3g} ms "
-            f"| {other['median_s'] / own['median_s']:.2f} |"
+            f"| {other['median_s'] / own['median_s']:.2f} "
+            f"| {others['median_s'] / alone['median_s']:.2f} |"
         )
 
 
@@ -253,14 +254,14 @@ def main() -> None:
             print(*steps(found["stream"]), sep="\n")
         if "loop" in found:
             print(f"\n{machine}: steps of models")
-            print(*loop_lines(found["loop"]), sep="\n")
+            print(*loop_lines(found["loop"], found["loop-one-thread"]), sep="\n")
     pictured = results[PICTURED]
     shown_in_picture = {
         name: line for name, line in lines[PICTURED].items() if not name.startswith("the same, w")
     }
     draw_ratio(shown_in_picture, pictured["sequence"]["machine"])
     draw_limit(results[SCALED]["scaling"])
-    draw_loop(results[SCALED]["loop"])
+    draw_loop(results[LOOPED]["loop"])
 
 
 if __name__ == "__main__":
