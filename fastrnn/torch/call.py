@@ -12,7 +12,7 @@ from fastrnn.arrays import Array
 from fastrnn.models.stack import Call, Stack, run_backward, run_forward
 from fastrnn.torch.devices import Device
 from fastrnn.torch.packed import Packed, fastest
-from fastrnn.torch.prepared import Prepared
+from fastrnn.torch.prepared import Packing, Prepared
 from fastrnn_kernels.rows import Indices, Rows
 from fastrnn_kernels.tape import ARRAYS
 
@@ -65,6 +65,7 @@ class ModuleCall:
     device: Device
     bfloat16: bool = False  # whether products may be of it, without a tape, where that is fast
     packs: Any = None  # the weights that the forward pass read
+    packing: Packing | None = None
     prepared: Prepared | None = None
 
     @property
@@ -89,8 +90,9 @@ class ModuleCall:
             compute = fastest(self.bfloat16 and not taping)
             prepared = None if compute else self.prepared
             inputs = taping and bool(x.requires_grad)
+            packing = None if compute else self.packing
             self.packs = self.packed.packs(
-                self.device, parameters, prepared, taping, inputs, compute
+                self.device, parameters, packing, taping, inputs, compute
             )
             if prepared is not None:
                 return tuple(prepared.forward(self.packs, x, states, taping))

@@ -11,7 +11,7 @@ import torch
 from fastrnn.torch.call import TIME_FIRST, ModuleCall
 from fastrnn.torch.fallbacks import tell
 from fastrnn.torch.outside import outside_of_graphs
-from fastrnn.torch.prepared import prepared_for
+from fastrnn.torch.prepared import prepare
 from fastrnn_kernels.cpu.arrays.memory import LEAST
 from fastrnn_kernels.rows import Rows
 
@@ -24,7 +24,7 @@ def run(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
     transformed = torch._C._are_functorch_transforms_active()
     wanted = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
     if not wanted and not transformed:
-        call.prepared = prepared_for(call, tensors)
+        prepare(call, tensors)
         return call.forward(tensors, taping=False)
     x, *rest = tensors
     batch_first = call.layout.batch_first
@@ -40,7 +40,7 @@ def run(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
     # Who computes a forward pass again, as checkpoints do, counts the tensors that it saves.
     hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
     if not transformed and not hooked:
-        call.prepared = prepared_for(call, tensors)
+        prepare(call, tensors)
     found: tuple[Any, ...] = (_Forward if transformed else _Plain).apply(call, x, *rest)
     y, *final = found[: 1 + len(call.packed.cell.states)]
     return y.transpose(0, 1) if batch_first else y, *final

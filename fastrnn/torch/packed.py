@@ -13,7 +13,7 @@ from fastrnn.adapting import Kept
 from fastrnn.arrays import Array
 from fastrnn.torch.devices import Device
 from fastrnn.torch.fallbacks import LOW
-from fastrnn.torch.prepared import Prepared
+from fastrnn.torch.prepared import Packing
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cpu.arrays.compare import Copies
@@ -40,14 +40,15 @@ class Packed:
     _kept: dict[str, Kept[Any]] = field(default_factory=lambda: defaultdict(Kept), repr=False)
     #: Calls of little work that are prepared (`small.py`).
     small: dict[Any, Any] = field(default_factory=dict, repr=False)
-    #: Passes that are prepared (`prepared.py`).
+    #: How weights are packed, by their type, and passes that are prepared (`prepared.py`).
+    packing: dict[Any, Any] = field(default_factory=dict, repr=False)
     prepared: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def packs(
         self,
         device: Device,
         parameters: Sequence[Any],
-        prepared: Prepared | None = None,
+        packing: Packing | None = None,
         backward: bool = False,
         inputs: bool = False,
         compute: str = "",
@@ -58,7 +59,7 @@ class Packed:
         version has. On the CPU its values are compared as well, as `.data`, NumPy and other
         processes write without a new version.
 
-        prepared: what packs them; backward: for the backward pass as well; inputs: and for the
+        packing: what packs them; backward: for the backward pass as well; inputs: and for the
         gradient of x. Parameters of bfloat16 and float16 are widened; compute: the type that
         products are computed in, of the parameters, so widened, if not given.
 
@@ -73,9 +74,9 @@ class Packed:
             if parameter.shape != shape:
                 raise RuntimeError(f"{name} has shape {tuple(parameter.shape)}, wanted {shape}")
         made: Any
-        if prepared is not None and all(map(_dense, parameters)):
+        if packing is not None and all(map(_dense, parameters)):
             at = [place[0] for place in places]
-            made = prepared.pack(at, backward, inputs)
+            made = packing.pack(at, backward, inputs)
             copies = Copies((), (at, made.copies))
         else:
             copies = Copies([*map(_array, parameters)])

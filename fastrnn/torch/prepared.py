@@ -5,7 +5,7 @@ to allocate its results and to hand addresses over.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,31 @@ from fastrnn.torch.fallbacks import FLOATS
 from fastrnn_kernels.cpu import device as cpu
 from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.take import take
-from fastrnn_kernels.cpu.sequence import stacks, stacks_backward
-from fastrnn_kernels.cpu.sequence.packs import BACKWARD, FORWARD, INPUTS, Packs, pack
+from fastrnn_kernels.cpu.sequence import packs, stacks, stacks_backward
+from fastrnn_kernels.cpu.sequence.packs import BACKWARD, FORWARD, INPUTS, Packs
 from fastrnn_kernels.cpu.sequence.stacks import Stacked
 from fastrnn_kernels.cpu.sequence.stacks_backward import Wanted
 
 #: The most shapes that are kept for a module, those that were seen once among them.
 _MOST = 16
 _BYTE = np.dtype(np.uint8)
+
+
+class Packing:
+    """The way in which a stack's weights are packed, whatever the sequences."""
+
+    def __init__(self, of: Stacked) -> None:
+        self._of = of
+        self._made: dict[Any, Any] = {}
+
+    def pack(self, addresses: Sequence[int], backward: bool, inputs: bool) -> Packs:
+        """The weights at these addresses, packed; backward, inputs: as of `packs.pack`."""
+        around = (backward, inputs, *stacks.surroundings())
+        made = self._made.get(around)
+        if made is None:
+            made = self._made[around] = packs.pack(self._of, backward, inputs)
+        found: Packs = made.run(addresses)
+        return found
 
 
 class Prepared:
@@ -51,15 +68,6 @@ class Prepared:
                 (sizes[0], of.I if k < of.directions else of.width), sizes, *biases, *projection
             )
         ]  # fmt: skip
-
-    def pack(self, addresses: Sequence[int], backward: bool, inputs: bool) -> Packs:
-        """The weights at these addresses, packed; backward, inputs: as of `packs.pack`."""
-        around = ("pack", backward, inputs, *stacks.surroundings())
-        made = self._made.get(around)
-        if made is None:
-            made = self._made[around] = pack(self._of, backward, inputs)
-        packs: Packs = made.run(addresses)
-        return packs
 
     def forward(self, packs: Any, x: Any, states: Sequence[Any], taping: bool) -> list[Any]:
         """y and the final states; if taping, also the tape, and x where it had to be copied."""
@@ -151,15 +159,19 @@ class Prepared:
         return torch.from_numpy(array.swapaxes(0, 1) if batch_first else array)
 
 
-def prepared_for(call: Any, tensors: Sequence[Any]) -> Prepared | None:
-    """What is prepared for a module's call, from the second one on of a shape; None for others."""
+def prepare(call: Any, tensors: Sequence[Any]) -> None:
+    """Give a module's call what is prepared for it, from the second one on of its kind."""
     x = tensors[0]
-    if call.batch_sizes is not None or call.masks or x.dtype not in FLOATS:
-        return None
-    if call.device.kernels is not cpu:
-        return None
-    kept, T, B = call.packed.prepared, call.rows.T, call.rows.B
-    key = T, B, x.dtype, id(call.layout)
+    if x.dtype not in FLOATS or call.device.kernels is not cpu:
+        return
+    call.packing = _kept(call.packed.packing, call, x, x.dtype, _packing)
+    if call.batch_sizes is None and not call.masks:
+        key = x.dtype, call.rows.T, call.rows.B, id(call.layout)
+        call.prepared = _kept(call.packed.prepared, call, x, key, _prepared)
+
+
+def _kept(kept: dict[Any, Any], call: Any, x: Any, key: Any, make: Callable[..., Any]) -> Any:
+    """What was made for a key, or is if it comes for the second time; None else."""
     found = kept.get(key, False)
     if found is False:
         if len(kept) >= _MOST:
@@ -167,12 +179,26 @@ def prepared_for(call: Any, tensors: Sequence[Any]) -> Prepared | None:
         kept[key] = None
         return None
     if found is None:
-        each = call.packed.each
-        sizes = x.shape[-1], call.hidden_size, call.state_size, call.num_layers, call.directions
-        dtype = str(x.dtype).removeprefix("torch.")
-        of = Stacked(call.packed.cell, T, B, *sizes, dtype, each >= 4, each % 2 == 1)
-        found = kept[key] = Prepared(of, x.dtype, call.layout) if stacks.can_be(of) else ()
+        found = kept[key] = make(call, x) or ()
     return found or None
+
+
+def _stacked(call: Any, x: Any) -> Stacked:
+    each, dtype = call.packed.each, str(x.dtype).removeprefix("torch.")
+    sizes = x.shape[-1], call.hidden_size, call.state_size, call.num_layers, call.directions
+    return Stacked(
+        call.packed.cell, call.rows.T, call.rows.B, *sizes, dtype, each >= 4, each % 2 == 1
+    )
+
+
+def _packing(call: Any, x: Any) -> Packing | None:
+    of = _stacked(call, x)
+    return Packing(of) if packs.can_be(of) else None
+
+
+def _prepared(call: Any, x: Any) -> Prepared | None:
+    of = _stacked(call, x)
+    return Prepared(of, x.dtype, call.layout) if stacks.can_be(of) else None
 
 
 def _without(shape: tuple[int, ...], out: tuple[Any, ...]) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ _COMMON: tuple[tuple[str, str, str | None], ...] = (
 _OF: dict[str, tuple[tuple[str, str, str | None], ...]] = {
     "torch": (
         ("fastrnn.torch.packed", "Packed.packs", PACKING),
-        ("fastrnn.torch.prepared", "Prepared.pack", PACKING),
+        ("fastrnn.torch.prepared", "Packing.pack", PACKING),
         ("fastrnn.torch.prepared", "Prepared.forward", FORWARD),
         ("fastrnn.torch.prepared", "Prepared.backward", BACKWARD),
         ("fastrnn.torch.layers", "Layer._run", ADAPTER),

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 import fastrnn.torch
 from fastrnn.torch import call as calls
 from fastrnn.torch.packed import packed_of
+from fastrnn.torch.prepared import Packing
 from own_torch import torch_itself
 
 I, H, T, B = 5, 6, 4, 3
@@ -375,3 +376,19 @@ def test_few_shapes_are_kept_and_none_of_long_calls():
         long(x)
     assert list(packed_of(long).prepared.values()) == [()]
     assert not packed_of(fastrnn.torch.GRU(I, H)).prepared
+
+
+def test_weights_of_long_calls_are_packed_by_a_recipe():
+    """By several threads, with the bits of those that pack themselves, as at the first call."""
+    module = fastrnn.torch.LSTM(8, 200, 2, bidirectional=True)
+    x, found = torch.randn(30, 20, 8, requires_grad=True), []
+    for _ in range(3):
+        with torch.no_grad():
+            module.weight_hh_l0.mul_(1)  # a new version: all are packed anew
+        results, gradients = trained(module, x, None, LOSSES["all"])
+        found.append((results, [one.clone() for one in gradients]))
+    own = packed_of(module)
+    assert list(own.prepared.values()) == [()]
+    (packing,) = own.packing.values()
+    assert isinstance(packing, Packing)
+    assert same(found[2], found[0])

@@ -24,10 +24,12 @@ from fastrnn_kernels.cpu.product.weights import (
 from fastrnn_kernels.cpu.sequence import exchange, stacks, stacks_backward
 from fastrnn_kernels.cpu.sequence.stacks import Stacked
 from fastrnn_kernels.cpu.threads.job import Job
-from fastrnn_kernels.cpu.threads.recipe import Recipe, Slot
+from fastrnn_kernels.cpu.threads.recipe import MOST_SLOTS, Recipe, Slot
 
 #: Where an array begins, values behind the memory's first, how many it has, and its shape.
 _Place = tuple[int, int, tuple[int, ...]]
+#: Multiply-adds that take as long as to copy a value (measured: 0.3 ns).
+VALUE = 16
 #: What stands in the memory of each pass.
 COPIES, FORWARD, BACKWARD, INPUTS = range(4)
 
@@ -127,9 +129,15 @@ class _Pass:
         self._of, self._weights, self._here, self._work = of, weights, here, work
         self._dtype, self._slot = np.dtype(of.dtype), slot
         self.places: list[list[_Place]] = [[] for _ in range(4)]
-        self.jobs: list[Job] = []
+        #: Of each stage: copies, then what is made of them for panels, then panels.
+        self.jobs: list[list[Job]] = [[] for _ in range(3)]
         self._w_ih = self._copied(0, weights.w_ih.shape)
         self._w_hh = self._copied(1, weights.w_hh.shape)
+
+    @property
+    def values(self) -> int:
+        """Of its weights."""
+        return self._w_ih.size + self._w_hh.size
 
     def _empty(self, kind: int, shape: tuple[int, ...]) -> Array:
         at = self._here.size // self._dtype.itemsize
@@ -143,19 +151,21 @@ class _Pass:
     def _copied(self, number: int, shape: tuple[int, ...], to: Array | None = None) -> Array:
         target = self._empty(COPIES, shape) if to is None else to
         given = Slot(self._slot + number).empty(shape, self._dtype)
-        self.jobs.append(exchange.copied(1, False, given.reshape(-1), target.reshape(-1)))
+        self.jobs[0].append(exchange.copied(1, False, given.reshape(-1), target.reshape(-1)))
         return target
 
     def _gates(self, matrix: Array, gates: Sequence[str], out: Array) -> None:
         if gates:
             of, positions = self._of, np.array(self._weights.positions(gates), np.int64)
             U = vectors_per_gate(of.cell) * lanes_of(self._dtype)
-            self.jobs.append(exchange.gate_rows(1, False, matrix, positions, of.H, U, out))
+            self.jobs[2].append(exchange.gate_rows(1, False, matrix, positions, of.H, U, out))
 
     def _plain(self, matrix: Array, some: Sequence[int], height: int, out: Array) -> None:
         if some:
             positions, width = np.array(some, np.int64), columns_of(self._dtype)
-            self.jobs.append(exchange.plain_rows(1, False, matrix, positions, height, width, out))
+            self.jobs[2].append(
+                exchange.plain_rows(1, False, matrix, positions, height, width, out)
+            )
 
     def forward(self) -> None:
         """Copies, and forward panels."""
@@ -168,7 +178,7 @@ class _Pass:
         x_bias, h_bias = (self._work.empty((sums, 1), dtype) for _ in range(2))
         apart = np.array([gate in cell.apart for gate in cell.gates])
         both = x_bias.reshape(-1), h_bias.reshape(-1)
-        self.jobs.append(exchange.biases(1, False, bias, apart, *both))
+        self.jobs[1].append(exchange.biases(1, False, bias, apart, *both))
         if of.projected:
             self._w_hr = self._copied(of.each - 1, (of.P, of.H))
         panels = self._panels(FORWARD, self._weights.forward_sizes)
@@ -180,7 +190,7 @@ class _Pass:
         if of.projected:
             given, turned = self._w_hr.reshape(of.P, of.H, 1), (of.H, of.P, 1)
             matrix = self._work.empty(turned, dtype)
-            self.jobs.append(exchange.axes(1, False, given, matrix, False, False))
+            self.jobs[1].append(exchange.axes(1, False, given, matrix, False, False))
             self._plain(matrix.reshape(of.H, of.P), (0,), of.H, panels[5])
 
     def backward(self, inputs: bool) -> None:
@@ -205,10 +215,17 @@ def _pack(of: Stacked, backward: bool, inputs: bool) -> Pack:
         if backward:
             one.backward(inputs or k >= of.directions)
         passes.append(one)
-    recipe = Recipe(work, slots)
-    recipe.stage([job for one in passes for job in one.jobs])
+    recipe, weight = Recipe(work, slots), sum(one.values for one in passes)
+    for stage in range(3):
+        jobs = [job for one in passes for job in one.jobs[stage]]
+        recipe.stage(jobs, 0.0 if stage == 1 else float(VALUE * weight))
     values = here.size // np.dtype(of.dtype).itemsize
     return Pack(recipe.done(), of, values, [one.places for one in passes])
+
+
+def can_be(of: Stacked) -> bool:
+    """Whether there is a recipe for a stack."""
+    return of.passes * of.each + 2 < MOST_SLOTS
 
 
 def pack(of: Stacked, backward: bool, inputs: bool) -> Pack:
