@@ -10,7 +10,8 @@ Names, arguments, gate order and the layout of states are those of `torch.nn`.
 
 from typing import TYPE_CHECKING, Any
 
-from fastrnn import jit
+from fastrnn import equations, jit
+from fastrnn.define import cell
 from fastrnn.device import (
     Device,
     allow_tf32,
@@ -51,7 +52,9 @@ __all__ = [
     "Tape",
     "__version__",
     "allow_tf32",
+    "cell",
     "devices",
+    "equations",
     "explain",
     "get_num_threads",
     "jit",

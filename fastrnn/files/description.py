@@ -16,8 +16,12 @@ _FORMAT = 1
 
 def describe(kind: str, config: Mapping[str, Any]) -> str:
     """The description of a model of a class, on whatever device it is."""
-    kept = {name: value for name, value in config.items() if name != "device"}
-    return json.dumps({"format": _FORMAT, "class": kind, "config": kept})
+    return json.dumps({"format": _FORMAT, "class": kind, "config": kept(config)})
+
+
+def kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What descriptions keep of a configuration."""
+    return {name: value for name, value in config.items() if name != "device"}
 
 
 def described(path: str, text: str) -> tuple[str, dict[str, Any]]:

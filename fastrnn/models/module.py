@@ -140,7 +140,11 @@ class Named(ABC):
 
     def description(self) -> str:
         """The model's class and configuration, as files keep them beside its weights."""
-        return describe(self.kind, self.config())
+        return describe(self.kind, self._written())
+
+    def _written(self) -> dict[str, Any]:
+        """What its description has of it."""
+        return self.config()
 
 
 class Module(Named):

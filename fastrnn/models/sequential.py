@@ -9,6 +9,7 @@ from typing import Any, SupportsIndex, overload
 import numpy as np
 
 from fastrnn.arrays import Array
+from fastrnn.files.description import kept
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.streamable import Streamable
@@ -143,7 +144,7 @@ class Sequential(Streamable[States]):
             "modules": [
                 {
                     "class": module.kind,
-                    "config": {k: v for k, v in module.config().items() if k != "device"},
+                    "config": kept(module._written()),
                 }
                 for module in self.modules
             ]

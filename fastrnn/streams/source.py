@@ -30,7 +30,7 @@ class Source(ABC, Generic[State]):
         """The parameters by name, as they are now."""
 
     @abstractmethod
-    def config(self) -> dict[str, Any]:
+    def _written(self) -> dict[str, Any]:
         """The arguments that make another model of the same kind and size."""
 
     @abstractmethod
@@ -66,7 +66,7 @@ def _essence(config: Any) -> Any:
 
 def fingerprint(model: Source[Any], parameters: Mapping[str, Array], storage: str) -> str:
     """What tells a model with these parameters, stored so, from others."""
-    essence = json.dumps([_essence(model.config()), storage], sort_keys=True)
+    essence = json.dumps([_essence(model._written()), storage], sort_keys=True)
     digest = hashlib.sha256(essence.encode())
     for name, value in sorted(parameters.items()):
         digest.update(name.encode())

@@ -24,6 +24,7 @@ class Entry:
         word, or True or False. All cells of a kind have the same options, and the first that is
         registered is what a layer has where none is said.
     torch: torch's name for it, a recurrent module's `mode`; empty if torch has no such cell.
+    defined: whether a program has defined it, and may define it anew.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Entry:
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
     torch: str = ""
+    defined: bool = False
 
 
 #: By name, in the order of their registration.
@@ -38,13 +40,17 @@ CELLS: dict[str, Entry] = {}
 
 
 def register(entry: Entry) -> None:
-    """Make a cell known.
+    """Make a cell known; one that a program defines anew takes the place of the old one.
 
     Raises ValueError for a name that is taken, a kind that is no name of a class, and options
     that do not tell the cell from the others of its kind.
     """
+    old = CELLS.get(entry.name)
+    if entry.defined and old is not None and old.defined and old.kind == entry.kind:
+        CELLS[entry.name] = entry
+        return
     others = of_kind(entry.kind)
-    if entry.name in CELLS:
+    if old is not None:
         raise ValueError(f"cell {entry.name!r} is registered already")
     if not entry.kind.isidentifier() or entry.kind.endswith("Cell"):
         raise ValueError(f"kind of {entry.name!r} is {entry.kind!r}, wanted the name of a layer")

@@ -1,0 +1,1 @@
+"""Cells from their forward equations alone: traced once, differentiated, written as functions."""
