@@ -37,7 +37,8 @@ def test_what_is_exactly_the_same_is_rewritten(graph, x, y):
     assert 0 + x is x
     assert x * 1 is x
     assert x / 1 is x
-    assert -(-x) is x
+    negative = -x
+    assert -negative is x
     assert x - (-y) is x + y
     assert x + (-y) is x - y
     assert (-x) * y is -(x * y)
