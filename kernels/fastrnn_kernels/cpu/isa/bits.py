@@ -31,7 +31,7 @@ def _layout_of(kind: Any) -> _Layout:
     return _FLOAT32 if suffix_of(kind).endswith("f32") else _FLOAT64
 
 
-def _integer(kind: Any, value: int) -> Any:
+def _constant(kind: Any, value: float) -> Any:
     return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
 
 
@@ -46,8 +46,8 @@ def _bits(builder: Any, value: Any) -> Any:
 def _power(builder: Any, n: Any, kind: Any) -> Any:
     """2^n, an integer, as a normal number."""
     layout = _layout_of(kind)
-    biased = builder.add(n, _integer(n.type, layout.bias))
-    return builder.bitcast(builder.shl(biased, _integer(n.type, layout.mantissa)), kind)
+    biased = builder.add(n, _constant(n.type, layout.bias))
+    return builder.bitcast(builder.shl(biased, _constant(n.type, layout.mantissa)), kind)
 
 
 def _power_of_two(builder: Any, shifted: Any, shift: Any) -> Any:
@@ -68,7 +68,7 @@ def _times_power(builder: Any, value: Any, n: Any, shifted: Any, shift: Any) -> 
         everywhere, nearest = ir.IntType(bits)(-1), ir.IntType(32)(4)
         return call(builder, name, kind, [value, n, value, everywhere, nearest])
     count = builder.sub(*(_bits(builder, part) for part in (shifted, shift)))
-    half = builder.ashr(count, _integer(count.type, 1))
+    half = builder.ashr(count, _constant(count.type, 1))
     for part in (half, builder.sub(count, half)):
         value = builder.fmul(value, _power(builder, part, kind))
     return value
@@ -77,34 +77,40 @@ def _times_power(builder: Any, value: Any, n: Any, shifted: Any, shift: Any) -> 
 def _from_sqrt_half(builder: Any, x: Any) -> tuple[_Layout, Any]:
     """The bits of x as if exponents changed at the square root of 1/2, and not at 1."""
     layout, bits = _layout_of(x.type), _bits(builder, x)
-    return layout, builder.add(bits, _integer(bits.type, layout.power(0) - layout.sqrt_half))
+    return layout, builder.add(bits, _constant(bits.type, layout.power(0) - layout.sqrt_half))
 
 
 def _exponent(builder: Any, x: Any) -> Any:
     # Below the bits of a power so large that its last place is 1, an integer is a float: not all
     # instruction sets convert 64 bits.
     layout, bits = _from_sqrt_half(builder, x)
-    biased = builder.lshr(bits, _integer(bits.type, layout.mantissa))
-    above = builder.or_(biased, _integer(bits.type, layout.power(layout.mantissa)))
+    biased = builder.lshr(bits, _constant(bits.type, layout.mantissa))
+    above = builder.or_(biased, _constant(bits.type, layout.power(layout.mantissa)))
     known = float((1 << layout.mantissa) + layout.bias)
-    return builder.fsub(builder.bitcast(above, x.type), _integer(x.type, known))
+    return builder.fsub(builder.bitcast(above, x.type), _constant(x.type, known))
 
 
 def _mantissa(builder: Any, x: Any) -> Any:
     layout, bits = _from_sqrt_half(builder, x)
-    kept = builder.and_(bits, _integer(bits.type, (1 << layout.mantissa) - 1))
-    return builder.bitcast(builder.add(kept, _integer(bits.type, layout.sqrt_half)), x.type)
+    kept = builder.and_(bits, _constant(bits.type, (1 << layout.mantissa) - 1))
+    return builder.bitcast(builder.add(kept, _constant(bits.type, layout.sqrt_half)), x.type)
 
 
 def _two_over_power(builder: Any, x: Any, mantissa: Any) -> Any:
     down = builder.sub(*(_bits(builder, part) for part in (mantissa, x)))
-    two = _integer(down.type, _layout_of(x.type).power(1))
+    two = _constant(down.type, _layout_of(x.type).power(1))
     return builder.bitcast(builder.add(down, two), x.type)
+
+
+def _negated_where_negative(builder: Any, value: Any, x: Any) -> Any:
+    bits = _bits(builder, x)
+    sign = builder.and_(bits, _constant(bits.type, 1 << (_layout_of(x.type).width - 1)))
+    return builder.bitcast(builder.xor(_bits(builder, value), sign), value.type)
 
 
 def _negated_where_odd(builder: Any, value: Any, shifted: Any) -> Any:
     bits = _bits(builder, shifted)
-    sign = builder.shl(bits, _integer(bits.type, _layout_of(value.type).width - 1))
+    sign = builder.shl(bits, _constant(bits.type, _layout_of(value.type).width - 1))
     return builder.bitcast(builder.xor(_bits(builder, value), sign), value.type)
 
 
@@ -121,3 +127,5 @@ mantissa = elementwise(_mantissa, 1)
 two_over_power = elementwise(_two_over_power, 2)
 #: value with its sign changed where the n of shifted = n + shift is odd, of (value, shifted)
 negated_where_odd = elementwise(_negated_where_odd, 2)
+#: value with its sign changed where x has one, of (value, x)
+negated_where_negative = elementwise(_negated_where_negative, 2)

@@ -19,7 +19,7 @@ from numba import types
 from numba.extending import overload
 
 from fastrnn_kernels.cells import functions
-from fastrnn_kernels.cpu.isa.bits import negated_where_odd
+from fastrnn_kernels.cpu.isa.bits import negated_where_negative, negated_where_odd
 from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.inlined import INLINED, inlined
 from fastrnn_kernels.cpu.isa.polynomials import format_of, polynomial
@@ -54,7 +54,7 @@ _FORMATS = {
 
 
 def _parts_of_pi(bits: tuple[int, ...]) -> list[float]:
-    """π as a sum of floats of so many bits, all positive: zeros keep their signs."""
+    """π as a sum of floats of so many bits, each rounded down."""
     left, parts = _PI, []
     for count in bits:
         behind = left.bit_length() - count
@@ -82,12 +82,12 @@ def _sin_of(f: _Format) -> Any:
         r = where_at_most(limit, r, limit, r)  # NaN passes
         return where_at_most(r, -limit, -limit, r)
 
-    within = inlined(within)
+    limited = inlined(within)
 
     def sin_of(x, n, shifted):  # type: ignore[no-untyped-def]
-        r = negated_where_odd(within(minus_pi(x, n), largest), shifted)
+        r = negated_where_odd(limited(minus_pi(x, n), largest), shifted)
         z = r * r
-        return within(fma(r * z, s(z), r), one)
+        return limited(fma(r * z, s(z), r), one)
 
     return inlined(sin_of)
 
@@ -99,12 +99,11 @@ def _sin(x):  # type: ignore[no-untyped-def]
         return None
     number, sin_of = f.number, _sin_of(f)
     shift, per_pi = number(f.round_to_integer), number(1 / math.pi)
-    tiny = number(np.finfo(number).eps / 4)
 
     def sin(x):  # type: ignore[no-untyped-def]
-        shifted = fma(x, per_pi, shift)
-        found = sin_of(x, shifted - shift, shifted)
-        return where_at_most(absolute(x), tiny, x, found)  # a zero keeps its sign
+        size = absolute(x)  # rounding n where x is large knows no symmetry
+        shifted = fma(size, per_pi, shift)
+        return negated_where_negative(sin_of(size, shifted - shift, shifted), x)
 
     return sin
 

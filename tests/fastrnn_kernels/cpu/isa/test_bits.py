@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastrnn_kernels.cpu.isa.bits import exponent, mantissa, negated_where_odd, two_over_power
+from fastrnn_kernels.cpu.isa.bits import (
+    exponent,
+    mantissa,
+    negated_where_negative,
+    negated_where_odd,
+    two_over_power,
+)
 from fastrnn_kernels.cpu.isa.vector import load, store
 from fastrnn_kernels.cpu.product.weights import lanes_of
 
@@ -47,17 +53,19 @@ def test_a_number_is_its_mantissa_times_a_power(dtype):
     np.testing.assert_array_equal(two_over, wanted)
 
 
-def test_odd_integers_turn_signs(dtype):
-    load_two, store_one = load(2), store(1)
+def test_odd_integers_and_negative_numbers_turn_signs(dtype):
+    load_two, store_two = load(2), store(2)
     shift = dtype(1.5 * 2 ** np.finfo(dtype).nmant)
 
     @njit
     def run(x, out, width):
         value, n = load_two(x, 0, width)
-        store_one(out, 0, 0, (negated_where_odd(value, n + shift),))
+        turned = negated_where_odd(value, n + shift), negated_where_negative(value, n)
+        store_two(out, 0, width, turned)
 
     width = lanes_of(np.dtype(dtype))
     value, n = np.linspace(-2, 3, width).astype(dtype), np.arange(-2, width - 2).astype(dtype)
-    out = np.zeros(width, dtype)
+    out = np.zeros(2 * width, dtype)
     run(np.concatenate([value, n]), out, width)
-    np.testing.assert_array_equal(out, np.where(n % 2 == 0, value, -value))
+    np.testing.assert_array_equal(out[:width], np.where(n % 2 == 0, value, -value))
+    np.testing.assert_array_equal(out[width:], np.where(n < 0, -value, value))

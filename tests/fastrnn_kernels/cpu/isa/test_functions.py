@@ -102,10 +102,9 @@ def where_it_is_hard(name, dtype):
         near = (half_pi * random.integers(-many, many, 20_000)).astype(dtype)
         x = np.concatenate([x, near, random.uniform(-many, many, 20_000).astype(dtype)])
         return x[np.abs(x) <= FAR[dtype]]
-    # The series takes its time.
-    return (
-        np.concatenate([x[::16], np.linspace(-7, 7, 20_001, dtype=dtype)]) if name == "erf" else x
-    )
+    if name == "erf":  # whose series takes its time
+        return np.concatenate([x[::16], np.linspace(-7, 7, 20_001, dtype=dtype)])
+    return x
 
 
 @pytest.mark.usefixtures("instruction_set")
