@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from fastrnn.files.gates import places
 from fastrnn.keras.engine import Call
 from fastrnn_kernels.cpu.sequence.recipes import kept
 from fastrnn_kernels.cpu.sequence.shapes import Sequences, tape_bytes
@@ -38,15 +37,17 @@ def finish() -> None:
 
 
 def sequences_of(call: Call, x: Any, mask: Any, weights: Any, states: Any) -> Sequences | None:
-    """What a recipe is made for; None where there is none: with masks, for sizes not known or 0."""
-    _, recurrent, bias = weights
+    """What a recipe is made for; None where there is none: with masks, parameters of
+    each unit, and for sizes not known or 0.
+    """
+    _, recurrent, bias, units = weights
     sizes = *x.shape, recurrent.shape[0]
     known = all(isinstance(size, int) and size > 0 for size in sizes)  # Keras traces without some
-    if mask is not None or not known or _target() is None:
+    if mask is not None or units is not None or not known or _target() is None:
         return None
     B, T, I = x.shape
     return Sequences(
-        call.cell, places("keras", call.cell), T, B, I, recurrent.shape[0], str(x.dtype),
+        call.cell, call.layout.places(call.cell), T, B, I, recurrent.shape[0], str(x.dtype),
         0 if bias is None else 1 + call.layout.two_biases, call.go_backwards, call.sequences,
     )  # fmt: skip
 
@@ -81,11 +82,11 @@ def backward(
     of: Sequences, inputs: bool, tape: Any, x: Any, weights: Any, d_shown: Any, d_states: Any
 ) -> tuple[Any, Any, Any]:
     """The gradients of x (None without `inputs`), of the weights and of the initial states."""
-    kernel, recurrent, bias = weights
+    kernel, recurrent, bias, _ = weights
     results = _like([*([x] if inputs else []), *(w for w in weights if w is not None), *d_states])
     arguments = [tape, kernel, recurrent, d_shown, *d_states]
     found = _call(kept(of, True, inputs), arguments, results)
     dx = found.pop(0) if inputs else None
     d_kernel, d_recurrent = found[:2]
     d_bias = None if bias is None else found[2]
-    return dx, (d_kernel, d_recurrent, d_bias), tuple(found[-len(d_states) :])
+    return dx, (d_kernel, d_recurrent, d_bias, None), tuple(found[-len(d_states) :])
