@@ -16,7 +16,7 @@ from numba.core.errors import NumbaError
 import fastrnn
 from fastrnn import check
 from fastrnn.models.streamable import Streamable
-from fastrnn.streams.source import refuse_constants, storage_of
+from fastrnn.streams.source import storage_of
 from fastrnn_kernels.cache.files import write_whole
 from fastrnn_kernels.cpu.isa import host
 from fastrnn_kernels.cpu.isa.instruction_set import (
@@ -27,7 +27,6 @@ from fastrnn_kernels.cpu.isa.instruction_set import (
     SSE2,
     InstructionSet,
 )
-from fastrnn_kernels.cpu.stream.cell_stage import CellStage
 from fastrnn_kernels.cpu.stream.objects import Target, emit
 
 __all__ = ["CPUS", "export"]
@@ -113,7 +112,7 @@ def export(
     libname.a where `ar` is found, and a shared library where a C compiler is.
 
     Raises ValueError for a name that is no C identifier, an unknown cpu, a model that cannot
-    stream or whose cells have constant states; OSError where the files cannot be written.
+    stream; OSError where the files cannot be written.
     """
     check.choice("cpu", cpu, CPUS)
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -125,11 +124,7 @@ def export(
     storage = storage_of(model, weights)
     if model._on_gpu():
         raise RuntimeError(f"{model._owner} is on the GPU, what is exported runs on the CPU")
-    refuse_constants(
-        (stage.cell for stage, _ in model._stages(1, storage) if isinstance(stage, CellStage)),
-        "exported code",
-        "make a stream, set its `state`, and step it by `stream.cfunc` or `fastrnn.jit`",
-    )
+    model._stages(1, storage)  # which refuses what cannot stream, before a folder is made
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     made = copy.deepcopy(model)  # so that nothing stays with the model of what is packed here

@@ -24,8 +24,8 @@ from numba.extending import overload, typeof_impl
 
 from fastrnn.arrays import Array
 from fastrnn_kernels.cache.keys import sources
-from fastrnn_kernels.cpu.isa.address import address_of, word
-from fastrnn_kernels.cpu.stream.entry import INPUTS, OUTPUTS, ROWS, RUN_COUNT, RUNS, run_steps
+from fastrnn_kernels.cpu.isa.address import address_of
+from fastrnn_kernels.cpu.stream.entry import INPUTS, OUTPUTS, ROWS, run_steps
 from fastrnn_kernels.cpu.stream.functions import HEADER
 
 __all__ = ["DONE", "WRONG_INPUT", "WRONG_OUTPUT", "Handle", "block", "reset", "step"]
@@ -163,11 +163,9 @@ def _overload_reset(handle):  # type: ignore[no-untyped-def]
     _check_handle(handle)
 
     def run(handle):  # type: ignore[no-untyped-def]
-        words, memory = handle.words, handle.memory
-        values = memory[HEADER // memory.itemsize :]
-        for run in range(words[RUN_COUNT]):
-            for at in range(word(words[RUNS], 2 * run), word(words[RUNS], 2 * run + 1)):
-                values[at] = 0
+        memory = handle.memory
+        for at in range(HEADER // memory.itemsize, memory.size):
+            memory[at] = 0
 
     return run
 

@@ -2,8 +2,7 @@
 
 Nothing here is fast and nothing is shared with the library. Every test of a value compares
 with these functions (in float64), every test of a gradient with `finite_differences` of them.
-States are tuples: `(h,)` for RNN and GRU, `(h, c)` for LSTM; constant states come last, and a step
-returns them as they are.
+States are tuples: `(h,)` for RNN and GRU, `(h, c)` for LSTM.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,7 +73,7 @@ def gru_step(w: dict[str, Array], x: Array, state: State, reset_after: bool = Tr
 
 
 STEPS = {"RNN": rnn_step, "LSTM": lstm_step, "GRU": gru_step}
-#: How many states there are beside h, where there are any; constant ones count.
+#: How many states there are beside h, where there are any.
 MORE_STATES = {"LSTM": 1}
 
 
@@ -83,11 +82,10 @@ def weights_of(parameters: dict[str, Array], suffix: str = "") -> dict[str, Arra
 
     A bias that is not there is zero.
     """
-    names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
     w = {
-        name: parameters[name + suffix].astype(np.float64)
-        for name in names
-        if name + suffix in parameters
+        name.removesuffix(suffix): value.astype(np.float64)
+        for name, value in parameters.items()
+        if name.endswith(suffix)
     }
     rows = len(w["weight_ih"])
     return {"bias_ih": np.zeros(rows), "bias_hh": np.zeros(rows)} | w

@@ -114,7 +114,7 @@ for kernel in kernels(np.dtype(np.float32), (9, 0)):
 def section():
     """The section of a new cell."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    return text.partition("**A new cell**")[2].partition("\n**A constant state**")[0]
+    return text.partition("**A new cell**")[2].partition("\n**Parameters per unit**")[0]
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,9 @@ LARGEST = 2**30
 
 
 def measurable() -> list[str]:
-    """The cells that may be named; the truth (`reference.py`) knows nothing of late gates."""
-    return [name for name, entry in registry.CELLS.items() if not entry.cell.late]
+    """The cells that may be named: the truth (`reference.py`) knows no others."""
+    cells = {name: entry.cell for name, entry in registry.CELLS.items()}
+    return [name for name, cell in cells.items() if not (cell.late or cell.per_unit)]
 
 
 class Shape(NamedTuple):

@@ -110,7 +110,7 @@ CELLS = {
 
 
 def cell_of(name: str) -> Cell:
-    """The truth of a cell of the registry without late gates."""
+    """The truth of a cell of the registry without late gates or parameters per unit."""
     return CELLS.get(name) or of_equations(registry.CELLS[name].cell)
 
 

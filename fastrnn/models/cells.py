@@ -64,13 +64,15 @@ class RecurrentCell(Recurrent, Streamable[State]):
         self._shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, H)}
         if self.bias:
             self._shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
+        self._shapes |= dict.fromkeys(self._cell.per_unit, (H,))
 
     def _make_weights(
         self, kernels: Kernels, values: Mapping[str, Array], compute: str
     ) -> tuple[Weights, ...]:
         biases = values.get("bias_ih"), values.get("bias_hh")
         weights = values["weight_ih"], values["weight_hh"]
-        return (kernels.Weights(self._cell, *weights, *biases, compute=compute),)
+        units = self._units(values)
+        return (kernels.Weights(self._cell, *weights, *biases, units=units, compute=compute),)
 
     def __call__(self, x: Any, state: State | None = None) -> State:
         """One step, without a tape.
@@ -163,14 +165,14 @@ class RecurrentCell(Recurrent, Streamable[State]):
         run = kernels.start_backward(one, nothing, 0, h, rest)
         kernels.run([run.job], run.work)
         found = run.finish(None)
-        gradients = {"weight_ih": found.w_ih, "weight_hh": found.w_hh}
+        gradients, host = {"weight_ih": found.w_ih, "weight_hh": found.w_hh}, tape.host
         if self.bias:
             gradients |= {"bias_ih": found.b_ih, "bias_hh": found.b_hh}
-        host = tape.host
         return Gradients(
             kernels.give(found.x[0] if tape.batched else found.x[0, 0], host),
             self._joined(kernels, found.start_h, found.start_rest, tape.batched, host),
-            {name: kernels.give(value, host) for name, value in gradients.items()},
+            {name: kernels.give(value, host) for name, value in gradients.items()}
+            | self._of_units(kernels, found, "", host),
         )
 
     def _stages(self, batch_size: int, storage: str) -> list[tuple[Stage, tuple[Array, ...]]]:

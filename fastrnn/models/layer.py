@@ -96,6 +96,8 @@ class Layer(Recurrent, Streamable[State]):
                     self._shapes[f"bias_hh{suffix}"] = (G * H,)
                 if self.proj_size:
                     self._shapes[f"weight_hr{suffix}"] = (P, H)
+                for name in self._cell.per_unit:
+                    self._shapes[f"{name}{suffix}"] = (H,)
 
     @property
     def directions(self) -> int:
@@ -130,6 +132,7 @@ class Layer(Recurrent, Streamable[State]):
                 values.get(f"bias_ih{suffix}"),
                 values.get(f"bias_hh{suffix}"),
                 values.get(f"weight_hr{suffix}"),
+                self._units(values, suffix),
                 compute,
             )
             for layer in range(self.num_layers)
@@ -243,6 +246,7 @@ class Layer(Recurrent, Streamable[State]):
                 parameters[f"bias_hh{suffix}"] = kernels.give(of.b_hh, tape.host)
             if of.w_hr is not None:
                 parameters[f"weight_hr{suffix}"] = kernels.give(of.w_hr, tape.host)
+            parameters |= self._of_units(kernels, of, suffix, tape.host)
         return Gradients(call.as_given(dx), call.joined(d_start), parameters)
 
     def scratch_bytes(self, T: int, B: int) -> int:

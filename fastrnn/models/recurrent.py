@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from fastrnn import check
 from fastrnn.arrays import Array
 from fastrnn.device import gpu_compute
@@ -13,6 +15,7 @@ from fastrnn.models.module import Module, Version
 from fastrnn_kernels.cells import registry
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.gradients import Gradients as PassGradients
 from fastrnn_kernels.tape import Tape as PassTape
 from fastrnn_kernels.weights import Weights
 
@@ -109,6 +112,20 @@ class Recurrent(Module):
         if key not in version.others:
             version.others[key] = self._make_weights(kernels, version.values, compute)
         return version.others[key]
+
+    def _units(self, values: Mapping[str, Array], suffix: str = "") -> Array | None:
+        """The parameters per unit (Q, H) of one direction of a layer, None if there are none."""
+        found = [values[f"{name}{suffix}"] for name in self._cell.per_unit]
+        return np.stack(found) if found else None
+
+    def _of_units(
+        self, kernels: Kernels, found: PassGradients, suffix: str, host: bool
+    ) -> dict[str, Array]:
+        """The gradients of these parameters, by name."""
+        if found.units is None:
+            return {}
+        rows = zip(self._cell.per_unit, found.units, strict=True)
+        return {f"{name}{suffix}": kernels.give(row, host) for name, row in rows}
 
     def _gates(self, one: PassTape[Any], xp: Any) -> dict[str, Array]:
         """The values (T, B, H) of the gates of one pass, by name."""

@@ -105,14 +105,11 @@ def run(
     T, B, _ = x_rows.shape
     if p is not None:
         shaped(where, "P", p, (D, 3 * H))
-    weights = packed.weights(node, p is not None, dtype, (w, r, b))
+    weights = packed.weights(node, dtype, (w, r, b, p))
     rows = Rows.whole(T, B) if lengths is None else _ragged(kernels, node, lengths, T, B)
     states = [_state(node, "initial_h", h, B, H, dtype)]
     if node.kind == "LSTM":
         states.append(_state(node, "initial_c", c, B, H, dtype))
-    if p is not None:
-        per_unit = np.asarray(p, dtype).reshape(D, 3, 1, H)
-        states += [np.broadcast_to(per_unit[:, k], (D, B, H)) for k in range(3)]
     start, rest = np.ascontiguousarray(states[0]), np.empty((D, len(states) - 1, B, H), dtype)
     for k, state in enumerate(states[1:]):
         rest[:, k] = state

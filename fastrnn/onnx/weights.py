@@ -1,6 +1,6 @@
 """The weights of a node: checked, in torch's order of gates, and packed once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,29 +51,29 @@ class Packed:
     def __init__(self) -> None:
         self._kept: Kept[list[cpu.Weights]] = Kept()
 
-    def weights(
-        self, node: Node, peepholes: bool, dtype: Any, arrays: Sequence[Array | None]
-    ) -> list[cpu.Weights]:
-        """Of each direction, of the checked arrays W, R and B."""
-        given = [array for array in arrays if array is not None]
+    def weights(self, node: Node, dtype: Any, arrays: Sequence[Array | None]) -> list[cpu.Weights]:
+        """Of each direction, of the checked arrays W, R, B and P."""
+        pairs = zip("WRBP", arrays, strict=True)
+        given = {name: array for name, array in pairs if array is not None}
         return self._kept.of(
-            (node, peepholes, np.dtype(dtype), len(given)),
-            lambda copies: copies.equal(given),
-            lambda: given,
+            (node, np.dtype(dtype), tuple(given)),
+            lambda copies: copies.equal([*given.values()]),
+            lambda: [*given.values()],
             lambda copies: [
-                _of_direction(node, d, peepholes, dtype, copies) for d in range(len(node.reverse))
+                _of_direction(node, d, dtype, dict(zip(given, copies, strict=True)))
+                for d in range(len(node.reverse))
             ],
         )
 
 
-def _of_direction(
-    node: Node, d: int, peepholes: bool, dtype: Any, arrays: Sequence[Array]
-) -> cpu.Weights:
-    w, r, *biases = (array[d] for array in arrays)
-    rows = [in_torch_order(node, part, dtype) for part in (w, r)]
-    for both in biases:
-        rows += [in_torch_order(node, part, dtype) for part in np.split(both, 2)]
-    return cpu.Weights(node.cell(d, peepholes), *rows)  # type: ignore[arg-type]
+def _of_direction(node: Node, d: int, dtype: Any, arrays: Mapping[str, Array]) -> cpu.Weights:
+    w, r = (in_torch_order(node, arrays[name][d], dtype) for name in "WR")
+    b_ih = b_hh = units = None
+    if "B" in arrays:
+        b_ih, b_hh = (in_torch_order(node, part, dtype) for part in np.split(arrays["B"][d], 2))
+    if "P" in arrays:
+        units = np.ascontiguousarray(arrays["P"][d].reshape(3, -1), dtype)
+    return cpu.Weights(node.cell(d, units is not None), w, r, b_ih, b_hh, units=units)
 
 
 def dequantized(where: str, name: str, q: Array, scale: Array, zero: Array | None) -> Array:

@@ -11,7 +11,6 @@ from fastrnn import check
 from fastrnn.arrays import Array, State
 from fastrnn.streams.snapshot import Snapshot
 from fastrnn.streams.source import LayerState, Source, fingerprint
-from fastrnn_kernels.cells.cell import Cell
 
 
 class Stateful(Generic[State]):
@@ -84,10 +83,6 @@ class Stateful(Generic[State]):
     def _states(self) -> Sequence[LayerState]:
         """The state itself, by layers."""
 
-    @abstractmethod
-    def _cells(self) -> Sequence[Cell]:
-        """The cells of these layers."""
-
     def _put(self, own: Array, new: Any) -> None:
         """Write an array of the state."""
         own[...] = new
@@ -131,19 +126,16 @@ class Stateful(Generic[State]):
         return chosen
 
     def reset(self, rows: Any = None) -> None:
-        """Begin anew, from states of zeros; a cell's constant states stay.
+        """Begin anew, from states of zeros.
 
         rows: numbers of the rows that do, all if None. Raises TypeError or ValueError for
         what is no row.
         """
-        self._begin_anew(self._rows(rows))
-
-    def _begin_anew(self, chosen: Any, *, constants: bool = False) -> None:
-        """Set the states of rows to zeros, constant ones if it is said."""
+        chosen = self._rows(rows)
         with self._in_use():
-            for cell, (h, rest) in zip(self._cells(), self._states(), strict=True):
+            for h, rest in self._states():
                 h[chosen] = 0
-                rest[: None if constants else cell.varying - 1, chosen] = 0
+                rest[:, chosen] = 0
 
     @property
     def state(self) -> State:
@@ -207,14 +199,13 @@ class Stateful(Generic[State]):
     def add_stream(self) -> int:
         """Take a free row, its state zeros, for a client that comes; the number of the row.
 
-        A cell's constant states are zeros too, whoever had the row before: `state` gives it its
-        own. Raises RuntimeError if all are taken.
+        Raises RuntimeError if all are taken.
         """
         free = np.flatnonzero(~self._taken)
         if free.size == 0:
             raise RuntimeError(f"all {self.batch_size} rows of this stream are taken")
         row = int(free[0])
-        self._begin_anew(row, constants=True)
+        self.reset([row])
         self._taken[row] = True
         return row
 

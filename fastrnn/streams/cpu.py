@@ -11,7 +11,6 @@ from fastrnn.arrays import Array, State
 from fastrnn.jit import Handle
 from fastrnn.streams.base import Stateful
 from fastrnn.streams.source import LayerState, Source, storage_of
-from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu import device as cpu
 from fastrnn_kernels.cpu.device import Program
 from fastrnn_kernels.cpu.product.storage import FULL
@@ -91,9 +90,6 @@ class Stream(Stateful[State]):
 
     def _states(self) -> Sequence[LayerState]:
         return self._steps.states
-
-    def _cells(self) -> Sequence[Cell]:
-        return self._steps.cells
 
     def step(self, x: Any, out: Array | None = None, copy: bool | None = None) -> Array:
         """One step.

@@ -11,7 +11,6 @@ from fastrnn import check
 from fastrnn.arrays import Array, State
 from fastrnn.streams.base import Stateful
 from fastrnn.streams.source import LayerState, Source, storage_of
-from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.product.storage import FULL
 from fastrnn_kernels.cuda.launch.arrays import check_device, give, put, take, xp
 from fastrnn_kernels.cuda.launch.launch import refuse_capture
@@ -64,9 +63,6 @@ class CudaStream(Stateful[State]):
 
     def _states(self) -> Sequence[LayerState]:
         return self._steps.states
-
-    def _cells(self) -> Sequence[Cell]:
-        return self._steps.cells
 
     def _put(self, own: Array, new: Any) -> None:
         put(own, new)

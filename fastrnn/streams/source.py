@@ -3,14 +3,13 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic
 
 import numpy as np
 
 from fastrnn import check
 from fastrnn.arrays import Array, State
-from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.device import Stage
 from fastrnn_kernels.cpu.product.storage import BF16, FULL, INT8
 
@@ -81,13 +80,3 @@ def storage_of(model: Source[Any], weights: str | None) -> str:
     own = str(model.dtype)
     check.choice("weights", weights, [own, BF16, INT8] if own == "float32" else [own])
     return FULL if weights == own else weights
-
-
-def refuse_constants(cells: Iterable[Cell], who: str, remedy: str) -> None:
-    """Raise ValueError for a cell with constant states, which `who` has no way to be given."""
-    for cell in cells:
-        if cell.constant:
-            raise ValueError(
-                f"cell {cell.name!r} of this model has the constant states "
-                f"{', '.join(cell.constant)}, which {who} cannot be given: {remedy}"
-            )

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from fastrnn.models.streamable import Streamable
-from fastrnn.streams.source import refuse_constants
 from fastrnn.tools.signals import PIPE, Reader, Writer
 
 
@@ -24,12 +23,9 @@ def follow(
 
     weights: how they are stored, as `stream` has it.
 
-    Raises SignalError, a ValueError, or OSError for files that do not fit or cannot be used,
-    ValueError for a model whose cells have constant states.
+    Raises SignalError, a ValueError, or OSError for files that do not fit or cannot be used.
     """
     stream = model.stream(weights=weights)
-    remedy = "make a stream in Python, and set its `state`"
-    refuse_constants(stream._cells(), "`fastrnn stream`", remedy)
     stream.warmup()
     reader = Reader(source, stream.input_size, stream.dtype)
     times: list[int] = []

@@ -24,6 +24,7 @@ class Gradients:
     b_ih: Array
     b_hh: Array
     w_hr: Array | None
+    units: Array | None  # (Q, H) of a cell with parameters per unit
 
 
 def in_gate_order(xp: Any, cell: Cell, rows: Array, gates: Sequence[str]) -> Array:

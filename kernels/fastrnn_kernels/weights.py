@@ -17,8 +17,9 @@ Array = NDArray[Any]
 class Weights:
     """One direction of one layer, never changed; a device lays them out when they are first used.
 
-    NumPy arrays w_ih (G H, I), w_hh (G H, P), b_ih and b_hh (G H,) or None, w_hr (P, H) or None;
-    compute: the type that products are computed in, of the weights if not given.
+    NumPy arrays w_ih (G H, I), w_hh (G H, P), b_ih and b_hh (G H,) or None, w_hr (P, H) or None,
+    units (Q, H) of a cell with parameters per unit; compute: the type that products are computed
+    in, of the weights if not given.
     """
 
     cell: Cell
@@ -27,6 +28,7 @@ class Weights:
     b_ih: Array | None = None
     b_hh: Array | None = None
     w_hr: Array | None = None
+    units: Array | None = None
     compute: str = ""
 
     def __post_init__(self) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+#: What the parameters of every cell are called.
+_MATRICES = "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -28,14 +31,17 @@ class Cell:
         late_backward(d_states, saved, states)      -> d_late_sums
         backward(d_states, saved, states, d_inner)  -> (d_early_sums, d_old_states)
 
-    The states named in `constant`, the last ones, are given with the others and never change:
-    `forward` returns them as they came, and `backward` adds to their gradients. A reset leaves them
-    as they are.
+    The parameters named in `per_unit` have a value for each unit, as the weights of peepholes.
+    Wherever a function is given old states, these stand behind them, and `backward` gives their
+    gradients behind those of the states:
+
+        forward(sums, (h, c, p))              -> ((h, c), saved)
+        backward(d_states, saved, (h, c, p))  -> (d_sums, (dh, dc, dp))
 
     Everything that is written for any cell goes by its counts:
 
         G gates, of them A apart, L late, E early (all but the late ones)
-        S sums, N states, K saved values
+        S sums, N states, K saved values, Q parameters per unit
     """
 
     name: str
@@ -49,7 +55,7 @@ class Cell:
     inner: Callable[..., Any] | None = None
     late_backward: Callable[..., Any] | None = None
     reads_h: bool = True  # whether forward uses h of its own unit; if not, h may be projected
-    constant: tuple[str, ...] = ()  # states that do not change: the last ones
+    per_unit: tuple[str, ...] = ()  # parameters (H,), named as the model's are to be
     #: gates in the order of the x-parts, the first of the sums
     x_gates: tuple[str, ...] = field(init=False)
     #: gates in the order of the h-parts, the last of the sums
@@ -66,12 +72,11 @@ class Cell:
     A: int = field(init=False)
     L: int = field(init=False)
     E: int = field(init=False)
-    #: of `sums`, `states` and `saved`
+    #: of `sums`, `states`, `saved` and `per_unit`
     S: int = field(init=False)
     N: int = field(init=False)
     K: int = field(init=False)
-    #: states that do change, the first of them
-    varying: int = field(init=False)
+    Q: int = field(init=False)
 
     def __post_init__(self) -> None:
         if self.late and (len(self.states) > 1 or set(self.late) == set(self.gates)):
@@ -82,9 +87,11 @@ class Cell:
             raise ValueError(f"cell {self.name}: apart and late name gates, {self.gates}")
         if bool(self.late) != bool(self.inner and self.late_backward):
             raise ValueError(f"cell {self.name}: late gates, inner and late_backward go together")
-        varying = len(self.states) - len(self.constant)
-        if varying < 1 or self.states[varying:] != self.constant:
-            raise ValueError(f"cell {self.name}: constant states are the last of {self.states}")
+        if len({*self.per_unit, *_MATRICES}) < len(self.per_unit) + len(_MATRICES):
+            raise ValueError(
+                f"cell {self.name}: per_unit is {self.per_unit}, wanted names that differ, also "
+                f"from {', '.join(_MATRICES)}"
+            )
 
         whole = tuple(g for g in self.gates if g not in self.apart + self.late) + self.late
         apart_x, apart_h = (tuple(f"{g}_{part}" for g in self.apart) for part in "xh")
@@ -103,7 +110,7 @@ class Cell:
             "S": len(sums),
             "N": len(self.states),
             "K": len(self.saved),
-            "varying": varying,
+            "Q": len(self.per_unit),
         }
         for name, value in found.items():
             object.__setattr__(self, name, value)
@@ -111,8 +118,8 @@ class Cell:
     def _digest(self) -> str:
         digest = hashlib.sha256(repr((self.gates, self.states, self.saved)).encode())
         digest.update(repr((self.apart, self.late)).encode())
-        if self.constant:
-            digest.update(repr(self.constant).encode())
+        if self.per_unit:
+            digest.update(repr(self.per_unit).encode())
         for function in (self.forward, self.backward, self.inner, self.late_backward):
             if function is not None:
                 code = getattr(function, "py_func", function).__code__

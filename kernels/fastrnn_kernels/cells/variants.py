@@ -12,9 +12,8 @@ k(a) keeps a pre-activation within the bound, if there is one.
 
     GRU     as in `gru.py`, with f for σ and g for tanh
 
-Peepholes p, a weight to a unit, ride along as constant states: so the kernels need know nothing
-of them. A cell is compiled, in about as long as its sibling with fixed activations,
-when it is first used, once for a machine.
+A cell is compiled, in about as long as its sibling with fixed activations, when it is first used,
+once for a machine.
 
 F. A. Gers, N. N. Schraudolph, J. Schmidhuber, "Learning Precise Timing with LSTM Recurrent
 Networks", Journal of Machine Learning Research 3 (2002), pages 115 to 143, has the peepholes;
@@ -59,7 +58,7 @@ def lstm(
     peepholes: bool,
     coupled: bool,
 ) -> Cell:
-    """The LSTM; with peepholes, its states are h, c, p_i, p_o, p_f."""
+    """The LSTM; with peepholes, its parameters per unit are p_i, p_o, p_f."""
     own = [word for word, on in (("peepholes", peepholes), ("coupled", coupled)) if on]
     name, k = _name("lstm", clip, f, g, h, *own), clipped(clip)
     gate, cell_input, output = function_of(f), function_of(g), function_of(h)
@@ -82,18 +81,17 @@ def lstm(
         i = gate(k(seen_i(a_i, c, states)))
         c_new = forget(a_f, c, states, i) * c + i * cell_input(k(a_g))
         o = gate(k(seen_o(a_o, c_new, states)))
-        return (o * output(c_new), c_new) + states[2:], ()  # noqa: RUF005
+        return (o * output(c_new), c_new), ()
 
-    weights = ("p_i", "p_o", "p_f") if peepholes else ()
     return Cell(
         name,
         ("i", "f", "g", "o"),
-        ("h", "c", *weights),
+        ("h", "c"),
         (),
         jitted(forward, name),
         _no_backward,
         reads_h=False,
-        constant=weights,
+        per_unit=("p_i", "p_o", "p_f") if peepholes else (),
     )
 
 

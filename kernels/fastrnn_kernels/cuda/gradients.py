@@ -11,6 +11,7 @@ def gradients(
     tape: Tape[Weights],
     d_sums: Array,
     dh_tape: Array,
+    d_units: Array,
     d_start_h: Array,
     d_start_rest: Array,
     inputs: bool,
@@ -59,4 +60,5 @@ def gradients(
         b_ih=in_gate_order(xp, cell, d_bias[: G * H], cell.x_gates),
         b_hh=in_gate_order(xp, cell, d_bias[A * H :], cell.h_gates),
         w_hr=d_projection,
+        units=d_units.sum(axis=0) if cell.Q else None,
     )

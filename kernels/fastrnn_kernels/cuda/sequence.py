@@ -113,12 +113,12 @@ def start_backward(
         d_start_rest=xp.zeros((weights.cell.N - 1, B, H), dtype),
         d_sums=make((T, B, weights.cell.S, H), dtype),
         dh_tape=make((T, B, P) if weights.w_hr is not None else (0, 0, 0), dtype),
+        d_units=xp.zeros((B, weights.cell.Q, H), dtype),
     )  # fmt: skip
 
     def finish(onto: Array | None = None) -> Gradients:
-        return gradients(
-            tape, found.d_sums, found.dh_tape, found.d_start_h, found.d_start_rest, inputs, onto
-        )
+        start = found.d_start_h, found.d_start_rest
+        return gradients(tape, found.d_sums, found.dh_tape, found.d_units, *start, inputs, onto)
 
     return Backward(Job(found), 2 * _work(weights, rows), finish)
 

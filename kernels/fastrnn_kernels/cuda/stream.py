@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.launch.arrays import Array, take, wait, xp
 from fastrnn_kernels.cuda.launch.blas import product
@@ -63,11 +62,6 @@ class _CellStep:
         )  # fmt: skip
 
     @property
-    def cell(self) -> Cell:
-        """Its equations."""
-        return self._weights.cell
-
-    @property
     def state(self) -> tuple[Array, Array]:
         """h (B, P), and the other states (states but h, B, H)."""
         return self._recorded.h, self._recorded.rest
@@ -116,11 +110,6 @@ class Steps:
     def states(self) -> list[tuple[Array, Array]]:
         """Of each recurrent layer its h (B, P) and other states (states but h, B, H)."""
         return [step.state for step in self._steps if isinstance(step, _CellStep)]
-
-    @property
-    def cells(self) -> list[Cell]:
-        """The cells of the layers that `states` tells of."""
-        return [step.cell for step in self._steps if isinstance(step, _CellStep)]
 
     def note(self) -> None:
         """The caller's stream was given work on these arrays, which are kept until it is done."""

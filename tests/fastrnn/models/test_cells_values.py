@@ -159,13 +159,9 @@ def test_nan_and_infinity_stay_in_their_row(cell, value):
     clean = states(layer(x, as_state(state)))
     x[4, 2] = value
     others = np.arange(9) != 4
-    varying = layer._cell.varying
-    found = states(layer(x, as_state(state)))
-    for mine, its in zip(found[:varying], clean[:varying], strict=True):
+    for mine, its in zip(states(layer(x, as_state(state))), clean, strict=True):
         assert np.array_equal(mine[others], its[others])
         assert np.isnan(value) == np.isnan(mine[4]).all()
-    for mine, given in zip(found[varying:], state[varying:], strict=True):
-        assert np.array_equal(mine, given)
 
 
 @pytest.mark.parametrize("cell", CELLS)

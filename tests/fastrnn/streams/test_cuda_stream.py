@@ -6,8 +6,6 @@ from numba import config
 
 import fastrnn
 from cases import CELLS, as_state, assert_close, expected, make, problem, states
-from fastrnn_kernels.cells import variants
-from fastrnn_kernels.cells.activations import SIGMOID, TANH
 
 pytestmark = pytest.mark.skipif(
     not config.ENABLE_CUDASIM,
@@ -135,32 +133,6 @@ def test_reset_snapshot_restore_and_clients():
     assert stream.add_stream() == 1
     stream.state = None
     assert not any(one.any() for one in states(stream.state))
-
-
-class Peephole(fastrnn.LSTM):
-    """An LSTM whose peepholes are constant states."""
-
-    @property
-    def _cell(self):
-        return variants.lstm(SIGMOID, TANH, TANH, None, peepholes=True, coupled=False)
-
-
-def test_a_reset_leaves_constant_states_as_they_are():
-    layer = Peephole(I, H, num_layers=2, dtype="float64", device="cuda", seed=0)
-    x, own = np.random.default_rng(0).normal(size=(T, B, I)), np.zeros((5, 2, B, H))
-    own[2:] = np.random.default_rng(1).normal(size=(3, 2, B, H))
-    stream = layer.stream(B)
-    stream.state = tuple(own)
-    wanted = stream.block(x)
-    plain = make("LSTM", I, H, num_layers=2, dtype="float64", device="cuda").stream(B).block(x)
-    assert np.abs(wanted - plain).max() > 1e-3  # the peepholes do something
-    for begin_anew in (stream.reset, lambda: setattr(stream, "state", None)):
-        begin_anew()
-        np.testing.assert_array_equal(stream.state, own)
-        np.testing.assert_array_equal(stream.block(x), wanted)
-    row = stream.add_stream()
-    assert not np.array(stream.state)[:, :, row].any()
-    np.testing.assert_array_equal(np.array(stream.state)[2:, :, row + 1 :], own[2:, :, row + 1 :])
 
 
 def test_refresh_takes_up_the_parameters_and_keeps_the_state():

@@ -28,17 +28,17 @@ def made(**given):
 def test_counts_and_early_gates(cell, counts, early):
     assert counts == (cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K)
     assert cell.early == early
-    assert cell.varying == cell.N
+    assert cell.Q == 0
 
 
-def test_constant_states_are_counted_and_part_of_the_key():
-    plain, constant = made(), made(constant=("c", "p"))
-    assert (plain.N, plain.varying) == (3, 3)
-    assert (constant.N, constant.varying) == (3, 1)
-    assert plain.key != constant.key != made(constant=("p",)).key
+def test_parameters_per_unit_are_counted_and_part_of_the_key():
+    plain, other = made(), made(per_unit=("p_a", "p_b"))
+    assert (plain.N, plain.Q) == (3, 0)
+    assert (other.N, other.Q) == (3, 2)
+    assert plain.key != other.key != made(per_unit=("p_b", "p_a")).key
 
 
-@pytest.mark.parametrize("constant", [("c",), ("p", "c"), ("h", "c", "p"), ("q",)])
-def test_constant_states_are_the_last_and_not_h(constant):
-    with pytest.raises(ValueError, match="cell made: constant states are the last of"):
-        made(constant=constant)
+@pytest.mark.parametrize("per_unit", [("p", "p"), ("p", "weight_hh"), ("bias_ih",)])
+def test_parameters_per_unit_have_names_of_their_own(per_unit):
+    with pytest.raises(ValueError, match=r"cell made: per_unit is .*, wanted names that differ"):
+        made(per_unit=per_unit)

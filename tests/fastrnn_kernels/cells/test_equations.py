@@ -35,7 +35,7 @@ def differences(function, values):
 def test_backward_is_the_derivative_of_forward(cell):
     rng = np.random.default_rng(0)
     for _ in range(20):
-        sums, states = rng.normal(size=len(cell.sums)), rng.normal(size=len(cell.states))
+        sums, states = rng.normal(size=cell.S), rng.normal(size=cell.N + cell.Q)
         weights = rng.normal(size=len(cell.states))
         new, saved = cell.forward(tuple(sums), tuple(states))
         assert len(new) == len(cell.states)
@@ -72,7 +72,7 @@ def test_equations_stay_in_their_float_type(cell, dtype):
     from numba import typeof
 
     value = typeof(dtype(0))
-    signature = (_tuple(value, len(cell.sums)), _tuple(value, len(cell.states)))
+    signature = (_tuple(value, cell.S), _tuple(value, cell.N + cell.Q))
     cell.forward.compile(signature)
     new, saved = cell.forward.overloads[signature].signature.return_type.types
     assert set(new.types) == {value}

@@ -297,6 +297,26 @@ def store(count: int) -> Callable[..., Any]:
     return stored  # type: ignore[no-any-return]
 
 
+def add(count: int) -> Callable[..., Any]:
+    """As `store`, but each vector is added to what stands there."""
+
+    @intrinsic
+    def added(typingctx, array, at, step, values):  # type: ignore[no-untyped-def]
+        if not isinstance(values, types.BaseTuple) or len(values) != count:
+            return None
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            item = signature.args[0].dtype.bitwidth // 8
+            for value, pointer in _placed(context, builder, signature.args, args):
+                old = builder.load(pointer, align=item)
+                builder.store(builder.fadd(old, value), pointer, align=item)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64, values), codegen
+
+    return added  # type: ignore[no-any-return]
+
+
 def load_from_two(first: int, second: int) -> Any:
     """A function `(a, a_at, a_step, b, b_at, b_step)`: vectors of a, then of b, as one tuple."""
     load_a, load_b = load(first), load(second)

@@ -13,7 +13,7 @@ from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
 from fastrnn_kernels.cpu.product.packing import gate_panels, gate_size, plain_panels, plain_size
 from fastrnn_kernels.cpu.product.pairs import VALUES, paired
-from fastrnn_kernels.cpu.product.panels import VECTORS, vectors_per_gate
+from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
 from fastrnn_kernels.cpu.product.storage import BF16, FULL, stored
 
 _Panels = TypeVar("_Panels")
@@ -47,13 +47,14 @@ class ForwardPanels:
     h_bias: Array
     late: Array
     projection: Array
+    units: Array
     address: int = 0
 
     @classmethod
     def of(cls, panels: Sequence[Array], address: int = 0) -> "ForwardPanels":
         """Of panels in this order."""
-        x, bias, h, h_bias, late, projection = panels
-        return cls(x, bias, h, h_bias, late, projection, address)
+        x, bias, h, h_bias, late, projection, units = panels
+        return cls(x, bias, h, h_bias, late, projection, units, address)
 
 
 @dataclass(slots=True, eq=False)
@@ -63,13 +64,14 @@ class BackwardPanels:
     h: Array
     late: Array
     projection: Array
+    units: Array
     address: int = 0
 
     @classmethod
     def of(cls, panels: Sequence[Array], address: int = 0) -> "BackwardPanels":
         """Of panels in this order."""
-        h, late, projection = panels
-        return cls(h, late, projection, address)
+        h, late, projection, units = panels
+        return cls(h, late, projection, units, address)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,7 @@ class Weights(weights.Weights):
             gate_size(1, cell.A, H, U),
             gate_size(P, cell.L, H, U),
             plain_size(P, 1, H, W4) if self.projected else 0,
+            cell.Q * padded(H, U),
         )
 
     @property
@@ -108,6 +111,7 @@ class Weights(weights.Weights):
             plain_size(P, cell.E, H, W4),
             plain_size(P, cell.L, H, W4),
             plain_size(H, 1, P, W4) if self.projected else 0,
+            cell.Q * padded(H, W4),
         )
 
     @property
@@ -141,6 +145,12 @@ class Weights(weights.Weights):
         width = columns_of(self.dtype)
         return plain_panels(matrix, self.positions(gates), self.hidden_size, width)
 
+    def _pack_units(self, width: int, out: Array) -> None:
+        """The parameters per unit [parameter][units], padded to whole panels."""
+        if self.units is not None:
+            H, every = self.hidden_size, tuple(range(self.cell.Q))
+            plain_panels(self.units, every, 1, padded(H, width), out)
+
     def keep(self, name: str, panels: Any) -> None:
         """Have panels for what they are for, which somebody else packs."""
         self._packed[current(), name] = panels
@@ -167,13 +177,14 @@ class Weights(weights.Weights):
             panels = self._pack_otherwise(operands)
         parts = panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection
         none = np.empty(0, self.dtype)
-        return *parts, *(scales.get(name, none) for name in ("x", "h", "late", "projection"))
+        found = (scales.get(name, none) for name in ("x", "h", "late", "projection"))
+        return *parts, *found, panels.units
 
     def _pack_forward(self) -> ForwardPanels:
         cell, H, given = self.cell, self.hidden_size, (self.w_ih, self.w_hh)
         U = vectors_per_gate(cell) * lanes_of(self.dtype)
         address, parts = memory.parts(self.forward_sizes, self.dtype)
-        x, bias, h, h_bias, late, projection = parts
+        x, bias, h, h_bias, late, projection, units = parts
         of_x, of_h = self.biases()
         for matrix, gates, out in (
             (given[0], cell.x_gates, x),
@@ -186,7 +197,8 @@ class Weights(weights.Weights):
                 gate_panels(matrix, self.positions(gates), H, U, out)
         if self.w_hr is not None:
             plain_panels(self.w_hr.T, (0,), H, columns_of(self.dtype), projection)
-        return ForwardPanels(x, bias, h, h_bias, late, projection, address)
+        self._pack_units(U, units)
+        return ForwardPanels(x, bias, h, h_bias, late, projection, units, address)
 
     def _pack_otherwise(self, operands: Callable[[str, Array, int, int], Array]) -> ForwardPanels:
         """Forward panels of other values: `operands` makes them of a name, panels, K and width."""
@@ -205,14 +217,16 @@ class Weights(weights.Weights):
             projection=of(
                 "projection", packed.projection, self.hidden_size, columns_of(self.dtype)
             ),
+            units=packed.units,
         )
 
     def _pack_backward(self) -> BackwardPanels:
         cell, H, U = self.cell, self.hidden_size, columns_of(self.dtype)
-        address, (h, late, projection) = memory.parts(self.backward_sizes, self.dtype)
+        address, (h, late, projection, units) = memory.parts(self.backward_sizes, self.dtype)
         plain_panels(self.w_hh, self.positions(cell.early), H, U, h)
         if cell.late:
             plain_panels(self.w_hh, self.positions(cell.late), H, U, late)
         if self.w_hr is not None:
             plain_panels(self.w_hr, (0,), self.state_size, U, projection)
-        return BackwardPanels(h, late, projection, address)
+        self._pack_units(U, units)
+        return BackwardPanels(h, late, projection, units, address)

@@ -14,7 +14,7 @@ from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
 from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
 from fastrnn_kernels.cpu.isa.llvm import first_on_line, flat, lanes
-from fastrnn_kernels.cpu.isa.vector import load, load_from_two, load_part, store, store_part
+from fastrnn_kernels.cpu.isa.vector import add, load, load_from_two, load_part, store, store_part
 from fastrnn_kernels.cpu.product.panels import VECTORS
 from fastrnn_kernels.cpu.product.tile import (
     ONE,
@@ -54,10 +54,12 @@ class Arguments(NamedTuple):
     h_panels: Any  # (panels, E H, 4 vectors) of R, gates in the order of the sums
     late_panels: Any  # (panels, L H, 4 vectors)
     p_panels: Any  # (panels, P, 4 vectors) of the projection
+    units: Any  # (Q, HU)
     d_final_h: Any  # (B, P)
     d_final_rest: Any  # (states but h, B, H)
     d_start_h: Any  # as d_final_h
     d_start_rest: Any  # as d_final_rest
+    d_units: Any  # (B, Q, HL): what each row adds to the gradients of parameters per unit
     saved: Any
     old_h: Any
     old_rest: Any
@@ -76,11 +78,12 @@ class Arguments(NamedTuple):
 @for_each
 def backward_job(cell: Cell) -> Callable[..., Job]:
     """The backward pass of a cell, as a job."""
-    A, L, E, S, N, K = cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
+    A, L, E, S, N, K, Q = cell.A, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
     product, largest = multiply_columns(), current().rows(VECTORS)
     backward = inlined(cell.backward)
     late_backward = inlined(cell.late_backward) if cell.late_backward else backward
     load_states, load_saved, load_one = load_from_two(1, N - 1), load(K), load(1)
+    load_units, add_units = load(Q), add(Q)
     store_one, store_rest = store(1), store(N - 1)
     store_sums, store_late = store_part(S - L), store_part(max(1, L))
 
@@ -97,6 +100,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
             dy, d_sums, reset = flat(given.dy), flat(given.d_sums), flat(given.reset)
             order, lengths, valid = given.order, given.lengths, given.valid
             h_panels, late_panels, p_panels = given.h_panels, given.late_panels, given.p_panels
+            per_unit, d_units = given.units, flat(given.d_units)
             d_final_h, d_final_rest = flat(given.d_final_h), flat(given.d_final_rest)
             d_start_h, d_start_rest = flat(given.d_start_h), flat(given.d_start_rest)
             saved, old_h, old_rest = flat(given.saved), flat(given.old_h), flat(given.old_rest)
@@ -180,7 +184,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                             late = late_backward(
                                 load_one(dh, p * PU + u, 0),
                                 load_saved(saved, t_at[p] * K * HL + u, HL),
-                                load_one(old_h, t_at[p] * PL + u, 0),
+                                load_one(old_h, t_at[p] * PL + u, 0) + load_units(per_unit, u, HU),
                             )
                             at = (t_at[p] * S + E) * H + u
                             store_late(d_sums, at, H, H - u, late)
@@ -209,7 +213,9 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                         rest_at = p * HU + u
                         old_rest_at = t_at[p] * HL + u
                         kept = load_saved(saved, t_at[p] * K * HL + u, HL)
-                        old = load_states(old_h, old_at, 0, old_rest, old_rest_at, T * B * HL)
+                        old = load_states(
+                            old_h, old_at, 0, old_rest, old_rest_at, T * B * HL
+                        ) + load_units(per_unit, u, HU)
                         if L > 0:
                             new_sums, d_old = backward(
                                 load_one(dh, d_at, 0), kept, old, load_one(d_inner, rest_at, 0)[0]
@@ -224,7 +230,8 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                                 d_states = load_states(dh, d_at, 0, d_rest, rest_at, rows * HU)
                             new_sums, d_old = backward(d_states, kept, old)
                         store_sums(d_sums, t_at[p] * S * H + u, H, H - u, new_sums)
-                        store_rest(d_rest, rest_at, rows * HU, d_old[1:])
+                        store_rest(d_rest, rest_at, rows * HU, d_old[1:N])
+                        add_units(d_units, order[first + p] * Q * HL + u, HL, d_old[N:])
                         if not projected:
                             store_one(dh, d_at, 0, d_old[:1])
                     row_at[p] = (t_at[p] * S + A) * H

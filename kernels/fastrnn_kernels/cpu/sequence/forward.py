@@ -64,6 +64,7 @@ class Arguments(NamedTuple):
     h_bias: Any  # (panels, A, U) of the A gates apart
     late_panels: Any  # (panels, H, L, U) of the L late gates
     p_panels: Any  # (panels, H, 4 vectors): the projection's, or empty
+    units: Any  # (Q, HU)
     start_h: Any  # (B, P)
     start_rest: Any  # (states but h, B, H)
     final_h: Any  # as start_h
@@ -91,7 +92,7 @@ class Arguments(NamedTuple):
 @for_each
 def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     """The forward pass of a cell, with `values` to an element of the products' rows, as a job."""
-    G, A, L, E, S, N, K = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
+    G, A, L, E, S, N, K, Q = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
     F = E if L else A  # sums that the last product of a step leaves as they are
     units = vectors_per_gate(cell)
     x_product, h_product = multiply_rows(G * units, values), multiply_rows(E * units, values)
@@ -109,6 +110,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     load_sums, load_states = load_twins_from_two(F, S - F), load_twins_from_two(1, N - 1)
     store_h, store_rest, store_saved = store_twins(1), store_twins(N - 1), store_twins(K)
     load_early, load_one_states = load(max(1, E)), load_from_two(1, N - 1)
+    load_units, load_one_units = load_twins_from_two(Q, 0), load(Q)
     load_one, store_one, store_y = load(1), store(1), store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
     paired = values == 2
@@ -141,7 +143,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             order, lengths, valid = given.order, given.lengths, given.valid
             x_panels, bias = given.x_panels, given.bias
             h_panels, h_bias = given.h_panels, given.h_bias
-            late_panels, p_panels = given.late_panels, given.p_panels
+            late_panels, p_panels, per_unit = given.late_panels, given.p_panels, given.units
             start_h, start_rest = flat(given.start_h), flat(given.start_rest)
             final_h, final_rest = flat(given.final_h), flat(given.final_rest)
             saved, old_h, old_rest = flat(given.saved), flat(given.old_h), flat(given.old_rest)
@@ -287,7 +289,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                             load_one_states(
                                                 state_h, current + p * PU + u, 0,
                                                 state_rest, p * HU + u, rows * HU,
-                                            ),
+                                            ) + load_one_units(per_unit, u, HU),
                                         )  # fmt: skip
                                         keep(inner, p * HU + u, H - u, value)
                                         if taping and u < H:
@@ -352,7 +354,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                         sums, at + sum_at, at + sum_at2, U,
                                         work, F * U + sum_at, F * U + work_at2, U,
                                     ),
-                                    states,
+                                    states + load_units(per_unit, u, u2, HU, per_unit, 0, 0, 0),
                                 )  # fmt: skip
                                 t, t2 = t_at[p], t_at[p2]
                                 if taping:

@@ -30,6 +30,7 @@ class TimeProducts:
         tape: Tape[Weights],
         d_sums: Array,
         dh_tape: Array,
+        d_units: Array,
         dx: Array | None,
         adding: bool,
         empty: Empty = memory.empty,
@@ -48,6 +49,8 @@ class TimeProducts:
             self.d_late = WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H, zeros)
         if weights.projected:
             self.d_projection = WeightGradient(dh_tape, P, 0, P, tape.full_h, H, zeros)
+        make = zeros if cell.Q else empty
+        self._of_rows, self.d_units = d_units, make(d_units.shape[1:], dtype)
         #: multiply-adds of a row
         self.each = G * H * (I + P + (0 if dx is None else I))
 
@@ -66,11 +69,20 @@ class TimeProducts:
         of_weights = self.d_x, self.d_h, self.d_late, self.d_projection
         return jobs + [one.job(some, empty) for one in of_weights if one is not None]
 
+    def jobs_of_units(self, empty: Empty = memory.empty) -> list[Job]:
+        """What adds up, row by row, what each has for the parameters per unit; once for a pass."""
+        size, found = self.d_units.size, self.d_units.reshape(-1)
+        if not size:
+            return []
+        rows, space = np.arange(len(self._of_rows), dtype=np.int64), empty((size,), found.dtype)
+        return [time_products.bias_gradient(1, False, self._of_rows, size, rows, found, space)]
+
 
 def gradients(
     tape: Tape[Weights],
     d_sums: Array,
     dh_tape: Array,
+    d_units: Array,
     d_start_h: Array,
     d_start_rest: Array,
     inputs: bool,
@@ -84,7 +96,7 @@ def gradients(
     dx = onto
     if inputs and onto is None:
         dx = memory.empty(tape.x.shape, d_sums.dtype)
-    found = TimeProducts(tape, d_sums, dh_tape, dx, onto is not None)
+    found = TimeProducts(tape, d_sums, dh_tape, d_units, dx, onto is not None)
     work = float(running.size) * found.each
 
     def part(first: int, last: int) -> None:
@@ -92,6 +104,8 @@ def gradients(
         pool.run(found.jobs(some), float(some.size) * found.each)
 
     pool.in_parts(part, running.size, work, time_products.ALIGN)
+    if cell.Q:
+        pool.run(found.jobs_of_units(), 0.0)
 
     d_bias, d_late, d_projection = found.d_bias, found.d_late, found.d_projection
     H, d_h_rows = tape.weights.hidden_size, found.d_h.rows
@@ -105,6 +119,7 @@ def gradients(
         b_ih=in_gate_order(np, cell, d_bias[: cell.G * H], cell.x_gates),
         b_hh=in_gate_order(np, cell, d_bias[cell.A * H :].copy(), cell.h_gates),
         w_hr=None if d_projection is None else np.ascontiguousarray(d_projection.rows),
+        units=np.ascontiguousarray(found.d_units[:, :H]) if cell.Q else None,
     )
 
 

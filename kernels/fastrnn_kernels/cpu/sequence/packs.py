@@ -13,7 +13,7 @@ import numpy as np
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import Array
-from fastrnn_kernels.cpu.product.panels import vectors_per_gate
+from fastrnn_kernels.cpu.product.panels import padded, vectors_per_gate
 from fastrnn_kernels.cpu.product.weights import (
     BackwardPanels,
     ForwardPanels,
@@ -36,7 +36,7 @@ COPIES, FORWARD, BACKWARD, INPUTS = range(4)
 
 @dataclass(frozen=True)
 class Pack:
-    """Slots: the weights of each pass in the order w_ih, w_hh, b_ih, b_hh, w_hr, then the memory.
+    """Slots: each pass's weights, in the order w_ih, w_hh, b_ih, b_hh, w_hr, units; the memory.
 
     places: of each pass's copies, forward panels, backward panels, and panels for the gradient of
     its input; the last two where they are packed.
@@ -88,8 +88,9 @@ class Packs:
         made = []
         for k, (parts, copies) in enumerate(zip(self._made.places, self._copies, strict=True)):
             b_ih, b_hh = copies[2:4] if of.biased else (None, None)
-            w_hr = copies[-1] if of.projected else None
-            weights = Weights(of.cell, copies[0], copies[1], b_ih, b_hh, w_hr, of.dtype)
+            w_hr = copies[2 + 2 * of.biased] if of.projected else None
+            units = copies[-1] if of.cell.Q else None
+            weights = Weights(of.cell, copies[0], copies[1], b_ih, b_hh, w_hr, units, of.dtype)
             panels, at = [*map(self._arrays, parts)], (forward[k] or 0, backward[k] or 0)
             weights.keep("forward", ForwardPanels.of(panels[FORWARD], first + at[0]))
             if panels[BACKWARD]:
@@ -160,12 +161,19 @@ class _Pass:
             U = vectors_per_gate(of.cell) * lanes_of(self._dtype)
             self.jobs[2].append(exchange.gate_rows(1, False, matrix, positions, of.H, U, out))
 
-    def _plain(self, matrix: Array, some: Sequence[int], height: int, out: Array) -> None:
+    def _plain(
+        self, matrix: Array, some: Sequence[int], height: int, out: Array, width: int = 0
+    ) -> None:
         if some:
-            positions, width = np.array(some, np.int64), columns_of(self._dtype)
+            positions, width = np.array(some, np.int64), width or columns_of(self._dtype)
             self.jobs[2].append(
                 exchange.plain_rows(1, False, matrix, positions, height, width, out)
             )
+
+    def _per_unit(self, width: int, out: Array) -> None:
+        if self._of.cell.Q:
+            whole = padded(self._of.H, width)
+            self._plain(self._units, range(self._of.cell.Q), 1, out, whole)
 
     def forward(self) -> None:
         """Copies, and forward panels."""
@@ -180,7 +188,9 @@ class _Pass:
         both = x_bias.reshape(-1), h_bias.reshape(-1)
         self.jobs[1].append(exchange.biases(1, False, bias, apart, *both))
         if of.projected:
-            self._w_hr = self._copied(of.each - 1, (of.P, of.H))
+            self._w_hr = self._copied(2 + 2 * of.biased, (of.P, of.H))
+        if cell.Q:
+            self._units = self._copied(of.each - 1, (cell.Q, of.H))
         panels = self._panels(FORWARD, self._weights.forward_sizes)
         self._gates(self._w_ih, cell.x_gates, panels[0])
         self._gates(x_bias, cell.x_gates, panels[1])
@@ -192,6 +202,7 @@ class _Pass:
             matrix = self._work.empty(turned, dtype)
             self.jobs[1].append(exchange.axes(1, False, given, matrix, False, False))
             self._plain(matrix.reshape(of.H, of.P), (0,), of.H, panels[5])
+        self._per_unit(vectors_per_gate(cell) * lanes_of(dtype), panels[6])
 
     def backward(self, inputs: bool) -> None:
         """Panels of the backward pass; inputs: and for the gradient of its input."""
@@ -201,6 +212,7 @@ class _Pass:
         self._plain(self._w_hh, weights.positions(cell.late), of.H, panels[1])
         if of.projected:
             self._plain(self._w_hr, (0,), of.P, panels[2])
+        self._per_unit(columns_of(self._dtype), panels[3])
         if inputs:
             (out,) = self._panels(INPUTS, (weights.size_of_input_panels,))
             self._plain(self._w_ih, weights.positions(cell.x_gates), of.H, out)

@@ -47,7 +47,7 @@ class Stacked:
     @property
     def each(self) -> int:
         """How many arrays of weights a pass has."""
-        return 2 + 2 * self.biased + self.projected
+        return 2 + 2 * self.biased + self.projected + (self.cell.Q > 0)
 
     @property
     def width(self) -> int:
@@ -74,8 +74,9 @@ class Stacked:
 
         bias = some(rows) if self.biased else None
         projection = some(P, H) if self.projected else None
+        units = some(self.cell.Q, H) if self.cell.Q else None
         w_ih, w_hh = some(rows, self.width if layer else self.I), some(rows, P)
-        return Weights(self.cell, w_ih, w_hh, bias, bias, projection)
+        return Weights(self.cell, w_ih, w_hh, bias, bias, projection, units)
 
 
 def parts_of_pass(states: Sequence[Array], index: int) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from fastrnn_kernels.cpu.product.weights import BackwardPanels, Weights
 from fastrnn_kernels.cpu.sequence import exchange
 from fastrnn_kernels.cpu.sequence.gradients import TimeProducts
 from fastrnn_kernels.cpu.sequence.stacks import Stacked, kept, panels_in, parts_of_pass, tapes
-from fastrnn_kernels.cpu.sequence.start import through_time
+from fastrnn_kernels.cpu.sequence.start import Through, through_time
 from fastrnn_kernels.cpu.threads.job import Job
 from fastrnn_kernels.cpu.threads.recipe import Recipe, Slot
 from fastrnn_kernels.tape import Tape
@@ -39,8 +39,8 @@ def _backward(of: Stacked, wanted: Wanted) -> Recipe:
 
     Slots: the tape, x, the gradients of y and of the final states, each pass's backward panels,
     each pass's panels for the gradient of its input; the gradients of x (T, B, I), of the initial
-    states, and of each pass's weights in the order w_ih, w_hh, b_ih, b_hh, w_hr. Nobody looks at
-    the slots of what is not there.
+    states, and of each pass's weights in the order w_ih, w_hh, b_ih, b_hh, w_hr, units. Nobody
+    looks at the slots of what is not there.
     """
     N, D, P, dtype = of.cell.N, of.directions, of.P, np.dtype(of.dtype)
     panels_at = 3 + N
@@ -76,20 +76,19 @@ def _backward(of: Stacked, wanted: Wanted) -> Recipe:
             size = weights.size_of_input_panels
             weights.keep("inputs", Slot(panels_at + of.passes + k).empty((size,), dtype))
             run = through_time(
-                tape, dy, d * P, *parts_of_pass(final, k), D, parts_of_pass(start, k), work.empty
-            )
+                tape, dy, d * P, *parts_of_pass(final, k), D, parts_of_pass(start, k), work.empty,
+                zeros,
+            )  # fmt: skip
             runs.append(run)
             onto = dx if through else None
             at = gradients_at + k * of.each
-            products.append(
-                _Products(of, run.d_sums, run.dh_tape, tape, onto, d > 0, at, work.empty, zeros)
-            )
+            products.append(_Products(of, run, tape, onto, d > 0, at, work.empty, zeros))
         recipe.stage(cleared)
         cleared.clear()
         recipe.stage([run.job for run in runs], sum(run.work for run in runs))
         for one in products:
             running = of.rows.running
-            jobs = one.found.jobs(running, work.empty)
+            jobs = one.found.jobs(running, work.empty) + one.found.jobs_of_units(work.empty)
             recipe.stage(jobs, float(running.size) * one.found.each)
             recipe.stage(one.finished())
         dy = dx
@@ -113,11 +112,12 @@ class _Products:
     """The products over time of one pass, and how their results come to where they are wanted."""
 
     def __init__(
-        self, of: Stacked, d_sums: Array, dh_tape: Array, tape: Tape[Weights], dx: Array | None,
-        adding: bool, at: int, empty: Empty, zeros: Any,
+        self, of: Stacked, run: Through, tape: Tape[Weights], dx: Array | None, adding: bool,
+        at: int, empty: Empty, zeros: Any,
     ) -> None:  # fmt: skip
         self._of, self._at, self._input = of, at, tape.x.shape[2]
-        self.found = TimeProducts(tape, d_sums, dh_tape, dx, adding, empty, zeros)
+        given = run.d_sums, run.dh_tape, run.d_units
+        self.found = TimeProducts(tape, *given, dx, adding, empty, zeros)
 
     def finished(self) -> list[Job]:
         """What copies results, in rows that are whole vectors, to the gradients' slots."""
@@ -144,9 +144,13 @@ class _Products:
                 out = Slot(at + 2 + n).empty((cell.G, H), dtype)
                 ordered(part.reshape(cell.G, H), gates, 1, out)
         if found.d_projection is not None:
-            out = Slot(at + of.each - 1).empty((of.P, H), dtype)
+            out = Slot(at + 2 + 2 * of.biased).empty((of.P, H), dtype)
             one = np.zeros(1, np.int64)
             jobs.append(exchange.ordered(1, False, found.d_projection.whole_rows, one, of.P, out))
+        if cell.Q:
+            out = Slot(at + of.each - 1).empty((cell.Q, H), dtype)
+            every = np.arange(cell.Q, dtype=np.int64)
+            jobs.append(exchange.ordered(1, False, found.d_units, every, 1, out))
         return jobs
 
 

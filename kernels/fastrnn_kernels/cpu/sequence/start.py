@@ -111,7 +111,7 @@ def start_forward(
         x=x, y=y, reset=_NO_RESET if reset is None else reset,
         order=rows.order, lengths=rows.lengths, valid=rows.valid,
         x_panels=panels.x, bias=panels.bias, h_panels=panels.h, h_bias=panels.h_bias,
-        late_panels=panels.late, p_panels=panels.projection,
+        late_panels=panels.late, p_panels=panels.projection, units=panels.units,
         start_h=start_h, start_rest=start_rest, final_h=final_h, final_rest=final_rest,
         saved=saved, old_h=old_h, old_rest=old_rest, inner=inner, full_h=full_h,
         pieces=plan.pieces, scratch=scratch, operands=operands, indices=indices,
@@ -147,7 +147,7 @@ def start_backward(
     inputs: whether the gradient of x is wanted.
     """
     through = through_time(tape, dy, y_at, d_final_h, d_final_rest, share)
-    sums = through.d_sums, through.dh_tape
+    sums = through.d_sums, through.dh_tape, through.d_units
     start = through.d_start_h, through.d_start_rest
 
     def finish(onto: Array | None = None) -> Gradients:
@@ -158,12 +158,16 @@ def start_backward(
 
 @dataclass(slots=True, eq=False)
 class Through:
-    """A backward pass through time, and what it writes: gradients of sums, h and initial states."""
+    """A backward pass through time, and what it writes.
+
+    Gradients of sums, h and initial states; and (B, Q, HL) of the parameters per unit.
+    """
 
     job: Job
     work: float  # multiply-adds
     d_sums: Array
     dh_tape: Array
+    d_units: Array
     d_start_h: Array
     d_start_rest: Array
 
@@ -177,11 +181,12 @@ def through_time(
     share: int,
     start: tuple[Array, Array] | None = None,
     empty: Empty = memory.empty,
+    zeros: Empty = memory.zeros,
 ) -> Through:
     """Prepare the loop over time of a backward pass.
 
-    start: zeros, to which the gradients of the initial h and other states are added. empty: gives
-    all other memory.
+    start: zeros, to which the gradients of the initial h and other states are added. empty, zeros:
+    give all other memory, and that of sums.
     """
     weights, rows = tape.weights, tape.rows
     cell, dtype = weights.cell, weights.dtype
@@ -192,18 +197,20 @@ def through_time(
         start = np.zeros((B, P), dtype), np.zeros((cell.N - 1, B, H), dtype)
     d_start_h, d_start_rest = start
     dh_tape = empty((T, B, P) if projected else (0, 0, 0), dtype)
+    make = zeros if cell.Q else empty
+    d_units = make((B, cell.Q, padded(H, lanes_of(dtype))), dtype)
     panels, plan = weights.backward(), backward_plan(weights, rows, share)
     scratch, indices = plan.scratch(empty)
     given = backward.Arguments(
         dy=dy, d_sums=d_sums, reset=_NO_RESET if tape.reset is None else tape.reset,
         order=rows.order, lengths=rows.lengths, valid=rows.valid,
-        h_panels=panels.h, late_panels=panels.late, p_panels=panels.projection,
+        h_panels=panels.h, late_panels=panels.late, p_panels=panels.projection, units=panels.units,
         d_final_h=d_final_h, d_final_rest=d_final_rest,
-        d_start_h=d_start_h, d_start_rest=d_start_rest,
+        d_start_h=d_start_h, d_start_rest=d_start_rest, d_units=d_units,
         saved=tape.saved, old_h=tape.old_h, old_rest=tape.old_rest, dh_tape=dh_tape,
         pieces=plan.pieces, scratch=scratch, indices=indices, H=H, P=P, y_at=y_at,
         reverse=tape.reverse, resetting=tape.reset is not None, projected=projected,
     )  # fmt: skip
     job = backward.backward_job(cell)(plan.count, plan.team, *given)
     job.steps = T
-    return Through(job, plan.work, d_sums, dh_tape, d_start_h, d_start_rest)
+    return Through(job, plan.work, d_sums, dh_tape, d_units, d_start_h, d_start_rest)

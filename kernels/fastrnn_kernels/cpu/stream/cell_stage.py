@@ -30,8 +30,9 @@ class CellStage:
     projected: bool
     isa: InstructionSet = field(default_factory=current, repr=False)
 
-    #: Addresses of weights: x, bias, h, h_bias, late, projection; scales of x, h, late, projection.
-    SLOTS = 10
+    #: Addresses of weights: x, bias, h, h_bias, late, projection; scales of x, h, late, projection;
+    #: parameters per unit.
+    SLOTS = 11
 
     @property
     def _lanes(self) -> int:
@@ -83,12 +84,6 @@ class CellStage:
         return rest, inner, sums, sums + (self.cell.S * one if late else 0)
 
     @property
-    def constant(self) -> tuple[int, int]:
-        """The run of its values, behind h, that holds constant states."""
-        rest, inner, *_ = self.layout
-        return rest + (self.cell.varying - 1) * self.B * self.rest_step, inner
-
-    @property
     def size(self) -> int:
         """Values of memory that it takes."""
         return self.layout[-1]
@@ -128,14 +123,14 @@ class CellStage:
         forward = inlined(cell.forward)
         inner_value = inlined(cell.inner) if cell.inner else forward
         load_sums, load_early = load(S), load(max(1, E))
-        load_states = load_from_two(1, N - 1)
+        load_states, load_units = load_from_two(1, N - 1), load(cell.Q)
         load_one, store_one, store_rest = load(1), store(1), store(N - 1)
 
         def gates(rows: int, many: int) -> Any:
             """Apply the gates to sums [row][panel][S][U] and keep the new states."""
 
             @inlined
-            def applied(s, memory, turn, q, n, sums, at_first, row_step):  # type: ignore[no-untyped-def]
+            def applied(s, program, memory, turn, q, n, sums, at_first, row_step):  # type: ignore[no-untyped-def]
                 for r in range(rows):
                     for j in range(many * units):
                         u = n * U + j * W
@@ -147,7 +142,7 @@ class CellStage:
                         unit = (q + r) * s.rest_step + u
                         rest, rest_step = s.rest_at + unit, s.B * s.rest_step
                         states = load_states(memory, own, 0, memory, rest, rest_step)
-                        new, _ = forward(load_sums(sums, at, U), states)
+                        new, _ = forward(load_sums(sums, at, U), states + per_unit(s, program, u))
                         store_rest(memory, rest, rest_step, new[1:])
                         if projected:
                             store_one(memory, s.inner_at + unit, 0, new[:1])
@@ -155,6 +150,10 @@ class CellStage:
                             store_one(memory, h_at(s, 1 - turn, q + r) + u, 0, new[:1])
 
             return applied
+
+        @inlined
+        def per_unit(s, program, u):  # type: ignore[no-untyped-def]
+            return load_units(numbers(word(program, s.slot + 10)), u, s.rest_step)
 
         @inlined
         def h_at(s, turn, row):  # type: ignore[no-untyped-def]
@@ -199,7 +198,7 @@ class CellStage:
             def run(s, program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
                 sums = sums_of()
                 add(s, program, memory, x, x_step, turn, q, n, sums, 0, many * S * U)
-                apply(s, memory, turn, q, n, sums, 0, many * S * U)
+                apply(s, program, memory, turn, q, n, sums, 0, many * S * U)
 
             return run
 
@@ -226,7 +225,9 @@ class CellStage:
                             memory, h_at(s, turn, q + r) + u, 0,
                             memory, s.rest_at + unit, s.B * s.rest_step,
                         )  # fmt: skip
-                        value = inner_value(load_early(memory, early, U), states)
+                        value = inner_value(
+                            load_early(memory, early, U), states + per_unit(s, program, u)
+                        )
                         store_one(memory, s.inner_at + unit, 0, (value,))
 
             return run
@@ -245,7 +246,7 @@ class CellStage:
                     of(word(program, s.slot + 4)), n * HE * L * U, HE * L * U,
                     numbers(word(program, s.slot + 8)), n * L * U, s.H,
                 )  # fmt: skip
-                apply(s, memory, turn, q, n, memory, first, step)
+                apply(s, program, memory, turn, q, n, memory, first, step)
 
             return run
 

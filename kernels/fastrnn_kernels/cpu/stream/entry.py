@@ -40,12 +40,10 @@ from fastrnn_kernels.cpu.threads.job import ARGUMENTS, COUNT, ENTRY, SIGNATURE, 
     KEEPS_LOCK,  # whether a step keeps Python's lock
     SHARED,  # whether helpers share a step
     BOARD,  # where the board is by which they are called
-    RUNS,  # where the runs of values stand that a reset zeroes
-    RUN_COUNT,  # and how many they are
-) = range(ARGUMENTS, ARGUMENTS + 15)
+) = range(ARGUMENTS, ARGUMENTS + 13)
 #: Of this process: NumPy's class of arrays, its float type, and functions of Python's and C's.
 _ARRAY_TYPE, _FLOAT_TYPE, _THREAD, _SAVE_THREAD, _RESTORE_THREAD, _TRUE, _FALSE, _NONE, _CPU = (
-    range(RUN_COUNT + 1, RUN_COUNT + 10)
+    range(BOARD + 1, BOARD + 10)
 )
 
 # Where NumPy's and Python's objects have what, in bytes (PyArrayObject_fields).

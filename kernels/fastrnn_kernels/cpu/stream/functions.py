@@ -67,18 +67,6 @@ def ends(stages: Sequence[Stage]) -> Ends:
     return Ends(first.B, first.I, last.out_size, last.out_step, value_offsets(stages)[-2])
 
 
-def cleared(stages: Sequence[Stage]) -> list[tuple[int, int]]:
-    """The runs of values behind the header that a reset zeroes: all but constant states."""
-    offsets = value_offsets(stages)
-    runs, first = [], 0
-    for stage, at in zip(stages, offsets, strict=False):
-        begin, end = (at + part for part in stage.constant)
-        if begin < end:
-            runs.append((first, begin))
-            first = end
-    return [*runs, (first, offsets[-1])]
-
-
 def _stacked(stages: list[tuple[Stage, int, int]], team: bool) -> Any:
     """One step of all stages, each reading what the one before has written."""
     if len(stages) == 1:

@@ -64,11 +64,6 @@ class LinearStage:
         return self.H
 
     @property
-    def constant(self) -> tuple[int, int]:
-        """An empty run: it has no states."""
-        return self.size, self.size
-
-    @property
     def size(self) -> int:
         """Values of memory that it takes."""
         return 2 * self.B * self.out_step

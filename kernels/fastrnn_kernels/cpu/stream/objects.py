@@ -20,7 +20,6 @@ from fastrnn_kernels.cpu.stream.functions import (
     SIGNATURE,
     WEIGHTS,
     Stage,
-    cleared,
     function_of,
     value_offsets,
 )
@@ -43,8 +42,8 @@ define i32 @{name}_reset(ptr %state) {{
 refuse:
   ret i32 {null_pointer}
 accept:
+  call void @llvm.memset.p0.i{size}(ptr %state, i8 0, i{size} {bytes}, i1 false)
   %second = getelementptr i64, ptr %state, i64 1
-{clear}
   store i64 {magic}, ptr %second, align 1
   ret i32 {done}
 }}
@@ -130,41 +129,6 @@ def _compiled(function: Any) -> Any:
     return result
 
 
-def _clear(stages: Sequence[Stage], state_bytes: int, size: int) -> str:
-    """What zeroes a state, whose second word is %second.
-
-    Constant states keep what stands there, but for the first reset, before which that is anything.
-    """
-
-    def zeros(name: str, at: int, many: int) -> str:
-        return (
-            f"  %{name} = getelementptr i8, ptr %state, i64 {at}\n"
-            f"  call void @llvm.memset.p0.i{size}(ptr %{name}, i8 0, i{size} {many}, i1 false)"
-        )
-
-    runs, item = cleared(stages), np.dtype(stages[0].dtype).itemsize
-    whole = zeros("all", 0, state_bytes)
-    if len(runs) == 1:
-        return whole
-    parts = [
-        zeros(f"run{first}", HEADER + first * item, (end - first) * item) for first, end in runs
-    ]
-    return "\n".join(
-        [
-            "  %before = load i64, ptr %second, align 1",
-            f"  %again = icmp eq i64 %before, {_MAGIC}",
-            "  br i1 %again, label %parts, label %whole",
-            "whole:",
-            whole,
-            "  br label %end",
-            "parts:",
-            *parts,
-            "  br label %end",
-            "end:",
-        ]
-    )
-
-
 def emit(
     stages: Sequence[tuple[Stage, tuple[Array, ...]]], name: str, target: Target
 ) -> tuple[bytes, int]:
@@ -186,7 +150,6 @@ def emit(
     text = _TEMPLATE.format(
         weights="\n".join(_constant(f"{name}_w{k}", array) for k, array in enumerate(arrays)),
         name=name, size=size, bytes=state_bytes, magic=_MAGIC, words=WEIGHTS + len(arrays),
-        clear=_clear(alone, state_bytes, size),
         stores="\n".join(stores), step=result.fndesc.llvm_func_name,
         source_bytes=item * alone[0].B * alone[0].I,
         target_bytes=item * alone[0].B * alone[-1].out_size,

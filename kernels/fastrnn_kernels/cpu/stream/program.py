@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn_kernels.cache.disk import at_hand, kernel, native_address
-from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE, Array, on_line
 from fastrnn_kernels.cpu.isa.host import HOST, current, suffix
@@ -35,7 +34,6 @@ from fastrnn_kernels.cpu.stream.functions import (
     TEAM_SIGNATURE,
     WEIGHTS,
     Stage,
-    cleared,
     function_of,
     value_offsets,
 )
@@ -126,7 +124,6 @@ class Program:
     stages: tuple[Stage, ...]
     table: NDArray[np.int64]
     weights: tuple[Array, ...]  # which the table points to
-    cleared: NDArray[np.int64]  # (runs, 2): the first and the end of each, as `cleared` has them
     sizes: NDArray[np.int64]  # which the table points to, for functions of any sizes, or none
     team: bool  # whether it has a function for teams, too
 
@@ -140,7 +137,6 @@ class Program:
         alone = tuple(stage for stage, _ in stages)
         table = np.zeros(WEIGHTS + len(weights), np.int64)
         table[WEIGHTS:] = [array.ctypes.data for array in weights]
-        runs = np.array(cleared(alone), np.int64)
         task = "" if _at_hand(alone, team) else _described(alone, team)
         if current() is HOST and task and background.usable() and generic.at_hand(alone, team):
             *functions, table[STEP] = generic.addresses(alone, False)
@@ -148,10 +144,10 @@ class Program:
             table[SIZES] = sizes.ctypes.data
             if team:
                 table[TEAM] = generic.addresses(alone, True)[-1]
-            program = cls(alone, table, weights, runs, sizes, team)
+            program = cls(alone, table, weights, sizes, team)
             background.ask(task, weakref.WeakMethod(program._take_up))
             return program
-        program = cls(alone, table, weights, runs, np.zeros(0, np.int64), team)
+        program = cls(alone, table, weights, np.zeros(0, np.int64), team)
         program._use_own()
         return program
 
@@ -203,11 +199,6 @@ class Program:
                 rest = own[at + rest_at : at + inner_at].reshape(-1, B, stage.rest_step)
                 found.append((h[:, : stage.P], rest[..., : stage.H]))
         return found
-
-    @property
-    def cells(self) -> list[Cell]:
-        """The cells of the stages that `states` tells of."""
-        return [stage.cell for stage in self.stages if isinstance(stage, CellStage)]
 
     @property
     def work(self) -> int:

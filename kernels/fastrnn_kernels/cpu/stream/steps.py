@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.arrays.memory import Array
 from fastrnn_kernels.cpu.stream import entry
 from fastrnn_kernels.cpu.stream.program import Program
@@ -95,9 +94,7 @@ class Steps:
         # so the last ones stay, more than it can miss in one step.
         kept = self._owner.keeps[1:]
         self._owner.keeps = [self.memory, *kept[-KEPT_PROGRAMS:], program]
-        record, cleared = self._record, program.cleared
-        record[entry.PROGRAM] = program.table.ctypes.data
-        record[entry.RUNS], record[entry.RUN_COUNT] = cleared.ctypes.data, len(cleared)
+        self._record[entry.PROGRAM] = program.table.ctypes.data
         self.program = program
 
     def in_use(self) -> Use:
@@ -108,11 +105,6 @@ class Steps:
     def states(self) -> list[tuple[Array, Array]]:
         """Of each recurrent layer its h (B, P) and other states (states but h, B, H): views."""
         return self.program.states(self.memory)
-
-    @property
-    def cells(self) -> list[Cell]:
-        """The cells of these layers."""
-        return self.program.cells
 
     def run(self, x: Array, y: Array, steps: int) -> None:
         """Some steps, of x (steps, B, I) to y (steps, B, O), C-contiguous; no lock is held.

@@ -74,8 +74,8 @@ def _uploaded(weights: Weights) -> bool:
 
 def _missing_bytes(weights: Sequence[Weights]) -> int:
     """Bytes of the weights that are not on the GPU yet."""
-    parts = ((one.w_ih, one.w_hh, one.w_hr) for one in weights if not _uploaded(one))
-    return sum(part.nbytes for three in parts for part in three if part is not None)
+    parts = ((one.w_ih, one.w_hh, one.w_hr, one.units) for one in weights if not _uploaded(one))
+    return sum(part.nbytes for each in parts for part in each if part is not None)
 
 
 #: What `_row_bytes` found, by the first of the weights.

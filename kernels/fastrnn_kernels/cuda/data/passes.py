@@ -31,7 +31,7 @@ class ForwardArguments:
 
 @dataclass(frozen=True, eq=False)
 class BackwardArguments:
-    """Those of a backward pass; d_start_h, d_start_rest, d_sums and dh_tape are written."""
+    """Those of a backward pass; the last five are written."""
 
     tape: Tape[Weights]
     dy: Array
@@ -42,6 +42,7 @@ class BackwardArguments:
     d_start_rest: Array
     d_sums: Array
     dh_tape: Array
+    d_units: Array  # (B, Q, H), zeros at first: what each row adds to those of units
 
 
 def lengths_of(rows: Rows) -> Array:

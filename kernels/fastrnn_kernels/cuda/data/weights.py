@@ -17,7 +17,8 @@ _making = threading.RLock()
 class Matrices(NamedTuple):
     """What products and kernels read; shapes as in `stepwise/forward.py`, of early and late gates.
 
-    x (G H, I), bias (G H,); h (E H, P), h_bias (A H,); late (L H, H); projection (P, H).
+    x (G H, I), bias (G H,); h (E H, P), h_bias (A H,); late (L H, H); projection (P, H);
+    units (Q, H).
     """
 
     x: Array
@@ -26,6 +27,7 @@ class Matrices(NamedTuple):
     h_bias: Array
     late: Array
     projection: Array
+    units: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,7 @@ class Weights(weights.Weights):
         cell = self.cell
         bias, h_bias = self.biases()
         projection = self.w_hh[:0] if self.w_hr is None else self.w_hr
+        units = self.w_hh[:0] if self.units is None else self.units
         made = Matrices(
             x=take(self.rows(self.w_ih, cell.x_gates)),
             bias=take(self.rows(bias, cell.x_gates)),
@@ -67,6 +70,7 @@ class Weights(weights.Weights):
             h_bias=take(self.rows(h_bias, cell.apart)),
             late=take(self.rows(self.w_hh, cell.late)),
             projection=take(projection),
+            units=take(units),
         )
         wait()  # another stream may be the next to read them
         self.__dict__["readers"] = Readers(self)

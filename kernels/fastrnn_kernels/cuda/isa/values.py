@@ -47,3 +47,17 @@ def store(count: int) -> Any:
         array[at + last * step] = values[last]
 
     return stored
+
+
+def add(count: int) -> Any:
+    """As `store`, but each value is added to what stands there."""
+    if count == 0:
+        return store(0)
+    before, last = add(count - 1), count - 1
+
+    @device
+    def added(array, at, step, values):  # type: ignore[no-untyped-def]
+        before(array, at, step, values)
+        array[at + last * step] += values[last]
+
+    return added

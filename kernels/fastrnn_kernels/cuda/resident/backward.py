@@ -10,7 +10,7 @@ from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.functions import zero
 from fastrnn_kernels.cuda.isa.operations import ALIGNMENT, arrive, wait_for
 from fastrnn_kernels.cuda.isa.times import begins_anew, time_of
-from fastrnn_kernels.cuda.isa.values import device, load, store
+from fastrnn_kernels.cuda.isa.values import add, device, load, store
 from fastrnn_kernels.cuda.launch.kernel import Kernel
 from fastrnn_kernels.cuda.resident.division import Division
 from fastrnn_kernels.cuda.resident.products import (
@@ -26,10 +26,11 @@ from fastrnn_kernels.cuda.resident.products import (
 @cache
 def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: bool) -> Kernel:
     """Backpropagation through time, divided as the forward pass is; of one direction or both."""
-    A, E, S, N, K = cell.A, cell.E, cell.S, cell.N, cell.K
+    A, E, S, N, K, Q = cell.A, cell.E, cell.S, cell.N, cell.K, cell.Q
     kind = from_dtype(dtype)
     backward = device(cell.backward)
     load_saved, load_rest, store_rest, store_sums = load(K), load(N - 1), store(N - 1), store(S)
+    load_units, add_units = load(Q), add(Q)
     H, U, rows, gridded = division.H, division.units, division.rows, division.gridded
     blocks, held_values = division.blocks, max(1, division.held * division.vector)
     start, fill, multiply = started(division), filled(division), multiplied(division)
@@ -41,8 +42,8 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
 
     @cuda.jit(device=True)
     def one(  # type: ignore[no-untyped-def]
-        packed, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
-        d_start_rest, saved, old_h, old_rest, d_sums, lengths, met, reset,
+        packed, units, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
+        d_start_rest, saved, old_h, old_rest, d_sums, d_units, lengths, met, reset,
         dy, longest, T, B, Y, y_at, exchanged, tile, index, reverse, resetting,
     ):  # fmt: skip
         shared = cuda.shared.array(0, kind, ALIGNMENT)
@@ -115,7 +116,8 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
                             d_start_rest[j * B * H + at] += d_rest[j * B * H + at]
                             d_rest[j * B * H + at] = 0
                         others = load_rest(d_rest, at, B * H)
-                    new_sums, d_old = backward((own + d_y,) + others, kept, states)
+                    values = states + load_units(units, u, H)
+                    new_sums, d_old = backward((own + d_y,) + others, kept, values)
                     store_sums(sums, 0, 1, new_sums)
                     for e in range(E):
                         place(shared, exchange, exchanged - now, r, b, e * H + u, sums[A + e])
@@ -128,43 +130,44 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
                 if running:
                     store_sums(d_sums, row * S * H + u, H, new_sums)
                     dh[at] = d_old[0]
-                    store_rest(d_rest, at, B * H, d_old[1:])
+                    store_rest(d_rest, at, B * H, d_old[1:N])
+                    add_units(d_units, b * Q * H + u, H, d_old[N:])
 
     def run(  # type: ignore[no-untyped-def]
-        packed, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
-        d_start_rest, saved, old_h, old_rest, d_sums, lengths, met, reset,
+        packed, units, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
+        d_start_rest, saved, old_h, old_rest, d_sums, d_units, lengths, met, reset,
         dy, longest, T, B, Y, y_at, exchanged, tile, reverse, resetting,
     ):  # fmt: skip
         one(
-            packed, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
-            d_start_rest, saved, old_h, old_rest, d_sums, lengths, met, reset, dy, longest, T, B,
-            Y, y_at, exchanged, tile, cuda.blockIdx.x, reverse, resetting,
+            packed, units, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
+            d_start_rest, saved, old_h, old_rest, d_sums, d_units, lengths, met, reset, dy,
+            longest, T, B, Y, y_at, exchanged, tile, cuda.blockIdx.x, reverse, resetting,
         )  # fmt: skip
 
     def run_both(  # type: ignore[no-untyped-def]
-        packed, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
-        d_start_rest, saved, old_h, old_rest, d_sums, lengths, met, reset,
-        packed_2, exchange_2, dh_2, d_rest_2, d_product_2, d_final_h_2, d_final_rest_2,
-        d_start_h_2, d_start_rest_2, saved_2, old_h_2, old_rest_2, d_sums_2, lengths_2, met_2,
-        reset_2,
+        packed, units, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
+        d_start_rest, saved, old_h, old_rest, d_sums, d_units, lengths, met, reset,
+        packed_2, units_2, exchange_2, dh_2, d_rest_2, d_product_2, d_final_h_2, d_final_rest_2,
+        d_start_h_2, d_start_rest_2, saved_2, old_h_2, old_rest_2, d_sums_2, d_units_2, lengths_2,
+        met_2, reset_2,
         dy, longest, T, B, Y, y_at, exchanged, tile, y_at_2, reverse, resetting, reverse_2,
     ):  # fmt: skip
         index, each = cuda.blockIdx.x, cuda.gridDim.x // 2
         if index < each:
             one(
-                packed, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
-                d_start_rest, saved, old_h, old_rest, d_sums, lengths, met, reset, dy, longest,
-                T, B, Y, y_at, exchanged, tile, index, reverse, resetting,
+                packed, units, exchange, dh, d_rest, d_product, d_final_h, d_final_rest, d_start_h,
+                d_start_rest, saved, old_h, old_rest, d_sums, d_units, lengths, met, reset, dy,
+                longest, T, B, Y, y_at, exchanged, tile, index, reverse, resetting,
             )  # fmt: skip
         else:
             one(
-                packed_2, exchange_2, dh_2, d_rest_2, d_product_2, d_final_h_2, d_final_rest_2,
-                d_start_h_2, d_start_rest_2, saved_2, old_h_2, old_rest_2, d_sums_2, lengths_2,
-                met_2, reset_2, dy, longest, T, B, Y, y_at_2, exchanged, tile, index - each,
-                reverse_2, resetting,
+                packed_2, units_2, exchange_2, dh_2, d_rest_2, d_product_2, d_final_h_2,
+                d_final_rest_2, d_start_h_2, d_start_rest_2, saved_2, old_h_2, old_rest_2,
+                d_sums_2, d_units_2, lengths_2, met_2, reset_2, dy, longest, T, B, Y, y_at_2,
+                exchanged, tile, index - each, reverse_2, resetting,
             )  # fmt: skip
 
-    arrays = "v" * 13 + "nnm"
+    arrays = "v" * 15 + "nnm"
     if both:
         return Kernel(run_both, dtype, arrays * 2 + "v" + "i" * 8 + "bbb", division.threads)
     return Kernel(run, dtype, arrays + "v" + "i" * 7 + "bb", division.threads)

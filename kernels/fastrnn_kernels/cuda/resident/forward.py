@@ -48,10 +48,10 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
 
     Of the blocks of both, the second half is the second direction's.
     """
-    G, A, S, N, K = cell.G, cell.A, cell.S, cell.N, cell.K
+    G, A, S, N, K, Q = cell.G, cell.A, cell.S, cell.N, cell.K, cell.Q
     kind = from_dtype(dtype)
     forward = device(cell.forward)
-    load_sums, load_rest = load(S), load(N - 1)
+    load_sums, load_rest, load_units = load(S), load(N - 1), load(Q)
     store_saved, store_rest = store(K), store(N - 1)
     H, U, rows, gridded = division.H, division.units, division.rows, division.gridded
     blocks, held_values = division.blocks, max(1, division.held * division.vector)
@@ -64,8 +64,8 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
 
     @cuda.jit(device=True)
     def one(  # type: ignore[no-untyped-def]
-        x_sums, packed, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h, final_rest,
-        saved, old_h, old_rest, lengths, met, reset,
+        x_sums, packed, bias, h_bias, units, exchange, h, rest, start_h, start_rest, final_h,
+        final_rest, saved, old_h, old_rest, lengths, met, reset,
         y, longest, T, B, Y, y_at, exchanged, tile, index, reverse, resetting, taping,
     ):  # fmt: skip
         shared = cuda.shared.array(0, kind, ALIGNMENT)
@@ -133,7 +133,7 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
                     for j in range(S):
                         sums[j] += own_bias[j]
                     add_own(shared, sums_at + r * padded + lane, sums)
-                    new, kept = forward(load_sums(sums, 0, 1), states)
+                    new, kept = forward(load_sums(sums, 0, 1), states + load_units(units, u, H))
                     ending = s == length - 1
                     if not ending:
                         next_h = new[0]
@@ -161,39 +161,40 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
                         store_rest(final_rest, at, B * H, new[1:])
 
     def run(  # type: ignore[no-untyped-def]
-        x_sums, packed, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h, final_rest,
-        saved, old_h, old_rest, lengths, met, reset,
+        x_sums, packed, bias, h_bias, units, exchange, h, rest, start_h, start_rest, final_h,
+        final_rest, saved, old_h, old_rest, lengths, met, reset,
         y, longest, T, B, Y, y_at, exchanged, tile, reverse, resetting, taping,
     ):  # fmt: skip
         one(
-            x_sums, packed, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h,
+            x_sums, packed, bias, h_bias, units, exchange, h, rest, start_h, start_rest, final_h,
             final_rest, saved, old_h, old_rest, lengths, met, reset, y, longest, T, B, Y, y_at,
             exchanged, tile, cuda.blockIdx.x, reverse, resetting, taping,
         )  # fmt: skip
 
     def run_both(  # type: ignore[no-untyped-def]
-        x_sums, packed, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h, final_rest,
-        saved, old_h, old_rest, lengths, met, reset,
-        x_sums_2, packed_2, bias_2, h_bias_2, exchange_2, h_2, rest_2, start_h_2, start_rest_2,
-        final_h_2, final_rest_2, saved_2, old_h_2, old_rest_2, lengths_2, met_2, reset_2,
+        x_sums, packed, bias, h_bias, units, exchange, h, rest, start_h, start_rest, final_h,
+        final_rest, saved, old_h, old_rest, lengths, met, reset,
+        x_sums_2, packed_2, bias_2, h_bias_2, units_2, exchange_2, h_2, rest_2, start_h_2,
+        start_rest_2, final_h_2, final_rest_2, saved_2, old_h_2, old_rest_2, lengths_2, met_2,
+        reset_2,
         y, longest, T, B, Y, y_at, exchanged, tile, y_at_2, reverse, resetting, taping, reverse_2,
     ):  # fmt: skip
         index, each = cuda.blockIdx.x, cuda.gridDim.x // 2
         if index < each:
             one(
-                x_sums, packed, bias, h_bias, exchange, h, rest, start_h, start_rest, final_h,
-                final_rest, saved, old_h, old_rest, lengths, met, reset, y, longest, T, B, Y,
-                y_at, exchanged, tile, index, reverse, resetting, taping,
+                x_sums, packed, bias, h_bias, units, exchange, h, rest, start_h, start_rest,
+                final_h, final_rest, saved, old_h, old_rest, lengths, met, reset, y, longest, T, B,
+                Y, y_at, exchanged, tile, index, reverse, resetting, taping,
             )  # fmt: skip
         else:
             one(
-                x_sums_2, packed_2, bias_2, h_bias_2, exchange_2, h_2, rest_2, start_h_2,
+                x_sums_2, packed_2, bias_2, h_bias_2, units_2, exchange_2, h_2, rest_2, start_h_2,
                 start_rest_2, final_h_2, final_rest_2, saved_2, old_h_2, old_rest_2, lengths_2,
                 met_2, reset_2, y, longest, T, B, Y, y_at_2, exchanged, tile, index - each,
                 reverse_2, resetting, taping,
             )  # fmt: skip
 
-    arrays = "v" * 14 + "nnm"
+    arrays = "v" * 15 + "nnm"
     if both:
         return Kernel(run_both, dtype, arrays * 2 + "v" + "i" * 8 + "bbbb", division.threads)
     return Kernel(run, dtype, arrays + "v" + "i" * 7 + "bbb", division.threads)

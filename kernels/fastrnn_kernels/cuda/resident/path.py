@@ -26,8 +26,8 @@ def forward(*given: passes.ForwardArguments, division: Division) -> None:
         exchange, met = _exchange(division, exchanged, weights)
         return (
             passes.x_sums(one), fragments_of(weights, division), weights.matrices.bias,
-            weights.matrices.h_bias, exchange, one.start_h.copy(), one.start_rest.copy(),
-            one.start_h, one.start_rest, one.final_h, one.final_rest, *kept,
+            weights.matrices.h_bias, weights.matrices.units, exchange, one.start_h.copy(),
+            one.start_rest.copy(), one.start_h, one.start_rest, one.final_h, one.final_rest, *kept,
             passes.lengths_of(one.rows), met, one.reset,
         )  # fmt: skip
 
@@ -52,9 +52,10 @@ def backward(*given: passes.BackwardArguments, division: Division) -> None:
         weights, tape = one.tape.weights, one.tape
         exchange, met = _exchange(division, exchanged, weights)
         return (
-            fragments_of(weights, division), exchange, dh[k], d_rest[k], d_product[k],
-            one.d_final_h, one.d_final_rest, one.d_start_h, one.d_start_rest, tape.saved,
-            tape.old_h, tape.old_rest, one.d_sums, passes.lengths_of(tape.rows), met, tape.reset,
+            fragments_of(weights, division), weights.matrices.units, exchange, dh[k], d_rest[k],
+            d_product[k], one.d_final_h, one.d_final_rest, one.d_start_h, one.d_start_rest,
+            tape.saved, tape.old_h, tape.old_rest, one.d_sums, one.d_units,
+            passes.lengths_of(tape.rows), met, tape.reset,
         )  # fmt: skip
 
     _launch(

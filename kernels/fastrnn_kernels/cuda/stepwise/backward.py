@@ -12,7 +12,7 @@ from numba import cuda
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.functions import zero
 from fastrnn_kernels.cuda.isa.times import begins_anew, time_of
-from fastrnn_kernels.cuda.isa.values import device, load, store
+from fastrnn_kernels.cuda.isa.values import add, device, load, store
 from fastrnn_kernels.cuda.launch.kernel import Kernel
 from fastrnn_kernels.cuda.stepwise.forward import (
     FIRST,
@@ -25,7 +25,7 @@ from fastrnn_kernels.cuda.stepwise.forward import (
 )
 
 #: Places in the backward pass's table.
-DY, D_FINAL_H, D_FINAL_REST, D_START_H, D_START_REST, D_SUMS, DH_TAPE = range(7, 14)
+DY, D_FINAL_H, D_FINAL_REST, D_START_H, D_START_REST, D_SUMS, DH_TAPE, D_UNITS = range(7, 15)
 
 
 @cache
@@ -61,13 +61,15 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
             d_now (B, E, H), d_late_now (B, L, H)
         d_full, d_inner (B, H): what the products give for h before a projection, and for the
             value that late gates multiply
+        d_units (B, Q, H): what each row adds to the gradients of the parameters per unit
 
     A late gate's cell has one state, h, and is not projected.
     """
-    A, L, E, S, N, K = cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
+    A, L, E, S, N, K, Q = cell.A, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
     backward = device(cell.backward)
     late_backward = device(cell.late_backward) if cell.late_backward else backward
     load_saved, load_rest, store_rest = load(K), load(N - 1), store(N - 1)
+    load_units, add_units = load(Q), add(Q)
     store_sums, store_late = store(S - L), store(L)
     store_now = store(E)
 
@@ -101,7 +103,7 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
                 vs[DH_TAPE][row * P + p] = value
 
     def late(  # type: ignore[no-untyped-def]
-        vs, ns, ms, words, d_product, dh, d_late_now, step, B, H, Y, y_at, reverse, resetting
+        vs, ns, ms, words, units, d_product, dh, d_late_now, step, B, H, Y, y_at, reverse, resetting
     ):
         i = cuda.grid(1)
         if i < B * H:
@@ -115,12 +117,13 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
                 value = dh_of(vs, d_product, dh, row * Y + y_at + u, i, last, anew)
                 dh[i] = value
                 kept = load_saved(vs[SAVED], row * K * H + u, H)
-                found = late_backward((value,), kept, (vs[OLD_H][row * H + u],))
+                states = (vs[OLD_H][row * H + u],) + load_units(units, u, H)
+                found = late_backward((value,), kept, states)
                 store_late(vs[D_SUMS], (row * S + E) * H + u, H, found)
                 store_late(d_late_now, b * L * H + u, H, found)
 
     def gates(  # type: ignore[no-untyped-def]
-        vs, ns, ms, words, d_product, dh, d_rest, d_full, d_inner, d_now,
+        vs, ns, ms, words, units, d_product, dh, d_rest, d_full, d_inner, d_now,
         step, B, H, Y, y_at, reverse, resetting,
     ):  # fmt: skip
         i = cuda.grid(1)
@@ -133,7 +136,8 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
                 last = s == length - 1
                 anew = not last and begins_anew(ms[RESET], b, B, length, s + 1, reverse, resetting)
                 kept = load_saved(vs[SAVED], row * K * H + u, H)
-                old = load_rest(vs[OLD_REST], row * H + u, words[STEPS] * B * H)
+                others = load_rest(vs[OLD_REST], row * H + u, words[STEPS] * B * H)
+                old = others + load_units(units, u, H)
                 if anew:
                     for j in range(N - 1):
                         vs[D_START_REST][j * B * H + i] += d_rest[j * B * H + i]
@@ -155,12 +159,13 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
                     new_sums, d_old = backward((own,) + rest, kept, states)
                 store_sums(vs[D_SUMS], row * S * H + u, H, new_sums)
                 store_now(d_now, b * E * H + u, H, new_sums[A:])
-                store_rest(d_rest, i, B * H, d_old[1:])
+                store_rest(d_rest, i, B * H, d_old[1:N])
+                add_units(vs[D_UNITS], b * Q * H + u, H, d_old[N:])
                 if not projected:
                     dh[i] = d_old[0]
 
     return BackwardKernels(
         Kernel(hidden, dtype, "VNMnvvviiiiibb"),
-        Kernel(late, dtype, "VNMnvvviiiiibb"),
-        Kernel(gates, dtype, "VNMnvvvvvviiiiibb"),
+        Kernel(late, dtype, "VNMnvvvviiiiibb"),
+        Kernel(gates, dtype, "VNMnvvvvvvviiiiibb"),
     )

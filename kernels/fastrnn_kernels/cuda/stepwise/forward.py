@@ -8,6 +8,7 @@ Arrays are flat:
     x_sums (T, B, G, H)   W x, gates in the order of `Cell.x_gates`; bias (G, H) goes with it
     h_sums (B, E, H)      R h, early gates in the order of `Cell.h_gates`; h_bias (A, H)
     late_sums (B, L, H)   the late gates' R times what `inner` gave
+    units (Q, H)          parameters per unit
     h, start_h, final_h (B, P); rest, start_rest, final_rest (N - 1, B, H); full_h (B, H)
     y (T, B, Y), written from column y_at on where a row runs
     saved (T, B, K, H), old_h (T, B, P), old_rest (N - 1, T, B, H): the tape
@@ -72,11 +73,11 @@ class ForwardKernels(NamedTuple):
 @cache
 def forward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> ForwardKernels:
     """The kernels of a step forward; those that a cell has no need of are never compiled."""
-    G, A, L, E, S, N, K = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K
+    G, A, L, E, S, N, K, Q = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
     kind = from_dtype(dtype)
     forward = device(cell.forward)
     inner_value = device(cell.inner) if cell.inner else forward
-    load_sums, load_early, load_rest = load(S), load(E), load(N - 1)
+    load_sums, load_early, load_rest, load_units = load(S), load(E), load(N - 1), load(Q)
     store_saved, store_rest = store(K), store(N - 1)
 
     @device
@@ -94,7 +95,7 @@ def forward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Forwar
         return (own,) + load_rest(rest, b * H + u, B * H)
 
     def inner(  # type: ignore[no-untyped-def]
-        vs, ns, words, h_sums, bias, h, rest, inner_now, step, B, H, reverse, taping
+        vs, ns, words, h_sums, bias, units, h, rest, inner_now, step, B, H, reverse, taping
     ):
         i = cuda.grid(1)
         if i < B * H:
@@ -105,13 +106,14 @@ def forward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Forwar
                 row = time_of(length, s, reverse) * B + b
                 acc = cuda.local.array(S, kind)
                 add_early(acc, vs[X_SUMS], h_sums, bias, row, b, u, H)
-                value = inner_value(load_early(acc, 0, 1), states_of(h, rest, b, u, B, H))
+                states = states_of(h, rest, b, u, B, H)
+                value = inner_value(load_early(acc, 0, 1), states + load_units(units, u, H))
                 inner_now[i] = value
                 if taping:
                     vs[INNER][row * H + u] = value
 
     def gates(  # type: ignore[no-untyped-def]
-        vs, ns, ms, words, h_sums, late_sums, bias, h_bias, h, rest, full_h,
+        vs, ns, ms, words, h_sums, late_sums, bias, h_bias, units, h, rest, full_h,
         step, B, H, Y, y_at, reverse, resetting, taping,
     ):  # fmt: skip
         i = cuda.grid(1)
@@ -130,7 +132,7 @@ def forward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Forwar
                 for j in range(G, S):
                     acc[j] = h_sums[(b * E + j - A) * H + u] + h_bias[(j - G) * H + u]
                 states = states_of(h, rest, b, u, B, H)
-                new, kept = forward(load_sums(acc, 0, 1), states)
+                new, kept = forward(load_sums(acc, 0, 1), states + load_units(units, u, H))
                 if taping:
                     store_saved(vs[SAVED], row * K * H + u, H, kept)
                     store_rest(vs[OLD_REST], row * H + u, words[STEPS] * B * H, states[1:])
@@ -176,7 +178,7 @@ def forward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Forwar
                     h[i] = value
 
     return ForwardKernels(
-        Kernel(inner, dtype, "VNnvvvvviiibb"),
-        Kernel(gates, dtype, "VNMnvvvvvvviiiiibbb"),
+        Kernel(inner, dtype, "VNnvvvvvviiibb"),
+        Kernel(gates, dtype, "VNMnvvvvvvvviiiiibbb"),
         Kernel(keep, dtype, "VNMnvviiiiibbb"),
     )

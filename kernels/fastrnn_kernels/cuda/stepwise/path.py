@@ -104,14 +104,15 @@ class RecordedForward(_Recorded):
         self._product(self.h, matrices.h, self._h_sums, transposed=True)
         if self.L:
             launch(
-                kernels.inner, B * H, vs, ns, words, self._h_sums, matrices.bias, self.h,
-                self.rest, self._inner, step, B, H, shape.reverse, shape.taping,
+                kernels.inner, B * H, vs, ns, words, self._h_sums, matrices.bias, matrices.units,
+                self.h, self.rest, self._inner, step, B, H, shape.reverse, shape.taping,
             )  # fmt: skip
             self._product(self._inner, matrices.late, self._late_sums, transposed=True)
         place = (shape.Y, shape.y_at, shape.reverse, shape.resetting, shape.taping)
         launch(
             kernels.gates, B * H, vs, ns, ms, words, self._h_sums, self._late_sums,
-            matrices.bias, matrices.h_bias, self.h, self.rest, self._full_h, step, B, H, *place,
+            matrices.bias, matrices.h_bias, matrices.units, self.h, self.rest, self._full_h, step,
+            B, H, *place,
         )  # fmt: skip
         if weights.w_hr is not None:
             self._product(self._full_h, matrices.projection, self._new_h, transposed=True)
@@ -153,13 +154,13 @@ class RecordedBackward(_Recorded):
             self._product(self._dh_now, matrices.projection, self._d_full)
         if self.L:
             launch(
-                kernels.late, B * H, *tables, self.d_product, self.dh, self._d_late_now, step, B,
-                H, *place,
+                kernels.late, B * H, *tables, matrices.units, self.d_product, self.dh,
+                self._d_late_now, step, B, H, *place,
             )  # fmt: skip
             self._product(self._d_late_now, matrices.late, self._d_inner)
         launch(
-            kernels.gates, B * H, *tables, self.d_product, self.dh, self.d_rest, self._d_full,
-            self._d_inner, self._d_now, step, B, H, *place,
+            kernels.gates, B * H, *tables, matrices.units, self.d_product, self.dh, self.d_rest,
+            self._d_full, self._d_inner, self._d_now, step, B, H, *place,
         )  # fmt: skip
         self._product(self._d_now, matrices.h, self.d_product)
 
@@ -212,7 +213,7 @@ def backward(given: passes.BackwardArguments) -> None:
         ahead.SAVED: tape.saved, ahead.OLD_H: tape.old_h, ahead.OLD_REST: tape.old_rest,
         back.DY: given.dy, back.D_FINAL_H: given.d_final_h, back.D_FINAL_REST: given.d_final_rest,
         back.D_START_H: given.d_start_h, back.D_START_REST: given.d_start_rest,
-        back.D_SUMS: given.d_sums, back.DH_TAPE: given.dh_tape,
+        back.D_SUMS: given.d_sums, back.DH_TAPE: given.dh_tape, back.D_UNITS: given.d_units,
     }  # fmt: skip
     with recorded.lock:
         recorded.table.fill(values)
