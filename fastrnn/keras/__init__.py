@@ -10,8 +10,8 @@ On the backends torch, JAX and TensorFlow, and NumPy for inference, on the CPU. 
 kernels cannot do runs by Keras's own step, with one warning: FALLBACKS is the list.
 """
 
-from fastrnn.keras.accelerate import Report, accelerate, restore
 from fastrnn.keras import defined as _defined  # noqa: F401  (registers classes)
+from fastrnn.keras.accelerate import Report, accelerate, restore
 from fastrnn.keras.cells import GRUCell, LSTMCell, SimpleRNNCell
 from fastrnn.keras.fallbacks import FALLBACKS
 from fastrnn.keras.layers import GRU, LSTM, RNN, SimpleRNN

@@ -165,10 +165,10 @@ class DefinedKerasCell(_Configured, ByKernels, _Dropout, keras.layers.Layer):  #
         if training and self.dropout:
             x = x * self.get_dropout_mask(x)
         equations, traced = self.equations, self.derived.traced
-        two = self.use_bias and self.layout.two_biases
-        x_bias = self.bias[0] if two else self.bias if self.use_bias else None
+        x_bias, h_bias = self.bias, None
+        if x_bias is not None and self.layout.two_biases:
+            x_bias, h_bias = x_bias[0], x_bias[1]
         from_x = _product(x, self.kernel, x_bias, traced.gates, traced.gates)
-        h_bias = self.bias[1] if two else None
 
         def product(value: Any, gates: tuple[str, ...]) -> dict[str, Any]:
             return _product(value, self.recurrent_kernel, h_bias, equations.h_gates, gates)

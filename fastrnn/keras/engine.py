@@ -79,7 +79,7 @@ def _sizes(
     _require("the mask", mask, (B, T), np.dtype(np.bool_))
     _require("the kernel", kernel, (I, columns), dtype)
     _require("the recurrent kernel", recurrent, (H, columns_of_h), dtype)
-    _require("the units' parameters", units, (getattr(cell, "Q", 0), H), dtype)
+    _require("the units' parameters", units, (cell.Q, H), dtype)
     _require("the bias", bias, (2, columns) if call.layout.two_biases else (columns,), dtype)
     _require_states("", cell, states, (B, H), dtype)
     return B, T, H

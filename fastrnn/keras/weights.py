@@ -41,12 +41,12 @@ class Layout:
     def to_kernel(self, cell: Cell, weights: KerasWeights) -> Weights:
         """The kernels' weights. What is given must not change afterwards."""
         kernel, recurrent, bias, units = weights
-        more = {} if units is None else {"units": units}
         w_ih, w_hh = (self._ours(matrix, cell.G).T for matrix in (kernel, recurrent))
         if bias is None:
-            return Weights(cell, w_ih, w_hh, **more)
+            return Weights(cell, w_ih, w_hh, units=units)
         bias = self._ours(bias, cell.G)
-        return Weights(cell, w_ih, w_hh, *(bias if self.two_biases else (bias, None)), **more)
+        b_ih, b_hh = bias if self.two_biases else (bias, None)
+        return Weights(cell, w_ih, w_hh, b_ih, b_hh, units=units)
 
     def gradients(self, cell: Cell, found: Gradients, biased: bool) -> KerasWeights:
         """The gradients of Keras's weights."""
@@ -54,11 +54,10 @@ class Layout:
             np.ascontiguousarray(self._keras(matrix.T, cell.G))
             for matrix in (found.w_ih, found.w_hh)
         )
-        units = found.units if getattr(cell, "Q", 0) else None
         if not biased:
-            return kernel, recurrent, None, units
+            return kernel, recurrent, None, found.units
         bias = np.stack([found.b_ih, found.b_hh]) if self.two_biases else found.b_ih
-        return kernel, recurrent, self._keras(bias, cell.G), units
+        return kernel, recurrent, self._keras(bias, cell.G), found.units
 
 
 class Packed:

@@ -147,7 +147,7 @@ class ModuleCall:
             gradients += map(self._tensor, d_start[: self.states])
             gradients += [None] * len(masks)
             for one in found:
-                units = iter(one.units if getattr(self.packed.cell, "Q", 0) else ())
+                units = iter(() if one.units is None else one.units)
                 for kind in self.packed.kinds:
                     part = getattr(one, SHORT[kind]) if kind in SHORT else next(units)
                     gradients.append(self.device.tensor(part))

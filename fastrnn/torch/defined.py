@@ -40,7 +40,7 @@ def module_class(layer: type[Defined]) -> type[Any]:
 
 def _blank(layer: type[Defined]) -> Any:
     """A module to be given its state: what pickles and copies begin with."""
-    made = module_class(layer)
+    made: Any = module_class(layer)
     return made.__new__(made)
 
 
@@ -60,8 +60,8 @@ class _Found:
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["mode"] != self._mode:
             raise ValueError(
-                f"this module's cell was {state['mode']!r}, and is {self._mode!r} now: define it as it was "
-                "when the module was pickled"
+                f"this module's cell was {state['mode']!r}, and is {self._mode!r} now: define it "
+                "as it was when the module was pickled"
             )
         super().__setstate__(state)  # type: ignore[misc]
 

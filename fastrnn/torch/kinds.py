@@ -21,16 +21,12 @@ def kinds_of(cell: Cell, biased: bool, projected: bool) -> tuple[str, ...]:
         kinds += ["bias_ih", *(["bias_hh"] if recurrent else [])]
     if projected:
         kinds.append("weight_hr")
-    return *kinds, *_per_unit(cell)
+    return *kinds, *cell.per_unit
 
 
 def _with_h(cell: Cell) -> int:
     """How many gates have an h-part."""
     return len(cell.gates) - len(getattr(cell, "x_only", ()))
-
-
-def _per_unit(cell: Cell) -> tuple[str, ...]:
-    return getattr(cell, "per_unit", ())
 
 
 def shapes_of(

@@ -8,9 +8,9 @@ from torch.fx import Proxy
 
 from fastrnn.torch.fallbacks import autocasts, castable, same_kind
 from fastrnn.torch.graph import differentiated, is_exporting
-from fastrnn.torch.outside import outside_of_graphs
 from fastrnn.torch.kinds import Shapes
 from fastrnn.torch.modes import cell_of
+from fastrnn.torch.outside import outside_of_graphs
 from fastrnn.torch.script import Form as FormOfScript
 from fastrnn.torch.script import Overloads, prepared
 from fastrnn.torch.small import Form

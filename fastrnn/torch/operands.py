@@ -70,9 +70,7 @@ class Operands:
 
     @cached_property
     def possible(self) -> list[tuple[str, ...]]:
-        """The kinds of parameters that a direction of a layer may have: there are as many of any
-        other.
-        """
+        """What kinds of parameters a direction of a layer may have, told apart by their number."""
         projections = (False,) if self.cell.reads_h else (False, True)
         return [
             kinds_of(self.cell, biased, projected)

@@ -79,11 +79,10 @@ class Packed:
         else:
             copies = Copies([*map(_array, parameters)])
             values = [*map(_values, copies.arrays, (one.dtype for one in parameters))]
+            parts = pairwise(range(0, len(parameters) + 1, self.each))
+            named = [self._named(values[at:end]) for at, end in parts]
             made = _Made(
-                tuple(
-                    device.kernels.Weights(self.cell, **self._named(values[at:end]), compute=compute)
-                    for at, end in pairwise(range(0, len(parameters) + 1, self.each))
-                )
+                tuple(device.kernels.Weights(self.cell, **one, compute=compute) for one in named)
             )
         kept.keep(key, copies, made)
         return made

@@ -46,7 +46,7 @@ class Prepared:
     """The passes of a stack over sequences of one shape, on tensors in the CPU's memory.
 
     Tensors may lack axes of one step, or of one row: what counts is where values lie. layout: that
-    of the module's results.
+    of the module's results; weights: the shapes of the parameters.
     """
 
     def __init__(self, of: Stacked, dtype: Any, layout: Any, weights: Any) -> None:
@@ -177,7 +177,12 @@ def _stacked(call: Any, x: Any) -> Stacked:
     kinds, dtype = call.packed.kinds, str(x.dtype).removeprefix("torch.")
     sizes = x.shape[-1], call.hidden_size, call.state_size, call.num_layers, call.directions
     return Stacked(
-        call.packed.cell, call.rows.T, call.rows.B, *sizes, dtype, call.biased,
+        call.packed.cell,
+        call.rows.T,
+        call.rows.B,
+        *sizes,
+        dtype,
+        call.biased,
         "weight_hr" in kinds,
     )
 
@@ -189,7 +194,9 @@ def _packing(call: Any, x: Any) -> Packing | None:
 
 def _prepared(call: Any, x: Any) -> Prepared | None:
     of = _stacked(call, x)
-    return Prepared(of, x.dtype, call.layout, call.packed.shapes.values()) if stacks.can_be(of) else None
+    if not stacks.can_be(of):
+        return None
+    return Prepared(of, x.dtype, call.layout, call.packed.shapes.values())
 
 
 def _without(shape: tuple[int, ...], out: tuple[Any, ...]) -> tuple[int, ...]:

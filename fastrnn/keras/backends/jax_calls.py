@@ -37,8 +37,9 @@ def finish() -> None:
 
 
 def sequences_of(call: Call, x: Any, mask: Any, weights: Any, states: Any) -> Sequences | None:
-    """What a recipe is made for; None where there is none: with masks, parameters of
-    each unit, and for sizes not known or 0.
+    """What a recipe is made for, None where there is none.
+
+    That is with masks, with parameters of each unit, and for sizes not known or 0.
     """
     _, recurrent, bias, units = weights
     sizes = *x.shape, recurrent.shape[0]
