@@ -10,7 +10,7 @@ Names, arguments, gate order and the layout of states are those of `torch.nn`.
 
 from typing import TYPE_CHECKING, Any
 
-from fastrnn import equations, jit
+from fastrnn import cells, equations, jit
 from fastrnn.define import cell
 from fastrnn.device import (
     Device,
@@ -22,6 +22,7 @@ from fastrnn.device import (
     tf32_allowed,
 )
 from fastrnn.models.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.models.classes import DEFINING as _DEFINING
 from fastrnn.models.classes import class_of as _class_of
 from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import Linear
@@ -53,6 +54,7 @@ __all__ = [
     "__version__",
     "allow_tf32",
     "cell",
+    "cells",
     "devices",
     "equations",
     "explain",
@@ -64,6 +66,8 @@ __all__ = [
     "tf32_allowed",
     "warmup",
 ]
+
+_DEFINING.append(cells.define)
 
 if not TYPE_CHECKING:
 

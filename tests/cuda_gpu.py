@@ -30,17 +30,17 @@ class Cublas:
             setattr(self, f"cublas{name}gemm_v2", partial(self.gemm, number))
         self.cublasGemmEx = partial(self.gemm_by_type)
 
-    def Create(self, handle):  # noqa: N802
+    def Create(self, handle):
         self.handles += 1
         handle._obj.value = self.handles
         return self.error
 
-    def SetStream(self, handle, stream):  # noqa: N802
+    def SetStream(self, handle, stream):
         self.streams.append(stream)
         self.workspace = None
         return 0
 
-    def SetWorkspace(self, handle, address, size):  # noqa: N802
+    def SetWorkspace(self, handle, address, size):
         self.workspace = address, size
         return 0
 

@@ -1,9 +1,9 @@
 """Tapes that wait for their backward pass where a framework carries arrays only.
 
-Under TensorFlow, and under JAX with masks, the two passes are callbacks, and what goes from one to
-the other is an array: a number, under which the tape is kept here. A tape that is gone (taken
-already, released, or one of too many) is made again from the arguments of the forward pass. So a
-number is a value like any other: a program may be run again, copied, or stopped half-way.
+Under TensorFlow, and under JAX outside of compiled programs, what goes from one pass to the other
+is an array: a number, under which the tape is kept here. A tape that is gone (taken already,
+released, or one of too many) is made again from the arguments of the forward pass. So a number is a
+value like any other: a program may be run again, copied, or stopped half-way.
 """
 
 from itertools import count

@@ -4,6 +4,7 @@ A kind whose classes nobody wrote out gets them here, from its line in the regis
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from fastrnn.models import layers  # noqa: F401  (its classes are found here)
@@ -12,12 +13,16 @@ from fastrnn.models.layer import Layer
 from fastrnn.models.recurrent import CLASSES, Recurrent
 from fastrnn_kernels.cells import registry
 
+#: What defines the cell of a name where nobody has yet; `fastrnn.cells`, above models, is one.
+DEFINING: list[Callable[[str], Any]] = []
+
 
 def class_of(kind: str) -> type[Recurrent]:
     """The class of a kind, as "GRU" of layers and "GRUCell" of single steps; KeyError for none."""
-    if kind not in CLASSES:
-        return _made(kind)
-    return CLASSES[kind]
+    if kind not in CLASSES and not registry.of_kind(kind.removesuffix("Cell")):
+        for define in DEFINING:
+            define(kind.removesuffix("Cell"))
+    return CLASSES[kind] if kind in CLASSES else _made(kind)
 
 
 def layer_of(name: str, *sizes: int, **arguments: Any) -> Layer[Any]:

@@ -86,9 +86,9 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
     """
     name, config = described(path, text)
     try:
-        kind = None if name == Sequential.kind else _class_of(name)
-    except KeyError:
-        raise ValueError(f"file {path!r} describes no class of fastrnn: {name!r}") from None
+        kind = None if name == Sequential.kind else _class_of(name, config)
+    except ValueError as error:
+        raise ValueError(f"file {path!r} {error}") from None
     modules = config.get("modules")
     layers = config.get("num_layers", len(modules) if isinstance(modules, list) else 1)
     if not isinstance(layers, int) or layers > len(tensors):
@@ -118,9 +118,18 @@ def parts_of(model: Any) -> list[Part]:
     ]
 
 
-def _class_of(name: str) -> type[Module]:
-    """The class that a file names; KeyError if there is none."""
-    return Linear if name == Linear.kind else class_of(name)
+def _class_of(name: str, config: Mapping[str, Any]) -> type[Module]:
+    """The class that a file names; ValueError if there is none."""
+    try:
+        return Linear if name == Linear.kind else class_of(name)
+    except KeyError:
+        remedy = ""
+        if "equations" in config:
+            remedy = (
+                f", a cell that some program has defined: import the module that defines {name} "
+                "by @fastrnn.cell first"
+            )
+        raise ValueError(f"describes no class of fastrnn: {name!r}{remedy}") from None
 
 
 def _sequential(config: Mapping[str, Any], device: str, values: Mapping[str, Any]) -> Sequential:
@@ -132,7 +141,7 @@ def _sequential(config: Mapping[str, Any], device: str, values: Mapping[str, Any
         parts.setdefault(number, {})[rest] = value
     for k, part in enumerate(config["modules"]):
         own = parts.get(str(k), {})
-        kind = _class_of(part["class"])
+        kind = _class_of(part["class"], part["config"])
         modules.append(kind._restored({**part["config"], "device": device}, own))
     numbers = set(map(str, range(len(modules))))
     unknown = [name for name in values if name.partition(".")[0] not in numbers]

@@ -148,14 +148,14 @@ class Library:
     def __init__(self, status, names):
         self._status, self._names = status, names
 
-    def cuInit(self, flags):  # noqa: N802  (the driver's own name)
+    def cuInit(self, flags):
         return self._status
 
-    def cuDeviceGetCount(self, count):  # noqa: N802
+    def cuDeviceGetCount(self, count):
         count._obj.value = len(self._names)
         return 0
 
-    def cuDeviceGetName(self, name, size, index):  # noqa: N802
+    def cuDeviceGetName(self, name, size, index):
         name.value = self._names[index]
         return 0
 

@@ -1,8 +1,8 @@
 """The JAX backend: calls of compiled code from programs, with their own rule for gradients.
 
-What `jax_calls.py` has no call for, masks above all, is a callback from the program into Python.
-`jax.pure_callback` would copy its arguments by a task of the very thread pool in which the
-callback stands: with one CPU that waits forever. `buffer_callback` hands over the buffers.
+What `jax_calls.py` has no call for, sizes that are not known or 0, is a callback from the program
+into Python. `jax.pure_callback` would copy its arguments by a task of the very thread pool in which
+the callback stands: with one CPU that waits forever. `buffer_callback` hands over the buffers.
 """
 
 import atexit
@@ -98,8 +98,8 @@ def _whole(leaf: Any) -> Any:
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sequence(call: Call, x: Any, mask: Any, weights: Any, states: Any) -> Any:
     of = jax_calls.sequences_of(call, x, mask, weights, states)
-    if of is not None and _traced(x, weights, states):
-        return jax_calls.forward(of, False, x, weights, states)[:2]
+    if of is not None and _traced(x, mask, weights, states):
+        return jax_calls.forward(of, False, x, mask, weights, states)[:2]
     return _forward(call, False, x, mask, weights, states)[:2]
 
 
@@ -109,8 +109,8 @@ def _taped(call: Call, *given: Any) -> Any:
     wanted = () if given[0].perturbed else None
     x, mask, weights, states = jax.tree.map(lambda one: one.value, given)
     of = jax_calls.sequences_of(call, x, mask, weights, states)
-    if of is not None and _traced(x, weights, states):
-        shown, final, tape = jax_calls.forward(of, True, x, weights, states)
+    if of is not None and _traced(x, mask, weights, states):
+        shown, final, tape = jax_calls.forward(of, True, x, mask, weights, states)
         return (shown, final), (wanted, tape, None, x, mask, weights, states)
     shown, final, number = _forward(call, True, x, mask, weights, states)
     return (shown, final), (wanted, None, number, x, mask, weights, states)
@@ -127,7 +127,8 @@ def _gradients(call: Call, kept: Any, d: Any) -> Any:
     of = jax_calls.sequences_of(call, x, mask, weights, states)
     assert of is not None
     inputs = wanted is not None
-    dx, d_weights, d_states = jax_calls.backward(of, inputs, tape, x, weights, d_shown, d_final)
+    given = x, mask, weights, d_shown, d_final
+    dx, d_weights, d_states = jax_calls.backward(of, inputs, tape, *given)
     return dx, None, d_weights, d_states
 
 

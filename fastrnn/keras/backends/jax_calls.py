@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn.keras.engine import Call
 from fastrnn_kernels.cpu.sequence.recipes import kept
-from fastrnn_kernels.cpu.sequence.shapes import Sequences, tape_bytes
+from fastrnn_kernels.cpu.sequence.shapes import Masked, Sequences, tape_bytes
 from fastrnn_kernels.cpu.threads.recipe import Recipe
 from fastrnn_kernels.cpu.threads.xla import Handler, handler
 
@@ -39,17 +39,18 @@ def finish() -> None:
 def sequences_of(call: Call, x: Any, mask: Any, weights: Any, states: Any) -> Sequences | None:
     """What a recipe is made for, None where there is none.
 
-    That is with masks, with parameters of each unit, and for sizes not known or 0.
+    That is with parameters of each unit, with more states than two, for sizes not known or 0.
     """
     _, recurrent, bias, units = weights
     sizes = *x.shape, recurrent.shape[0]
     known = all(isinstance(size, int) and size > 0 for size in sizes)  # Keras traces without some
-    if mask is not None or units is not None or not known or _target() is None:
+    if units is not None or call.cell.N > 2 or not known or _target() is None:
         return None
     B, T, I = x.shape
     return Sequences(
         call.cell, call.layout.places(call.cell), T, B, I, recurrent.shape[0], str(x.dtype),
         0 if bias is None else 1 + call.layout.two_biases, call.go_backwards, call.sequences,
+        None if mask is None else Masked(call.zeros, call.holds_start),
     )  # fmt: skip
 
 
@@ -67,25 +68,33 @@ def _like(arrays: Any) -> list[Any]:
     return [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays]
 
 
+def _some(*arrays: Any) -> list[Any]:
+    """Those that there are."""
+    return [array for array in arrays if array is not None]
+
+
 def forward(
-    of: Sequences, taping: bool, x: Any, weights: Any, states: Any
+    of: Sequences, taping: bool, x: Any, mask: Any, weights: Any, states: Any
 ) -> tuple[Any, tuple[Any, ...], Any]:
     """The output, the final states and the tape, as bytes, or None."""
-    given = [weight for weight in weights if weight is not None]
+    arguments = _some(x, *weights, *states, mask)
     results = [jax.ShapeDtypeStruct(of.shown, x.dtype), *_like(states)]
     if taping:
         results.append(jax.ShapeDtypeStruct((tape_bytes(of),), np.uint8))
-    shown, *rest = _call(kept(of, False, taping), [x, *given, *states], results)
+    shown, *rest = _call(kept(of, False, taping), arguments, results)
     return shown, tuple(rest[: len(states)]), rest[-1] if taping else None
 
 
 def backward(
-    of: Sequences, inputs: bool, tape: Any, x: Any, weights: Any, d_shown: Any, d_states: Any
+    of: Sequences, inputs: bool, tape: Any, x: Any, mask: Any, weights: Any, *d: Any
 ) -> tuple[Any, Any, Any]:
-    """The gradients of x (None without `inputs`), of the weights and of the initial states."""
-    kernel, recurrent, bias, _ = weights
-    results = _like([*([x] if inputs else []), *(w for w in weights if w is not None), *d_states])
-    arguments = [tape, kernel, recurrent, d_shown, *d_states]
+    """The gradients of x (None without `inputs`), of the weights and of the initial states.
+
+    d: those of the output, and of the final states.
+    """
+    (kernel, recurrent, bias, _), (d_shown, d_states) = weights, d
+    results = _like(_some(x if inputs else None, *weights, *d_states))
+    arguments = _some(tape, kernel, recurrent, d_shown, *d_states, mask)
     found = _call(kept(of, True, inputs), arguments, results)
     dx = found.pop(0) if inputs else None
     d_kernel, d_recurrent = found[:2]

@@ -43,7 +43,7 @@ def check(cell: Cell, points: int = 100, seed: int = 0) -> Check:
     """
     rng = np.random.default_rng(seed)
     late = len(cell.sums) - len(cell.late)
-    names = [*(f"a_{name}" for name in cell.sums), *cell.states, *getattr(cell, "per_unit", ())]
+    names = [*(f"a_{name}" for name in cell.sums), *cell.states, *cell.per_unit]
     forward, inner = _plain(cell.forward), _plain(cell.inner)
     many, new = len(cell.sums), len(cell.states)
 

@@ -18,6 +18,13 @@ from fastrnn_kernels.equations.trace import Traced, trace
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
+#: Operations whose operands may change places.
+_EITHER = ("add", "mul")
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
 
 @dataclass(frozen=True, eq=False)
 class Derived:
@@ -30,16 +37,15 @@ class Derived:
     @property
     def digest(self) -> str:
         """Of the equations alone: of files that were saved, whatever is derived from them."""
-        traced = self.traced
+        traced, found = self.traced, dict[int, str]()
         roots = [*traced.new, *([traced.inner] if traced.inner is not None else [])]
-        numbers = sorted({one.number for root in roots for one in root.below()})
-        at = {number: position for position, number in enumerate(numbers)}
-        lines = []
-        for one in map(traced.graph.symbols.__getitem__, numbers):
-            what = one.what[:2] if one.op == "input" else one.what
-            lines.append((one.op, what, [at[arg.number] for arg in one.args]))
-        told = traced.gates, traced.states, traced.per_unit, lines, [at[r.number] for r in roots]
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+        for root in roots:
+            for one in root.below():
+                what = one.what[:2] if one.op == "input" else one.what
+                of = [found[arg.number] for arg in one.args]
+                found[one.number] = _hash(one.op, what, sorted(of) if one.op in _EITHER else of)
+        own = [found[root.number] for root in roots]
+        return _hash(traced.gates, traced.states, traced.per_unit, own)[:16]
 
 
 def define(
@@ -83,6 +89,7 @@ class _Definition:
         self.old += [(graph.input("unit", p), p) for p in traced.per_unit]
         self.d_new = [(graph.input("gradient", s), f"d{s}_new") for s in traced.states]
         self.d_inner = graph.input("gradient", "the value in place of h")
+        self.gates = self._gates()
         self.names = self._names()
         d = derive.gradients(graph, self._gradients_of_results())
         nothing = graph.constant(0.0)
@@ -118,12 +125,21 @@ class _Definition:
         for number, state in of_new.items():
             if self.graph.symbols[number].op != "input":
                 names.setdefault(number, f"{state}_new")
-        for one in list(self.graph.symbols):  # σ(a_o), which has no name, is the gate o
-            operand = one.args[0] if len(one.args) == 1 and one.op != "neg" else None
-            gate = operand.what[1] if operand is not None and operand.op == "input" else ""
-            if gate in self.traced.gates and gate not in (*taken, *names.values()):
-                names.setdefault(one.number, gate)
+        for number, gate in self.gates.items():
+            if gate not in (*taken, *names.values()):
+                names.setdefault(number, gate)
         return names
+
+    def _gates(self) -> dict[int, str]:
+        """The values of the gates: what the user calls so, or a function of the sum, σ(a_o)."""
+        gates = self.traced.gates
+        found = {number: name for number, name in self.traced.names.items() if name in gates}
+        for one in self.graph.symbols:
+            if len(one.args) == 1 and one.op != "neg" and one.args[0].op == "input":
+                kind, gate = one.args[0].what[:2]
+                if kind in ("sum", "x", "late") and gate not in found.values():
+                    found[one.number] = gate
+        return found
 
     def _kept(self, save: Sequence[str], recompute: Sequence[str]) -> list[Symbol]:
         traced = self.traced
@@ -145,11 +161,10 @@ class _Definition:
             if operand.number not in dependent
         }
         at_hand = {one.number for one, _ in self.old}
-        gates = [gate for gate in traced.gates if gate in by_name and gate not in recompute]
-        return keep.kept(
-            list(needed.values()), at_hand,
-            [by_name[word] for word in (*save, *gates)], [by_name[word] for word in recompute],
-        )  # fmt: skip
+        never = [by_name[word] for word in recompute]
+        # Gates come first: `return_gates` shows what tapes have of them.
+        always = {by_name[word] for word in save} | (set(self.gates) - set(never))
+        return keep.kept(list(needed.values()), at_hand, always, never)
 
     def _dependent(self) -> set[int]:
         """The numbers of what depends on gradients."""
@@ -174,7 +189,7 @@ class _Definition:
         if traced.per_unit:
             more["per_unit"] = traced.per_unit
         cell = Cell(
-            traced.name, traced.gates, traced.states, tuple(saved_names),
+            traced.name, traced.gates, traced.states, self._kept_as(saved_names),
             compiled["forward"], compiled["backward"], apart=traced.apart, late=traced.late,
             inner=compiled.get("inner"), late_backward=compiled.get("late_backward"),
             reads_h="h" in self._states_read(), **more,
@@ -207,6 +222,15 @@ class _Definition:
                 name = f"{wanted}_{count}"
             found.append(name)
         return found
+
+    def _kept_as(self, names: Sequence[str]) -> tuple[str, ...]:
+        """What tapes call saved values: gates by their names."""
+        found = list(names)
+        for position, one in enumerate(self.saved):
+            gate = self.gates.get(one.number, "")
+            if gate and gate not in found:
+                found[position] = gate
+        return tuple(found)
 
     def _writer(self, given: dict[int, str], of: str) -> write.Writer:
         taken = {"sums", "states", "saved", "d_states", "d_inner", *write.CALLED}

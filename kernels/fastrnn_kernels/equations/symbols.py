@@ -270,7 +270,8 @@ class Symbol:
             return self
         if isinstance(exponent, int) and 2 <= exponent <= 8:
             half: Symbol = self ** (exponent // 2)
-            return half * half * self if exponent % 2 else half * half
+            square: Symbol = half * half
+            return self.graph.multiply(square, self) if exponent % 2 else square
         raise error(
             f"the power {exponent!r}: wanted a whole number from 1 to 8; of others write sqrt(x) "
             "or exp(k * log(x))"

@@ -239,8 +239,8 @@ def _checked(
                 "states=...",
                 at,
             )
-    if len(x_only) == len(gates) and ("state", "h") not in used:
-        raise error(f"nothing reads the state 'h' of {name}, so it is no recurrent cell", at)
+    if len(x_only) == len(gates) and not any(kind == "state" for kind, *_ in used):
+        raise error(f"nothing reads a state of {name}, so it is no recurrent cell", at)
     for parameter in per_unit:
         if ("unit", parameter) not in used:
             raise error(

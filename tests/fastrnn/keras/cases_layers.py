@@ -6,6 +6,7 @@ Keras's own recurrent code raises: only what stands in FALLBACKS may reach it.
 
 import contextlib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -229,7 +230,7 @@ def test_cudnn_is_keras_s():
         outputs(ours, x)
 
 
-@pytest.mark.skipif(BACKEND not in ("jax", "tensorflow"), reason="tapes wait only there")
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="no tape of a program's waits elsewhere")
 def test_a_tape_that_is_gone_is_made_again(monkeypatch):
     own, ours, x = pair("GRU", **EVERYTHING)
     wanted, before = gradients(own, x, MASK), kept.waiting.bytes
@@ -265,16 +266,22 @@ def test_jax_s_transformations():
 
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX's programs call compiled code")
 @pytest.mark.parametrize(
-    ("kind", "sizes", "options"),
+    ("kind", "sizes", "options", "masked"),
     [
-        ("LSTM", (5, 6, 3, 7), {"return_sequences": True}),
-        ("LSTM", (1, 12, 40, 256), {}),  # threads share its rows
-        ("GRU", (64, 20, 10, 100), {"return_sequences": True, "go_backwards": True}),  # its batch
-        ("GRU, reset before", (5, 6, 3, 7), {"use_bias": False}),
-        ("SimpleRNN", (5, 6, 3, 7), {"go_backwards": True}),
+        ("LSTM", (5, 6, 3, 7), {"return_sequences": True}, False),
+        ("LSTM", (1, 12, 40, 256), {}, False),  # threads share its rows
+        # Its batch.
+        ("GRU", (64, 20, 10, 100), {"return_sequences": True, "go_backwards": True}, False),
+        ("GRU, reset before", (5, 6, 3, 7), {"use_bias": False}, False),
+        ("SimpleRNN", (5, 6, 3, 7), {"go_backwards": True}, False),
+        ("LSTM", (64, 20, 10, 100), {"return_sequences": True}, True),
+        ("LSTM", (3, 12, 40, 256), {"return_sequences": True, "zero_output_for_mask": True}, True),
+        ("GRU", (64, 20, 10, 100), {"go_backwards": True, "zero_output_for_mask": True}, True),
+        ("GRU, reset before", (5, 6, 3, 7), {"use_bias": False, "go_backwards": True}, True),
+        ("SimpleRNN", (5, 6, 3, 7), {"return_sequences": True, "unroll": True}, True),
     ],
 )
-def test_programs_give_the_bits_of_eager_calls(kind, sizes, options, monkeypatch):
+def test_programs_give_the_bits_of_eager_calls(kind, sizes, options, masked, monkeypatch):
     """Without Python: neither its callbacks nor tapes that wait in it are used."""
     import jax
 
@@ -291,29 +298,66 @@ def test_programs_give_the_bits_of_eager_calls(kind, sizes, options, monkeypatch
     others = [variable.value for variable in ours.non_trainable_variables]
     shapes = [y.shape for y in ours(x, initial_state=states)]
     like = tuple(rng.standard_normal(shape) for shape in shapes)
+    masks = some_masks(B, T) if masked else [None]
 
-    def run(*given):
+    def run(mask, *given):
         weights, x, states = given
-        return tuple(ours.stateless_call(weights, others, x, initial_state=states)[0])
+        how = {} if mask is None else {"mask": mask}
+        return tuple(ours.stateless_call(weights, others, x, initial_state=states, **how)[0])
 
-    def both(*given):
-        outputs, back = jax.vjp(run, *given)
+    def both(mask, *given):
+        outputs, back = jax.vjp(lambda *given: run(mask, *given), *given)
         return outputs, back(like)
 
+    def of_weights(mask):
+        return jax.grad(lambda w: run(mask, w, x, states)[0].sum())(weights)
+
+    given = weights, x, states
     threads = fastrnn.get_num_threads()
     fastrnn.set_num_threads(2)
     try:
-        wanted = arrays(both(weights, x, states))
-        without_states = arrays(jax.grad(lambda w: run(w, x, states)[0].sum())(weights))
+        wanted = [arrays((both(mask, *given), of_weights(mask))) for mask in masks]
         monkeypatch.setattr(backend, "_run", None)
-        found = arrays(jax.jit(both)(weights, x, states))
-        inference = arrays(jax.jit(run)(weights, x, states))
-        some = arrays(jax.jit(jax.grad(lambda w: run(w, x, states)[0].sum()))(weights))
+        inference, some = jax.jit(run), jax.jit(of_weights)
+        program = jax.jit(both).lower(masks[0], *given).compile()
+        found = [arrays((program(mask, *given), some(mask))) for mask in masks]
+        outputs = [arrays(inference(mask, *given)) for mask in masks]
     finally:
         fastrnn.set_num_threads(threads)
-    assert_close(found, wanted, 0)
-    assert_close(inference, wanted[: len(inference)], 0)
-    assert_close(some, without_states, 0)
+    assert program.as_text().count('custom_call_target="fastrnn-') == 2
+    assert "callback" not in program.as_text()
+    for k in range(len(masks)):
+        assert_close(found[k], wanted[k], 0)
+        assert_close(outputs[k], wanted[k][: len(outputs[k])], 0)
+
+
+def some_masks(B, T):
+    """Rows padded behind, with some that run in whole and not at all; with holes; all, and none."""
+    rng = np.random.default_rng(1)
+    lengths = np.append(rng.integers(0, T + 1, B - 2), [0, T])
+    behind = np.arange(T) < lengths[:, None]
+    return [behind, rng.random((B, T)) < 0.6, np.ones((B, T), bool), np.zeros((B, T), bool)]
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX's programs call compiled code")
+def test_calls_of_a_program_at_the_same_time_have_masks_of_their_own():
+    import jax
+
+    _, ours, _ = pair("GRU", return_sequences=True)
+    x = np.random.default_rng(0).standard_normal((32, 20, I)).astype("float32")
+    values = [variable.value for variable in ours.trainable_variables]
+    others = [variable.value for variable in ours.non_trainable_variables]
+
+    def loss(weights, x, mask):
+        return (ours.stateless_call(weights, others, x, mask=mask)[0] ** 2).sum()
+
+    program = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    masks = some_masks(32, 20)
+    wanted = [arrays(program(values, x, mask)) for mask in masks]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda k: arrays(program(values, x, masks[k % 4])), range(40)))
+    for k, one in enumerate(found):
+        assert_close(one, wanted[k % 4], 0)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="torch's autograd")

@@ -1,5 +1,7 @@
 """The gradients that are products over all time steps, computed after the loop over them."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastrnn_kernels.cpu.arrays import memory
@@ -16,6 +18,18 @@ from fastrnn_kernels.rows import Indices
 from fastrnn_kernels.tape import Tape
 
 _INDEX = np.dtype(np.int64)
+
+
+class Running(NamedTuple):
+    """Positions t * B + b of steps that are not padding, and how many of them there are, (1,)."""
+
+    at: Indices
+    many: Indices
+
+    @staticmethod
+    def of(some: Indices) -> "Running":
+        """All of these."""
+        return Running(some, np.array([some.size], _INDEX))
 
 
 class TimeProducts:
@@ -54,12 +68,12 @@ class TimeProducts:
         #: multiply-adds of a row
         self.each = G * H * (I + P + (0 if dx is None else I))
 
-    def jobs(self, some: Indices, empty: Empty = memory.empty) -> list[Job]:
+    def jobs(self, some: Running, empty: Empty = memory.empty) -> list[Job]:
         """What adds these rows to the sums, and computes their part of dx."""
         cell, width = self._weights.cell, self._space.size
         jobs = [
             time_products.bias_gradient(
-                1, False, self._d_sums, width, some, self.d_bias, self._space
+                1, False, self._d_sums, width, *some, self.d_bias, self._space
             )
         ]
         if self._dx is not None:
@@ -101,7 +115,7 @@ def gradients(
 
     def part(first: int, last: int) -> None:
         some = running[first:last]
-        pool.run(found.jobs(some), float(some.size) * found.each)
+        pool.run(found.jobs(Running.of(some)), float(some.size) * found.each)
 
     pool.in_parts(part, running.size, work, time_products.ALIGN)
     if cell.Q:
@@ -144,15 +158,15 @@ class WeightGradient:
         self.whole_rows = self.out.reshape(M, padded)
         self.rows = self.whole_rows[:, :N]
 
-    def job(self, running: Indices, empty: Empty = memory.empty) -> Job:
+    def job(self, running: Running, empty: Empty = memory.empty) -> Job:
         """What adds these rows to it; empty: gives it memory to work in."""
         M, N, lanes = self._sizes
-        parts, each = _parts(M, float(running.size) * M * N)
+        parts, each = _parts(M, float(running.at.size) * M * N)
         size = parts * time_products.weight_scratch(N, lanes)
         scratch = empty((size,), self.out.dtype)
         indices = empty((parts * MAX_ROWS,), _INDEX)
         return time_products.weight_gradient(
-            parts, False, *self._given, running, M, each, self.out, scratch, indices
+            parts, False, *self._given, *running, M, each, self.out, scratch, indices
         )
 
 
@@ -161,16 +175,16 @@ def input_job(
     width: int,
     depth: int,
     panels: Array,
-    running: Indices,
+    running: Running,
     dx: Array,
     adding: bool,
     empty: Empty = memory.empty,
 ) -> Job:
     """What computes dx (T, B, I), or adds it to what stands there."""
     dtype, I = dx.dtype, dx.shape[2]
-    parts, each = _parts(running.size, float(running.size) * depth * I)
+    parts, _ = _parts(running.at.size, float(running.at.size) * depth * I)
     scratch = empty((parts * (MAX_ROWS + 1) * VECTORS * lanes_of(dtype),), dtype)
     indices = empty((parts * time_products.INPUT_ROWS,), _INDEX)
     return time_products.input_gradient(
-        parts, False, d_sums, width, depth, panels, running, each, dx, I, adding, scratch, indices
+        parts, False, d_sums, width, depth, panels, *running, dx, I, adding, scratch, indices
     )

@@ -7,12 +7,15 @@ what a plan holds:
     pieces (., 6): the first row, the last, the time steps of a block, and where the
         piece's scratch, the own scratch of its members, and its indices begin
 
+Where lengths come later than the plan (`later`), each piece has room for up to `most` rows, and the
+first three are chosen when they are known (`masks.py`).
+
 Scratch holds the states of a piece's rows (`shared_layout`, `backward_layout`), and of each
 member the sums of a block of time steps (`own_layout`). The layouts are functions that
 kernels compile, too. Sizes count values; every part begins on a cache line.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +99,8 @@ class Plan:
     indices_size: int
     dtype: np.dtype[Any]
     work: float  # multiply-adds
+    most: int  # rows of a piece
+    row_bytes: int  # of the sums of a step, of a row of a piece that one thread takes
 
     @property
     def bytes(self) -> int:
@@ -109,9 +114,10 @@ class Plan:
         return values, empty((self.indices_size,), _INDEX)
 
 
-def forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
+def forward_plan(weights: Weights, rows: Rows, share: int, later: bool = False) -> Plan:
     """The plan of a forward pass, where `share` passes run together."""
-    return _kept(weights, rows, ("forward", share), lambda: _forward_plan(weights, rows, share))
+    key = "forward", share, later
+    return _kept(weights, rows, key, lambda: _forward_plan(weights, rows, share, later))
 
 
 def scratch_bytes(weights: Weights, T: int, B: int, share: int) -> int:
@@ -128,9 +134,10 @@ def route(weights: Weights, T: int, B: int, share: int, backward: bool) -> Route
     return Route("rows", f"a thread to each piece of the batch, {found.count} in all")
 
 
-def backward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
+def backward_plan(weights: Weights, rows: Rows, share: int, later: bool = False) -> Plan:
     """The plan of a backward pass, where `share` passes run together."""
-    return _kept(weights, rows, ("backward", share), lambda: _backward_plan(weights, rows, share))
+    key = "backward", share, later
+    return _kept(weights, rows, key, lambda: _backward_plan(weights, rows, share, later))
 
 
 #: Plans that are kept, by all that they depend on; weights change with each step of training.
@@ -172,7 +179,17 @@ def _split(
     return rows.split(max(parts, rows.B // MANY_ROWS)), 1, work
 
 
-def _forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
+def block_steps(T: int, row_bytes: int, rows: int, members: int) -> int:
+    """The time steps of a block."""
+    return max(1, min(T, SUMS_BYTES * members // max(1, row_bytes * rows)))
+
+
+def _most(runs: list[tuple[int, int]], B: int) -> int:
+    """Rows that a piece has room for where lengths come later: double its share."""
+    return min(B, 2 * -(-B // len(runs)))
+
+
+def _forward_plan(weights: Weights, rows: Rows, share: int, later: bool) -> Plan:
     cell, dtype, values = weights.cell, weights.dtype, VALUES[weights.compute]
     I, H, P = weights.input_size, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
@@ -183,40 +200,49 @@ def _forward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
     XW = padded(I, lanes) // values
     most_rows = current().most_rows(values)
     runs, largest, work = _split(rows, weights, I + P, share)
-    pieces, at, indices_at = [], 0, 0
-    for first, last in runs:
-        many = last - first
-        step_bytes = many * HU * S * dtype.itemsize
-        steps = max(1, min(rows.T, SUMS_BYTES * largest // max(1, step_bytes)))
+    most, row_bytes = _most(runs, rows.B), HU * S * dtype.itemsize
+
+    def sizes(many: int) -> tuple[int, int, int]:
+        """Of a piece of so many rows: shared scratch, its members' own, and indices."""
+        steps = block_steps(rows.T, row_bytes, many, largest)
         *_, shared = shared_layout(many, cell.N, HU, PU, values, projected, bool(cell.late), line)
         own = 0
         for members in range(1, largest + 1):  # fewer may come
             units = -(-HU // (U * members)) * U
             *_, each = own_layout(steps * many, units, S, U, XW, values, most_rows, line)
             own = max(own, members * each)
+        return shared, own, largest * (steps + 3) * many
+
+    pieces, at, indices_at = [], 0, 0
+    for first, last in runs:
+        steps = block_steps(rows.T, row_bytes, last - first, largest)
+        room = map(sizes, range(1, most + 1) if later else [last - first])
+        shared, own, indices = map(max, zip(*room, strict=True))
         pieces.append((first, last, steps, at, at + shared, indices_at))
         at += shared + own
-        indices_at += largest * (steps + 3) * many
+        indices_at += indices
+    return _plan(pieces, largest, at, indices_at, dtype, work, most, row_bytes)
+
+
+def _plan(pieces: Sequence[tuple[int, ...]], largest: int, *rest: Any) -> Plan:
     count = largest if largest > 1 else len(pieces)
-    table = np.array(pieces, np.int64).reshape(-1, 6)
-    return Plan(table, count, largest > 1, at, indices_at, dtype, work)
+    return Plan(np.array(pieces, np.int64).reshape(-1, 6), count, largest > 1, *rest)
 
 
-def _backward_plan(weights: Weights, rows: Rows, share: int) -> Plan:
+def _backward_plan(weights: Weights, rows: Rows, share: int, later: bool) -> Plan:
     cell, dtype = weights.cell, weights.dtype
     H, P = weights.hidden_size, weights.state_size
     width, line = VECTORS * lanes_of(dtype), CACHE_LINE // dtype.itemsize
     HU, PU = padded(H, width), padded(P, width)
     runs, largest, work = _split(rows, weights, P, share)
+    most = _most(runs, rows.B)
     pieces, at, indices_at = [], 0, 0
     for first, last in runs:
-        many = last - first
+        many = most if later else last - first
         *_, shared = backward_layout(
             many, cell.N, HU, PU, weights.w_hr is not None, bool(cell.late), line
         )
         pieces.append((first, last, 0, at, at + shared, indices_at))
         at += shared
         indices_at += largest * 3 * many
-    count = largest if largest > 1 else len(pieces)
-    table = np.array(pieces, np.int64).reshape(-1, 6)
-    return Plan(table, count, largest > 1, at, indices_at, dtype, work)
+    return _plan(pieces, largest, at, indices_at, dtype, work, most, 0)

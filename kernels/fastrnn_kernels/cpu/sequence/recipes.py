@@ -1,7 +1,7 @@
 """Recipes of whole sequences, forward and backward, for who knows shapes before addresses.
 
 A recipe computes what `start_forward`, `start_backward` and `gradients` do, bit for bit, by the
-same jobs.
+same jobs. Where rows have masks, each call finds out what they tell (`run_steps.py`).
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from fastrnn_kernels.cpu.product.weights import columns_of, lanes_of
 from fastrnn_kernels.cpu.sequence import backward, exchange, forward, time_products
 from fastrnn_kernels.cpu.sequence.gradients import WeightGradient, input_job
 from fastrnn_kernels.cpu.sequence.plan import Plan, backward_plan, forward_plan
+from fastrnn_kernels.cpu.sequence.run_steps import steps_of
 from fastrnn_kernels.cpu.sequence.shapes import Sequences, tape_in
-from fastrnn_kernels.cpu.threads.job import Job
 from fastrnn_kernels.cpu.threads.pool import get_num_threads
 from fastrnn_kernels.cpu.threads.recipe import Recipe, Slot
 from fastrnn_kernels.rows import Indices
@@ -31,21 +31,26 @@ def _scratch(plan: Plan, work: Slot) -> tuple[Array, Indices]:
 
 
 def forward_recipe(of: Sequences, taping: bool) -> Recipe:
-    """Slots: x, kernel, recurrent kernel, bias if any, states; output, states, tape if `taping`."""
+    """Slots: x, kernel, recurrent kernel, bias if any, states, mask if any; output, states, tape.
+
+    The last only if `taping`.
+    """
     cell, dtype, T, B, I, H = of.cell, np.dtype(of.dtype), of.T, of.B, of.I, of.H
-    G, N, weights, rows = cell.G, cell.N, of.weights, of.rows
+    G, N = cell.G, cell.N
     given = 3 + (of.biases > 0)
-    slots = given + N + 1 + N + taping + 1
+    shown_at = given + N + (of.masked is not None)
+    slots = shown_at + 1 + N + taping + 1
     x = Slot(0).empty((B, T, I), dtype)
     kernel = Slot(1).empty((I, G * H), dtype)
     recurrent = Slot(2).empty((H, G * H), dtype)
     bias = Slot(3).empty(of.bias, dtype) if of.biases else np.empty(of.bias, dtype)
-    start, final = given, given + N + 1
+    start, final = given, shown_at + 1
     work = Slot(slots - 1)
+    steps = steps_of(of, shown_at - 1, work)
     tape = tape_in(of, Slot(slots - 2) if taping else work, taping)
     recipe = Recipe(work, slots)
     U = vectors_per_gate(cell) * lanes_of(dtype)
-    prepared = [exchange.axes(1, False, x, tape.x, False, of.go_backwards)]
+    prepared = [steps.gathered(x, tape.x)]
 
     def panels(matrix: Array, gates: Sequence[str]) -> Array:
         if not gates:
@@ -59,51 +64,47 @@ def forward_recipe(of: Sequences, taping: bool) -> Recipe:
     apart[of.positions(cell.apart)] = True
     prepared.append(exchange.biases(1, False, bias, apart, x_bias.reshape(-1), h_bias.reshape(-1)))
     y = work.empty((T, B, H), dtype)
-    plan = forward_plan(weights, rows, 1)
+    plan = forward_plan(of.weights, of.rows, 1, steps.later)
     scratch, indices = _scratch(plan, work)
-    final_h = Slot(final).empty((B, H), dtype)
+    start_h, final_h = (Slot(at).empty((B, H), dtype) for at in (start, final))
     arguments = forward.Arguments(
-        x=tape.x, y=y, reset=_NO_RESET, order=rows.order, lengths=rows.lengths, valid=rows.valid,
+        x=tape.x, y=y, reset=_NO_RESET, order=steps.order, lengths=steps.lengths, valid=steps.valid,
         x_panels=panels(kernel, cell.x_gates), bias=panels(x_bias, cell.x_gates),
         h_panels=panels(recurrent, cell.early), h_bias=panels(h_bias, cell.apart),
         late_panels=panels(recurrent, cell.late), p_panels=np.empty(0, dtype),
         units=np.empty(0, dtype),
-        start_h=Slot(start).empty((B, H), dtype),
-        start_rest=Slot(start + 1).empty((N - 1, B, H), dtype),
+        start_h=start_h, start_rest=Slot(start + 1).empty((N - 1, B, H), dtype),
         final_h=final_h, final_rest=Slot(final + 1).empty((N - 1, B, H), dtype),
         saved=tape.saved, old_h=tape.old_h, old_rest=tape.old_rest, inner=tape.inner,
-        full_h=np.empty((0, 0, 0), dtype), pieces=plan.pieces, scratch=scratch, operands=scratch,
-        indices=indices, H=H, P=H, y_at=0, reverse=False, resetting=False, projected=False,
-        taping=taping,
+        full_h=np.empty((0, 0, 0), dtype), pieces=steps.pieces(plan), scratch=scratch,
+        operands=scratch, indices=indices, H=H, P=H, y_at=0, reverse=False, resetting=False,
+        projected=False, taping=taping,
     )  # fmt: skip
-    recipe.stage(prepared)
+    recipe.stage([*steps.jobs, *prepared])
     recipe.stage([forward.forward_job(cell, 1)(plan.count, plan.team, *arguments)], plan.work)
-    shown = Slot(given + N).empty(of.shown, dtype)
-    if of.sequences:
-        recipe.stage([exchange.axes(1, False, y, shown, False, False)])
-    else:
-        recipe.stage([exchange.copied(1, False, final_h.reshape(-1), shown.reshape(-1))])
+    shown = Slot(shown_at).empty(of.shown, dtype)
+    recipe.stage(steps.shown(y, final_h, start_h, shown))
     return recipe.done()
 
 
 def backward_recipe(of: Sequences, inputs: bool) -> Recipe:
     """Slots: tape, kernel, recurrent kernel, then gradients.
 
-    Given are those of the output and of the final states; results those of x if `inputs`, of the
-    weights, and of the initial states.
+    Given are those of the output and of the final states, then the mask if there is one; results
+    those of x if `inputs`, of the weights, and of the initial states.
     """
     cell, dtype, T, B, I, H = of.cell, np.dtype(of.dtype), of.T, of.B, of.I, of.H
     G, A, L, E, S, N = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N
-    rows, width = of.rows, columns_of(dtype)
-    slots = 4 + N + inputs + 2 + (of.biases > 0) + N + 1
+    width, results = columns_of(dtype), 4 + N + (of.masked is not None)
+    slots = results + inputs + 2 + (of.biases > 0) + N + 1
     tape = tape_in(of, Slot(0))
     kernel = Slot(1).empty((I, G * H), dtype)
     recurrent = Slot(2).empty((H, G * H), dtype)
     d_shown = Slot(3).empty(of.shown, dtype)
-    d_kernel, d_start, work = 4 + N + inputs, slots - 1 - N, Slot(slots - 1)
-    recipe = Recipe(work, slots)
-    dy, d_final_h = work.empty((T, B, H), dtype), work.empty((B, H), dtype)
-    prepared: list[Job] = []
+    d_kernel, d_start, work = results + inputs, slots - 1 - N, Slot(slots - 1)
+    recipe, steps = Recipe(work, slots), steps_of(of, results - 1, work)
+    dy = work.empty((T, B, H), dtype)
+    d_final_h, prepared = steps.d_shown(d_shown, Slot(4).empty((B, H), dtype), dy)
 
     def zeros(array: Array) -> Array:
         prepared.append(exchange.clear(1, False, array.reshape(-1)))
@@ -117,31 +118,23 @@ def backward_recipe(of: Sequences, inputs: bool) -> Recipe:
         prepared.append(exchange.plain_panels(1, False, matrix, positions, H, width, out))
         return out
 
-    d_given_h = Slot(4).empty((B, H), dtype)
-    if of.sequences:
-        prepared.append(exchange.axes(1, False, d_shown, dy, False, False))
-        d_final_h = d_given_h
-    else:
-        zeros(dy)
-        both = d_given_h.reshape(-1), d_shown.reshape(-1), d_final_h.reshape(-1)
-        prepared.append(exchange.added(1, False, *both))
     d_sums = work.empty((T, B, S, H), dtype)
-    plan = backward_plan(of.weights, rows, 1)
+    plan = backward_plan(of.weights, of.rows, 1, steps.later)
     scratch, indices = _scratch(plan, work)
+    d_start_h = zeros(Slot(d_start).empty((B, H), dtype))
     arguments = backward.Arguments(
-        dy=dy, d_sums=d_sums, reset=_NO_RESET, order=rows.order, lengths=rows.lengths,
-        valid=rows.valid, h_panels=panels(recurrent, cell.early),
+        dy=dy, d_sums=d_sums, reset=_NO_RESET, order=steps.order, lengths=steps.lengths,
+        valid=steps.valid, h_panels=panels(recurrent, cell.early),
         late_panels=panels(recurrent, cell.late), p_panels=np.empty(0, dtype),
         units=np.empty(0, dtype), d_units=np.empty((0, 0, 0), dtype),
         d_final_h=d_final_h, d_final_rest=Slot(5).empty((N - 1, B, H), dtype),
-        d_start_h=zeros(Slot(d_start).empty((B, H), dtype)),
-        d_start_rest=zeros(Slot(d_start + 1).empty((N - 1, B, H), dtype)),
+        d_start_h=d_start_h, d_start_rest=zeros(Slot(d_start + 1).empty((N - 1, B, H), dtype)),
         saved=tape.saved, old_h=tape.old_h, old_rest=tape.old_rest,
-        dh_tape=np.empty((0, 0, 0), dtype), pieces=plan.pieces, scratch=scratch, indices=indices,
-        H=H, P=H, y_at=0, reverse=False, resetting=False, projected=False,
+        dh_tape=np.empty((0, 0, 0), dtype), pieces=steps.pieces(plan), scratch=scratch,
+        indices=indices, H=H, P=H, y_at=0, reverse=False, resetting=False, projected=False,
     )  # fmt: skip
 
-    running = rows.running
+    running = steps.running()
     d_bias, space = zeros(work.empty((S * H,), dtype)), work.empty((S * H,), dtype)
     d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, work.empty)
     d_h = WeightGradient(d_sums, S * H, A * H, E * H, tape.old_h, H, work.empty)
@@ -149,13 +142,13 @@ def backward_recipe(of: Sequences, inputs: bool) -> Recipe:
     if L:
         d_late = WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H, work.empty)
         of_weights.append((d_late, cell.late, d_kernel + 1))
-    jobs = [time_products.bias_gradient(1, False, d_sums, S * H, running, d_bias, space)]
-    finished: list[Job] = []
+    jobs = [time_products.bias_gradient(1, False, d_sums, S * H, *running, d_bias, space)]
+    finished = steps.d_start(d_start_h)
     if inputs:
-        dx, found = work.empty((T, B, I), dtype), Slot(4 + N).empty((B, T, I), dtype)
+        dx, found = work.empty((T, B, I), dtype), Slot(results).empty((B, T, I), dtype)
         x_panels = panels(kernel, cell.x_gates)
         jobs.append(input_job(d_sums, S * H, G * H, x_panels, running, dx, False, work.empty))
-        finished.append(exchange.axes(1, False, dx, found, of.go_backwards, False))
+        finished.append(steps.scattered(dx, found))
     for one, gates, slot in of_weights:
         zeros(one.out)
         jobs.append(one.job(running, work.empty))
@@ -171,9 +164,9 @@ def backward_recipe(of: Sequences, inputs: bool) -> Recipe:
                 )
             )
     each = G * H * (I + H + (I if inputs else 0))  # multiply-adds of a row
-    recipe.stage(prepared)
+    recipe.stage([*steps.jobs, *prepared])
     recipe.stage([backward.backward_job(cell)(plan.count, plan.team, *arguments)], plan.work)
-    recipe.stage(jobs, float(running.size) * each)
+    recipe.stage(jobs, float(running.at.size) * each)
     recipe.stage(finished)
     return recipe.done()
 

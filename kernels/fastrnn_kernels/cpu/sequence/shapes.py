@@ -7,6 +7,7 @@ The arrays are a framework's that lays out weights as Keras does: kernel (I, G H
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,12 +19,24 @@ from fastrnn_kernels.cpu.threads.recipe import Slot
 from fastrnn_kernels.rows import Indices, Rows
 
 
+class Masked(NamedTuple):
+    """What steps show that do not run.
+
+    zeros: zeros, else the output before. holds_start: where there is none, the initial h, else
+    zeros.
+    """
+
+    zeros: bool
+    holds_start: bool
+
+
 @dataclass(frozen=True)
 class Sequences:
-    """What recipes are made for: sequences of T steps that all have the same length.
+    """What recipes are made for: sequences of T steps, of which a mask may tell which ones run.
 
     places: of the cell's gates among the framework's. biases: rows of its bias, 0, 1 or 2.
-    sequences: whether the output is that of every step, else of the last.
+    sequences: whether the output is that of every step, else of the last. masked: None where all
+    steps run.
     """
 
     cell: Cell
@@ -36,6 +49,7 @@ class Sequences:
     biases: int
     go_backwards: bool
     sequences: bool
+    masked: Masked | None = None
 
     @property
     def shown(self) -> tuple[int, ...]:
@@ -49,7 +63,7 @@ class Sequences:
 
     @cached_property
     def rows(self) -> Rows:
-        """All rows, in whole."""
+        """All rows, in whole: with a mask, what there may be at most."""
         return Rows(self.T, self.B)
 
     @cached_property

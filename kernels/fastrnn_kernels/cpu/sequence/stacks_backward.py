@@ -9,7 +9,7 @@ import numpy as np
 from fastrnn_kernels.cpu.arrays.memory import Array, Empty
 from fastrnn_kernels.cpu.product.weights import BackwardPanels, Weights
 from fastrnn_kernels.cpu.sequence import exchange
-from fastrnn_kernels.cpu.sequence.gradients import TimeProducts
+from fastrnn_kernels.cpu.sequence.gradients import Running, TimeProducts
 from fastrnn_kernels.cpu.sequence.stacks import Stacked, kept, panels_in, parts_of_pass, tapes
 from fastrnn_kernels.cpu.sequence.start import Through, through_time
 from fastrnn_kernels.cpu.threads.job import Job
@@ -89,9 +89,9 @@ def _backward(of: Stacked, wanted: Wanted) -> Recipe:
         cleared.clear()
         recipe.stage([run.job for run in runs], sum(run.work for run in runs))
         for one in products:
-            running = of.rows.running
+            running = Running.of(of.rows.running)
             jobs = one.found.jobs(running, work.empty) + one.found.jobs_of_units(work.empty)
-            recipe.stage(jobs, float(running.size) * one.found.each)
+            recipe.stage(jobs, float(running.at.size) * one.found.each)
             recipe.stage(one.finished())
         dy = dx
     return recipe.done()

@@ -1,8 +1,8 @@
 """The products over all time steps: gradients of x, of the weights and of the biases.
 
-Rows are taken by index, so that padding costs nothing and is never read. Every sum runs
-over the rows in their order, whatever the number of threads. All are jobs, whose calls
-take `each` of the results' rows.
+Rows are taken by index, so that padding costs nothing and is never read; `many` (1,) tells how
+many of them there are, which who prepares a job may not know. Every sum runs over the rows in their
+order, whatever the number of threads. All are jobs, whose calls take a part of the results' rows.
 """
 
 import math
@@ -22,7 +22,7 @@ from fastrnn_kernels.cpu.product.tile import (
     multiply_columns,
     next_rows,
 )
-from fastrnn_kernels.cpu.threads.job import job
+from fastrnn_kernels.cpu.threads.job import COUNT, job
 
 #: Rows taken at a time, and columns of d_sums: what is copied of them stays in the second
 #: cache, each copied row a cache line longer, so that they do not fall on the same sets.
@@ -58,10 +58,10 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (
-            d_sums_given, d_at, d_width, b_given, b_width, columns, rows, M, each,
+            d_sums_given, d_at, d_width, b_given, b_width, columns, rows, many, M, each,
             out, scratch, indices,
         ) = arguments(record)  # fmt: skip
-        d_sums, b = flat(d_sums_given), flat(b_given)
+        d_sums, b, count = flat(d_sums_given), flat(b_given), many[0]
         first, last = number * each, min(number * each + each, M)
         W4 = lanes(b) * VECTORS
         panels = (columns + W4 - 1) // W4
@@ -69,8 +69,8 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
         b_panels = a_rows[DEPTH * (SPAN + PADDING) :]
         tile_at = indices[number * MAX_ROWS :]
         start = 0
-        while start < rows.size:
-            depth = min(DEPTH, rows.size - start)
+        while start < count:
+            depth = min(DEPTH, count - start)
             whole = rows[start + depth - 1] - rows[start] == depth - 1
             # The last vector of a row reads what is behind it, for columns that nobody reads.
             behind = rows[start + depth - 1] * b_width + panels * W4
@@ -125,11 +125,12 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (
-            d_sums_given, width, depth, w_panels, rows, each, out_given, columns, adding,
+            d_sums_given, width, depth, w_panels, rows, many, out_given, columns, adding,
             scratch, indices,
         ) = arguments(record)  # fmt: skip
-        d_sums, out = flat(d_sums_given), flat(out_given)
-        first, last = number * each, min(number * each + each, rows.size)
+        d_sums, out, parts = flat(d_sums_given), flat(out_given), record[COUNT]
+        each = (many[0] + parts * MAX_ROWS - 1) // (parts * MAX_ROWS) * MAX_ROWS
+        first, last = number * each, min(number * each + each, many[0])
         W4 = lanes(out) * VECTORS
         tile = scratch[number * (MAX_ROWS + 1) * W4 :]
         a_at = indices[number * INPUT_ROWS :]
@@ -139,14 +140,14 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
             tile[zeros + u] = 0
         start = first
         while start < last:
-            many = min(INPUT_ROWS, last - start)
-            for k in range(many):
+            together = min(INPUT_ROWS, last - start)
+            for k in range(together):
                 a_at[k] = rows[start + k] * width
             for n in range(panels):
                 here = min(W4, columns - n * W4)
                 q = ZERO
-                while q < many:
-                    m = next_rows(many - q, largest)
+                while q < together:
+                    m = next_rows(together - q, largest)
                     row = rows[start + q]
                     whole = here == W4 and rows[start + q + m - 1] - row == m - 1
                     if whole and not adding:
@@ -166,7 +167,7 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
                             else:
                                 copy(out, to, tile, r * W4, here)
                     q += m
-            start += many
+            start += together
 
     return run
 
@@ -176,12 +177,12 @@ def bias_gradient(arguments):  # type: ignore[no-untyped-def]
     """out[m] += Σ_k d_sums[rows[k], m]; out (width,), zeros at first; scratch part (width,)."""
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
-        (d_sums_given, width, rows, out, part) = arguments(record)  # fmt: skip
-        d_sums = flat(d_sums_given)
-        for start in range(0, rows.size, DEPTH):
+        (d_sums_given, width, rows, many, out, part) = arguments(record)  # fmt: skip
+        d_sums, count = flat(d_sums_given), many[0]
+        for start in range(0, count, DEPTH):
             for m in range(width):
                 part[m] = 0
-            for k in range(start, min(start + DEPTH, rows.size)):
+            for k in range(start, min(start + DEPTH, count)):
                 row: Any = d_sums[rows[k] * width : rows[k] * width + width]
                 for m in range(width):
                     part[m] += row[m]
