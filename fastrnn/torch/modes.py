@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from fastrnn.models.classes import class_of
 from fastrnn.models.defined import Defined
-from fastrnn.models.recurrent import CLASSES
 from fastrnn.torch.equations import Evaluated, stack
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import CELLS
@@ -43,14 +43,13 @@ def evaluated(mode: str) -> Evaluated:
     """A cell that was defined; in a program that another process has made, by its name."""
     if mode not in _defined:
         kind = mode.rpartition("-")[0]
-        known = CLASSES.get(kind)
-        known_mode = ""
-        if known is not None and issubclass(known, Defined):
-            known_mode = mode_of(kind, known._derived)
-        if known_mode != mode:
-            others = f", not {known_mode!r}" if known_mode else ""
+        try:
+            known: Any = class_of(kind)
+        except KeyError:
+            known = None
+        if known is None or not issubclass(known, Defined) or mode_of(kind, known._derived) != mode:
             raise RuntimeError(
-                f"mode is {mode!r}, wanted one of {sorted([*_OF_TORCH, *_defined])}{others}: "
-                "a cell of one's own is defined, with the same equations, before a program runs it"
+                f"mode is {mode!r}, wanted one of {sorted([*_OF_TORCH, *_defined])}; a cell of "
+                "one's own is defined, with the same equations, before a program runs it"
             )
     return _defined[mode]
