@@ -165,7 +165,7 @@ class ModuleCall:
 
     def _stack(self, like: Any) -> Stack:
         return Stack(
-            f"this {self.mode}",
+            f"this {self.mode.partition('-')[0]}",
             self.num_layers,
             self.directions,
             self.state_size,

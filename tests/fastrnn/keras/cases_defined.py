@@ -55,8 +55,8 @@ def made(cell, **options):
 @contextlib.contextmanager
 def by_operations():
     with (
-        mock.patch.object(loops, "sequence", lambda *_: None),
-        mock.patch.object(defined, "step", lambda *_: None),
+        mock.patch.object(loops, "sequence", return_value=None),
+        mock.patch.object(defined, "step", return_value=None),
     ):
         yield
 
