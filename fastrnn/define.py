@@ -1,5 +1,6 @@
 """Cells of one's own: `@fastrnn.cell` makes a class of layers of a function of equations."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -124,6 +125,8 @@ def _classes(function: Callable[..., Any], derived: Derived) -> type[DefinedLaye
             "kind": f"{kind}Cell",
             "__qualname__": f"{function.__qualname__}.Cell",
             "__doc__": f"One step of `{kind}`. Arguments as those of `fastrnn.LSTMCell`.\n",
+            "torch": classmethod(_torch),
+            "keras": classmethod(_keras),
         },
     )
     layer: type[DefinedLayer] = metaclass(
@@ -139,18 +142,30 @@ def _classes(function: Callable[..., Any], derived: Derived) -> type[DefinedLaye
             "keras": classmethod(_keras),
         },
     )
+    keras = sys.modules.get("fastrnn.keras.defined")
+    if keras is not None:  # whose files name classes that it knows
+        keras.layer_class(layer)
     return layer
 
 
-def _torch(cls: type[DefinedLayer], /, *arguments: Any, **options: Any) -> Any:
-    """A `torch.nn.Module` of the cell: arguments, state and gradients as `torch.nn.LSTM`."""
+def _torch(cls: type[Defined], /, *arguments: Any, **options: Any) -> Any:
+    """Make a `torch.nn.Module` of the cell.
+
+    Its arguments are those of `torch.nn.LSTM`, or `LSTMCell`, without proj_size; so are its calls,
+    its state and its errors. Its parameters are called as fastrnn's own are.
+    """
     from fastrnn.torch.defined import module_class
 
     return module_class(cls)(*arguments, **options)
 
 
-def _keras(cls: type[DefinedLayer], /, units: int, **options: Any) -> Any:
-    """A `keras.layers.Layer` of the cell: arguments as those of `keras.layers.LSTM`."""
+def _keras(cls: type[Defined], /, units: int, **options: Any) -> Any:
+    """Make a `keras.layers.Layer` of the cell.
+
+    Its arguments are those of `keras.layers.LSTM`, or `LSTMCell`, without activations and
+    recurrent_dropout; `per_unit_initializer`, `_regularizer` and `_constraint` are for the
+    parameters that each unit has of its own.
+    """
     from fastrnn.keras.defined import layer_class
 
     return layer_class(cls)(units, **options)

@@ -91,13 +91,6 @@ def test_prepared_calls(kind, bias):
     wanted = run(layer, p)
     of = Stacked(cell, T, B, I, H, H, 2, 2, "float32", bias, False)
     given = [*layer.parameters.values()]
-    if cell.Q:  # a pass has one array of them
-        each = of.each - 1 + cell.Q
-        given = [
-            one
-            for k in range(0, len(given), each)
-            for one in (*given[k : k + of.each - 1], np.stack(given[k + of.each - 1 : k + each]))
-        ]
     made = packs.pack(of, True, True).run(_addresses(given))
     ahead = stacks.forward(of, True)
     y, final = np.empty_like(wanted.y), [np.empty_like(one) for one in wanted.state]
@@ -115,16 +108,11 @@ def test_prepared_calls(kind, bias):
     panels = made.panels(packs.BACKWARD) + made.panels(packs.INPUTS)
     results = _addresses([dx, *d_start, *gradients])
     back.run(_addresses([tape, p.x, p.dy, *p.dstate]) + panels + results)
-    found = [row for one in gradients for row in (one if _is_stacked(one, cell) else [one])]
     np.testing.assert_array_equal(dx, wanted.dx)
     for mine, its in zip(d_start, wanted.dstate, strict=True):
         np.testing.assert_array_equal(mine, its)
-    for mine, (name, its) in zip(found, wanted.parameters.items(), strict=True):
+    for mine, (name, its) in zip(gradients, wanted.parameters.items(), strict=True):
         np.testing.assert_array_equal(mine, its, err_msg=name)
-
-
-def _is_stacked(array, cell):
-    return array.shape == (cell.Q, H)
 
 
 class Projected(fastrnn.LSTM):

@@ -65,7 +65,7 @@ def _sizes(
     call: Call, x: Array, mask: Array | None, weights: KerasWeights, states: States
 ) -> tuple[int, int, int]:
     """B, T and H, if all fits together."""
-    kernel, recurrent, bias = weights
+    kernel, recurrent, bias, units = weights
     if not x.ndim - 1 == kernel.ndim == recurrent.ndim == 2:
         raise ValueError(
             f"x, kernel and recurrent kernel have shapes {x.shape}, {kernel.shape} and "
@@ -73,13 +73,15 @@ def _sizes(
         )
     B, T = x.shape[:2]
     I, H, dtype = kernel.shape[0], recurrent.shape[0], x.dtype
-    columns = len(call.cell.gates) * H
+    cell = call.cell
+    columns, columns_of_h = cell.G * H, cell.G * H
     _require("x", x, (B, T, I), dtype)
     _require("the mask", mask, (B, T), np.dtype(np.bool_))
     _require("the kernel", kernel, (I, columns), dtype)
-    _require("the recurrent kernel", recurrent, (H, columns), dtype)
+    _require("the recurrent kernel", recurrent, (H, columns_of_h), dtype)
+    _require("the units' parameters", units, (cell.Q, H), dtype)
     _require("the bias", bias, (2, columns) if call.layout.two_biases else (columns,), dtype)
-    _require_states("", call.cell, states, (B, H), dtype)
+    _require_states("", cell, states, (B, H), dtype)
     return B, T, H
 
 

@@ -11,6 +11,7 @@ import keras
 from fastrnn.adapting import level_of_user
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import cell_of
+from fastrnn_kernels.equations.define import Derived
 
 #: The cases in which Keras's own step runs, by name.
 FALLBACKS: Mapping[str, str] = MappingProxyType(
@@ -24,7 +25,7 @@ FALLBACKS: Mapping[str, str] = MappingProxyType(
         "use_cudnn": "use_cudnn=True asks for cuDNN",
         "export": "a program that is being exported can hold framework operations only",
         "cell": "RNN has a cell that is none of Keras's or fastrnn's SimpleRNNCell, LSTMCell, "
-        "GRUCell",
+        "GRUCell, and no defined one",
         "mask": "the mask is not (batch, time)",
     }
 )
@@ -57,6 +58,9 @@ def say(layer: Any, name: str) -> None:
 
 def kernel_of(cell: Any) -> Cell | None:
     """The kernels' cell with the equations of a Keras cell, None if there is none."""
+    derived: Derived | None = getattr(cell, "derived", None)
+    if derived is not None:
+        return derived.cell
     if isinstance(cell, keras.layers.SimpleRNNCell):
         if cell.activation not in _TANH + _RELU:
             return None

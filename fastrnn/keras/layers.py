@@ -9,7 +9,7 @@ from fastrnn.keras.run import ByKernels, sequence
 _registered = keras.saving.register_keras_serializable(package="fastrnn")
 
 
-class _Loop(ByKernels):
+class Loop(ByKernels):
     """A layer whose loop over time is the kernels'; all around it is Keras's."""
 
     def inner_loop(
@@ -25,22 +25,22 @@ class _Loop(ByKernels):
 
 
 @_registered
-class SimpleRNN(_Loop, keras.layers.SimpleRNN):  # type: ignore[misc]
+class SimpleRNN(Loop, keras.layers.SimpleRNN):  # type: ignore[misc]
     """`keras.layers.SimpleRNN`, run and trained by fastrnn's kernels: tanh or relu."""
 
 
 @_registered
-class LSTM(_Loop, keras.layers.LSTM):  # type: ignore[misc]
+class LSTM(Loop, keras.layers.LSTM):  # type: ignore[misc]
     """`keras.layers.LSTM`, run and trained by fastrnn's kernels."""
 
 
 @_registered
-class GRU(_Loop, keras.layers.GRU):  # type: ignore[misc]
+class GRU(Loop, keras.layers.GRU):  # type: ignore[misc]
     """`keras.layers.GRU`, run and trained by fastrnn's kernels, reset_after or not."""
 
 
 @_registered
-class RNN(_Loop, keras.layers.RNN):  # type: ignore[misc]
+class RNN(Loop, keras.layers.RNN):  # type: ignore[misc]
     """`keras.layers.RNN`: whole sequences by the kernels if the cell is one they know.
 
     That is a SimpleRNNCell, LSTMCell or GRUCell of Keras's or fastrnn's. Keras's own RNN

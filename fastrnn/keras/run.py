@@ -60,8 +60,10 @@ def _reason(cell: Any, x: Any, training: Any, one_step: bool) -> str | None:
 def _call(cell: Any, **how: Any) -> Call:
     kernel = fallbacks.kernel_of(cell)
     assert kernel is not None
-    gru = isinstance(cell, keras.layers.GRUCell)
-    layout = Layout(two_biases=gru and cell.reset_after)
+    layout = getattr(cell, "layout", None)  # of a cell that a program has defined
+    if layout is None:
+        gru = isinstance(cell, keras.layers.GRUCell)
+        layout = Layout(two_biases=gru and cell.reset_after)
     packed = _packed.setdefault(cell, Packed())
     return Call(kernel, layout, weakref.ref(packed), **how)
 
@@ -71,7 +73,7 @@ def _run(call: Call, cell: Any, training: Any, x: Any, mask: Any, states: Any) -
     B, T = ops.shape(x)[:2]
     if mask is not None:
         mask = shapes.whole_batch(mask, B, T)
-    kept = cell.kernel, cell.recurrent_kernel, cell.bias
+    kept = cell.kernel, cell.recurrent_kernel, cell.bias, getattr(cell, "units_parameters", None)
     weights = [None if weight is None else ops.cast(weight, dtype) for weight in kept]
     states = [shapes.whole_batch(state, B, cell.recurrent_kernel.shape[0]) for state in states]
     return _backend.run(call, bool(training), x, mask, weights, states)

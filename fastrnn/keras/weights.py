@@ -1,48 +1,63 @@
 """Keras's weights as the kernels': packed once, as long as they stay what they are."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fastrnn.adapting import Kept
 from fastrnn.arrays import Array
-from fastrnn.files.gates import from_format, to_format
+from fastrnn.files.gates import from_format, places, to_format
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.device import Gradients, Weights
 
-#: kernel (I, G H), recurrent_kernel (H, G H), bias (G H,), (2, G H) or None
-KerasWeights = tuple[Array, Array, Array | None]
+#: kernel (I, G H), recurrent_kernel (H, G H), bias (G H,), (2, G H) or None; the parameters that
+#: each unit has of its own (Q, H), if there are any
+KerasWeights = tuple[Array, Array, Array | None, Array | None]
 
 
 @dataclass(frozen=True)
 class Layout:
     """How Keras lays out the weights of a cell whose gates are torch's.
 
-    two_biases: the bias is (2, G H), for the products with x and with h.
+    two_biases: the bias is (2, G H), for the products with x and with h. defined: gates are in the
+    order of a cell that a program has defined, else in that of Keras's own.
     """
 
     two_biases: bool = False
+    defined: bool = False
+
+    def places(self, cell: Cell) -> tuple[int, ...]:
+        """Where each gate of a cell stands in Keras's weights."""
+        return tuple(range(cell.G)) if self.defined else places("keras", cell)
+
+    def _ours(self, array: Array, gates: int) -> Array:
+        return array if self.defined else from_format("keras", array, gates, -1)
+
+    def _keras(self, array: Array, gates: int) -> Array:
+        return array if self.defined else to_format("keras", array, gates, -1)
 
     def to_kernel(self, cell: Cell, weights: KerasWeights) -> Weights:
         """The kernels' weights. What is given must not change afterwards."""
-        gates = len(cell.gates)
-        kernel, recurrent = (from_format("keras", matrix, gates, -1).T for matrix in weights[:2])
-        if weights[2] is None:
-            return Weights(cell, kernel, recurrent)
-        bias = from_format("keras", weights[2], gates, -1)
-        return Weights(cell, kernel, recurrent, *(bias if self.two_biases else (bias, None)))
+        kernel, recurrent, bias, units = weights
+        w_ih, w_hh = (self._ours(matrix, cell.G).T for matrix in (kernel, recurrent))
+        if bias is None:
+            return Weights(cell, w_ih, w_hh, units=units)
+        bias = self._ours(bias, cell.G)
+        b_ih, b_hh = bias if self.two_biases else (bias, None)
+        return Weights(cell, w_ih, w_hh, b_ih, b_hh, units=units)
 
     def gradients(self, cell: Cell, found: Gradients, biased: bool) -> KerasWeights:
         """The gradients of Keras's weights."""
-        gates = len(cell.gates)
         kernel, recurrent = (
-            np.ascontiguousarray(to_format("keras", matrix.T, gates, -1))
+            np.ascontiguousarray(self._keras(matrix.T, cell.G))
             for matrix in (found.w_ih, found.w_hh)
         )
         if not biased:
-            return kernel, recurrent, None
+            return kernel, recurrent, None, found.units
         bias = np.stack([found.b_ih, found.b_hh]) if self.two_biases else found.b_ih
-        return kernel, recurrent, to_format("keras", bias, gates, -1)
+        return kernel, recurrent, self._keras(bias, cell.G), found.units
 
 
 class Packed:
@@ -53,12 +68,22 @@ class Packed:
 
     def __call__(self, cell: Cell, layout: Layout, given: KerasWeights) -> Weights:
         """The kernels' weights for the values given."""
+        there = which(given)
         arrays = [array for array in given if array is not None]
-
-        def make(copies: list[Array]) -> Weights:
-            kernel, recurrent, *bias = copies
-            return layout.to_kernel(cell, (kernel, recurrent, bias[0] if bias else None))
-
         return self._kept.of(
-            (cell, layout), lambda copies: copies.equal(arrays), lambda: arrays, make
+            (cell, layout, there),
+            lambda copies: copies.equal(arrays),
+            lambda: arrays,
+            lambda copies: layout.to_kernel(cell, spread(there, copies)),
         )
+
+
+def which(weights: KerasWeights) -> tuple[bool, ...]:
+    """Which of a layer's weights there are."""
+    return tuple(one is not None for one in weights)
+
+
+def spread(there: tuple[bool, ...], given: Iterable[Any]) -> Any:
+    """Weights of which those are given that there are; None for the others."""
+    left = iter(given)
+    return tuple(next(left) if one else None for one in there)

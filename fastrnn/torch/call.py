@@ -11,6 +11,7 @@ import torch
 from fastrnn.arrays import Array
 from fastrnn.models.stack import Call, Stack, run_backward, run_forward
 from fastrnn.torch.devices import Device
+from fastrnn.torch.kinds import SHORT, widths_of
 from fastrnn.torch.packed import Packed, fastest
 from fastrnn.torch.prepared import Packing, Prepared
 from fastrnn_kernels.rows import Indices, Rows
@@ -51,7 +52,7 @@ class ModuleCall:
     is one tensor, and x where it had to be copied.
     """
 
-    mode: str  # torch's name of the cell: LSTM, GRU, RNN_TANH or RNN_RELU
+    mode: str  # torch's name of the cell: LSTM, GRU, RNN_TANH or RNN_RELU; or `modes.mode_of` it
     num_layers: int
     directions: int
     hidden_size: int
@@ -146,20 +147,25 @@ class ModuleCall:
             gradients += map(self._tensor, d_start[: self.states])
             gradients += [None] * len(masks)
             for one in found:
-                biases = (one.b_ih, one.b_hh) if self.biased else ()
-                projection = () if one.w_hr is None else (one.w_hr,)
-                parts = one.w_ih, one.w_hh, *biases, *projection
-                gradients += map(self.device.tensor, parts)
+                units = iter(() if one.units is None else one.units)
+                for kind in self.packed.kinds:
+                    part = getattr(one, SHORT[kind]) if kind in SHORT else next(units)
+                    gradients.append(self.device.tensor(part))
             return _of_parameters(gradients, parameters)
 
     @property
     def biased(self) -> bool:
         """Whether there are biases."""
-        return self.packed.each >= 4
+        return "bias_ih" in self.packed.kinds
+
+    @property
+    def widths(self) -> list[int]:
+        """Of each state, h first."""
+        return widths_of(self.packed.cell, self.state_size, self.hidden_size)
 
     def _stack(self, like: Any) -> Stack:
         return Stack(
-            f"this {self.mode}",
+            f"this {self.mode.partition('-')[0]}",
             self.num_layers,
             self.directions,
             self.state_size,
@@ -171,13 +177,13 @@ class ModuleCall:
         weights = self.packs.weights if self.packs else ()
         T, B = self.rows.T, self.rows.B
         xp, dtype = self.device.kernels.xp, DTYPES[like.dtype]
-        many, widths = self.num_layers * self.directions, (self.state_size, self.hidden_size)
+        many = self.num_layers * self.directions
         given = states or [None] * len(self.packed.cell.states)
         arrays = tuple(
             xp.zeros((many, B, width), dtype)
             if state is None
             else self.device.kernels.take(self.device.array(state)[self.layout.into])
-            for state, width in zip(given, widths, strict=False)  # only the LSTM has c
+            for state, width in zip(given, self.widths, strict=True)
         )
         if x is None:  # no loss depends on y
             entered = xp.zeros((T, B, self.directions * self.state_size), dtype)

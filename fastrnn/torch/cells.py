@@ -9,6 +9,7 @@ from fastrnn.torch.call import CELL, UNBATCHED_CELL, ModuleCall
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.fallbacks import falls_back
 from fastrnn.torch.graph import as_hidden, cell
+from fastrnn.torch.kinds import Shapes, kinds_of, shapes_of
 from fastrnn.torch.module import Module, alike
 from fastrnn.torch.packed import packed_of
 from fastrnn.torch.precision import run, small
@@ -20,17 +21,12 @@ from fastrnn_kernels.rows import Rows
 class CellModule(Module):
     """What a cell does in torch's place."""
 
-    def _shapes(self) -> tuple[dict[str, tuple[int, ...]], int]:
-        gates, H = len(self._cell.gates) * self.hidden_size, self.hidden_size
-        shapes: dict[str, tuple[int, ...]]
-        shapes = {"weight_ih": (gates, self.input_size), "weight_hh": (gates, H)}
-        if self.bias:
-            shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
-        return shapes, len(shapes)
+    def _shapes(self) -> tuple[Shapes, tuple[str, ...]]:
+        kinds, H = kinds_of(self._cell, self.bias, False), self.hidden_size
+        return shapes_of(self._cell, kinds, self.input_size, H, H), kinds
 
     def _weights(self) -> list[Any]:
-        weights = [self.weight_ih, self.weight_hh]
-        return [*weights, self.bias_ih, self.bias_hh] if self.bias else weights
+        return [getattr(self, kind) for kind in kinds_of(self._cell, self.bias, False)]
 
     def _in_graph(self, x: Any, hx: Any) -> Any:
         return cell(self, x, hx)

@@ -14,7 +14,7 @@ def check(given: Any) -> None:
     Those are looked at when they are packed.
     """
     states, packed = len(given.cell.states), given.batch_sizes is not None
-    each = [n * max(1, given.passes) for n in (2, 3, 4, 5)]  # with biases, with a projection
+    each = [len(kinds) * max(1, given.passes) for kinds in given.possible]
     _check_count("parameters", given.parameters, each)
     _check_count("states", given.states, [states] if packed else [0, states])
     _check_count("masks", given.masks, [0, given.num_layers - 1])

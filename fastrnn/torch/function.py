@@ -10,6 +10,7 @@ import torch
 
 from fastrnn.torch.call import TIME_FIRST, ModuleCall
 from fastrnn.torch.fallbacks import tell
+from fastrnn.torch.modes import own_of
 from fastrnn.torch.outside import outside_of_graphs
 from fastrnn.torch.prepared import prepare
 from fastrnn_kernels.cpu.arrays.memory import LEAST
@@ -208,12 +209,10 @@ def own(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
 def _own_padded(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
     x, states, masks, parameters, _ = call.split(tensors)
     layout, each = call.layout, call.packed.each * call.directions
-    layer = getattr(torch._VF, call.mode.lower())
-    many = call.num_layers * call.directions
-    widths = (call.state_size, call.hidden_size)[: len(call.packed.cell.states)]
+    layer, many = own_of(call.mode), call.num_layers * call.directions
     y, ends = x[layout.into], []
     states = [one[layout.into] for one in states] or [
-        x.new_zeros(many, y.shape[1], width) for width in widths
+        x.new_zeros(many, y.shape[1], width) for width in call.widths
     ]
     together = 1 if masks else call.num_layers
     parameters = [one.to(x.dtype) for one in parameters]

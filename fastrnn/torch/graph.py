@@ -32,8 +32,7 @@ def layer(module: Any, given: Any, hx: Any) -> Any:
     elif module.batch_first and not packed:
         x = x.transpose(0, 1)
     x = x.contiguous()  # what is kept for the backward pass, as outside of graphs
-    many, widths = module.num_layers * module._directions, (module._state_size, module.hidden_size)
-    widths = widths[: len(module._cell.states)]
+    many, widths = module.num_layers * module._directions, module._widths
     if packed and not states:
         B = batch_sizes[0].item() if order is None else order.shape[0]
         states = [x.new_zeros(many, B, width) for width in widths]
@@ -46,12 +45,12 @@ def layer(module: Any, given: Any, hx: Any) -> Any:
     low = low_of(x)
     y, final = torch.ops.fastrnn.forward(
         widened(x), [widened(one) for one in states], module._masks(x, x.shape[:-1]), weights,
-        batch_sizes if packed else None, module.mode, module.num_layers, module.bidirectional,
+        batch_sizes if packed else None, module._mode, module.num_layers, module.bidirectional,
         _tapes(), low is torch.bfloat16,
     )  # fmt: skip
     if low is not None:
         projected = module._state_size != module.hidden_size
-        types = types_of(module.mode, not packed, projected, low, x, states)
+        types = types_of(module._mode, not packed, projected, low, x, states)
         y, *final = (one.to(dtype) for one, dtype in zip((y, *final), types, strict=True))
     if packed:
         if original is not None:

@@ -11,9 +11,10 @@ from fastrnn.torch.call import BATCH_FIRST, TIME_FIRST, UNBATCHED, Layout, Modul
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.fallbacks import FLOATS, falls_back
 from fastrnn.torch.graph import as_hidden, breaks, layer
+from fastrnn.torch.kinds import Shapes, kinds_of, shapes_of_layers, widths_of
 from fastrnn.torch.lengths import rows_of
 from fastrnn.torch.module import Module, alike
-from fastrnn.torch.packed import packed_of, shapes_of
+from fastrnn.torch.packed import packed_of
 from fastrnn.torch.precision import run, small
 from fastrnn.torch.small import Form
 from fastrnn.torch.types import LayerCall, Pair
@@ -39,11 +40,15 @@ class Layer(Module):
         size: int = self.proj_size or self.hidden_size
         return size
 
-    def _shapes(self) -> tuple[dict[str, tuple[int, ...]], int]:
-        many = self.num_layers, self._directions
-        each = len(self._flat_weights_names) // (many[0] * many[1])
+    @property
+    def _widths(self) -> list[int]:
+        return widths_of(self._cell, self._state_size, self.hidden_size)
+
+    def _shapes(self) -> tuple[Shapes, tuple[str, ...]]:
+        kinds = kinds_of(self._cell, self.bias, self.proj_size > 0)
         sizes = self.input_size, self.hidden_size, self._state_size
-        return shapes_of(self._cell, *many, each, *sizes), each
+        many = self.num_layers, self._directions
+        return shapes_of_layers(self._cell, kinds, *many, *sizes), kinds
 
     def _how(self) -> Any:
         return self._dropout, self.batch_first
@@ -57,9 +62,8 @@ class Layer(Module):
         if first and T > 1 and B > 1:
             return None
         D, P = self._directions, self._state_size
-        widths = (P, self.hidden_size)[: len(self._cell.states)]
         batch = (B,) if batched else ()
-        shapes = [(self.num_layers * D, *batch, width) for width in widths]
+        shapes = [(self.num_layers * D, *batch, width) for width in self._widths]
         if states and [*map(tuple, (one.shape for one in states))] != shapes:
             return None
         return Form(T, B, D, (*x.shape[:-1], D * P), shapes)
@@ -86,9 +90,8 @@ class Layer(Module):
             layout, T, B = UNBATCHED, len(x), 1
         else:
             return NotImplemented
-        many, widths = self.num_layers * self._directions, (self._state_size, self.hidden_size)
-        batch = () if layout is UNBATCHED else (B,)
-        shapes = [(many, *batch, width) for width in widths]
+        many, batch = self.num_layers * self._directions, () if layout is UNBATCHED else (B,)
+        shapes = [(many, *batch, width) for width in self._widths]
         fitting = all(one.shape == shape for one, shape in zip(states, shapes, strict=False))
         if packed and not fitting:
             self.check_forward_args(x, hx, given.batch_sizes)
@@ -129,7 +132,7 @@ class Layer(Module):
         device, _ = device_of(x)
         assert device is not None  # else the call had fallen back
         return ModuleCall(
-            self.mode, self.num_layers, self._directions, self.hidden_size, self._state_size,
+            self._mode, self.num_layers, self._directions, self.hidden_size, self._state_size,
             self._dropout, len(states), layout, rows, sizes, packed_of(self), device,
         )  # fmt: skip
 

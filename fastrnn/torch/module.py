@@ -8,8 +8,9 @@ from torch.fx import Proxy
 
 from fastrnn.torch.fallbacks import autocasts, castable, same_kind
 from fastrnn.torch.graph import differentiated, is_exporting
+from fastrnn.torch.kinds import Shapes
+from fastrnn.torch.modes import cell_of
 from fastrnn.torch.outside import outside_of_graphs
-from fastrnn.torch.packed import CELLS_OF_TORCH
 from fastrnn.torch.script import Form as FormOfScript
 from fastrnn.torch.script import Overloads, prepared
 from fastrnn.torch.small import Form
@@ -88,25 +89,26 @@ class Module(torch.nn.Module):  # type: ignore[misc]
 
     @property
     def _cell(self) -> Cell:
-        return CELLS_OF_TORCH[self._mode]
+        return cell_of(self._mode)
 
-    def _shapes(self) -> tuple[dict[str, tuple[int, ...]], int]:
-        """Shapes of the parameters by name, and how many each direction of a layer has."""
+    def _shapes(self) -> tuple[Shapes, tuple[str, ...]]:
+        """Shapes of the parameters by name, and the kinds that each direction of a layer has."""
         raise NotImplementedError
 
     def _given(self, hx: Any) -> Sequence[Any] | None:
         """The initial states, none of them if zeros are meant, or None if there are too few."""
         if hx is None:
             return ()
-        if self._mode != "LSTM":
+        many = len(self._cell.states)
+        if many == 1:
             return (hx,)
-        return hx if isinstance(hx, tuple | list) and len(hx) == 2 else None
+        return hx if isinstance(hx, tuple | list) and len(hx) == many else None
 
     # What TorchScript looks at (`script.py`).
     __overloads__ = Overloads()
     forward__0, forward__1 = FormOfScript(0), FormOfScript(1)
     __jit_unused_properties__ = (
-        "_cell", "_directions", "_dropout", "_mode", "_state_size", "all_weights",
+        "_cell", "_directions", "_dropout", "_mode", "_state_size", "_widths", "all_weights",
     )  # fmt: skip
 
     def __prepare_scriptable__(self) -> Any:

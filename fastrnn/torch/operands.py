@@ -9,8 +9,10 @@ import torch
 from fastrnn.torch.call import DTYPES, TIME_FIRST, ModuleCall
 from fastrnn.torch.checks import check, check_shape
 from fastrnn.torch.devices import device_of
+from fastrnn.torch.kinds import kinds_of, shapes_of_layers, widths_of
 from fastrnn.torch.lengths import rows_of
-from fastrnn.torch.packed import CELLS_OF_TORCH, Packed, packed_for, shapes_of
+from fastrnn.torch.modes import cell_of
+from fastrnn.torch.packed import Packed, packed_for
 from fastrnn_kernels.cache.keys import sources
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.product.panels import padded
@@ -54,9 +56,7 @@ class Operands:
     @cached_property
     def cell(self) -> Cell:
         """The equations."""
-        if self.mode not in CELLS_OF_TORCH:
-            raise RuntimeError(f"mode is {self.mode!r}, wanted one of {sorted(CELLS_OF_TORCH)}")
-        return CELLS_OF_TORCH[self.mode]
+        return cell_of(self.mode)
 
     @cached_property
     def directions(self) -> int:
@@ -69,21 +69,31 @@ class Operands:
         return self.num_layers * self.directions
 
     @cached_property
-    def each(self) -> int:
-        """Parameters of a direction of a layer."""
-        return len(self.parameters) // max(1, self.passes)
+    def possible(self) -> list[tuple[str, ...]]:
+        """What kinds of parameters a direction of a layer may have, told apart by their number."""
+        projections = (False,) if self.cell.reads_h else (False, True)
+        return [
+            kinds_of(self.cell, biased, projected)
+            for projected in projections
+            for biased in (False, True)
+        ]
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """Those that it has; of another number of parameters, those of the least."""
+        found = (one for one in self.possible if len(one) * self.passes == len(self.parameters))
+        return next(found, self.possible[0])
 
     @cached_property
     def projected(self) -> bool:
-        """Whether h is projected: then there is one parameter more."""
-        return self.each % 2 == 1
+        """Whether h is projected."""
+        return "weight_hr" in self.kinds
 
     @cached_property
     def widths(self) -> tuple[int, int]:
         """P and H."""
-        rows, width = self.parameters[1].shape
-        H = rows // len(self.cell.gates)
-        return (width if self.projected else H), H
+        H = self.parameters[0].shape[0] // len(self.cell.gates)
+        return (self.parameters[1].shape[1] if self.projected else H), H
 
     @cached_property
     def lengths(self) -> tuple[Any, Any]:
@@ -100,7 +110,7 @@ class Operands:
     @cached_property
     def state_shapes(self) -> list[Shape]:
         """Of each state: h, c."""
-        B, widths = self.lengths[1], self.widths[: len(self.cell.states)]
+        B, widths = self.lengths[1], widths_of(self.cell, *self.widths)
         return [(self.passes, B, width) for width in widths]
 
     @cached_property
@@ -145,20 +155,20 @@ class Operands:
             raise RuntimeError(missing)
         check(self)
         key = self._sizes()
-        packed = packed_for(self.parameters, key, lambda: shapes_of(*key))
+        packed = packed_for(self.parameters, key, lambda: shapes_of_layers(*key))
         return self._call(packed, device, self._rows())
 
     def call_of_torch(self) -> ModuleCall:
         """What torch's own kernels run."""
         shapes = {str(k): tuple(one.shape) for k, one in enumerate(self.parameters)}
-        packed = Packed(self.cell, shapes, self.each)
+        packed = Packed(self.cell, shapes, self.kinds)
         rows = None if self.batch_sizes is None else self._rows()
         return self._call(packed, None, rows)
 
     def _sizes(self) -> tuple[Any, ...]:
         P, H = self.widths
         I = self.x.shape[-1]
-        return self.cell, self.num_layers, self.directions, self.each, I, H, P
+        return self.cell, self.kinds, self.num_layers, self.directions, I, H, P
 
     def _call(self, packed: Packed, device: Any, rows: Any) -> ModuleCall:
         P, H = self.widths

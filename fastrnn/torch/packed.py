@@ -7,35 +7,33 @@ from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
 from fastrnn.adapting import Kept
 from fastrnn.arrays import Array
 from fastrnn.torch.devices import Device
 from fastrnn.torch.fallbacks import LOW
+from fastrnn.torch.kinds import SHORT
 from fastrnn.torch.prepared import Packing
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cpu.arrays.compare import Copies
 from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.sequence.packs import address_of_panels
 from fastrnn_kernels.weights import Weights
-
-#: The kernels' cells under torch's names.
-CELLS_OF_TORCH = {entry.torch: entry.cell for entry in CELLS.values() if entry.torch}
 
 
 @dataclass(eq=False)
 class Packed:
     """The weights of one module.
 
-    shapes: of the parameters by name, layer-major, then direction; each: how many of them a
-    direction of a layer has: w_ih, w_hh, then b_ih and b_hh, then w_hr.
+    shapes: of the parameters by name, layer-major, then direction; kinds: those that a direction
+    of a layer has, in order.
     """
 
     cell: Cell
     shapes: dict[str, tuple[int, ...]]
-    each: int
+    kinds: tuple[str, ...]
     #: By the type that products are computed in.
     _kept: dict[str, Kept[Any]] = field(default_factory=lambda: defaultdict(Kept), repr=False)
     #: Calls of little work that are prepared (`small.py`).
@@ -81,14 +79,26 @@ class Packed:
         else:
             copies = Copies([*map(_array, parameters)])
             values = [*map(_values, copies.arrays, (one.dtype for one in parameters))]
+            parts = pairwise(range(0, len(parameters) + 1, self.each))
+            named = [self._named(values[at:end]) for at, end in parts]
             made = _Made(
-                tuple(
-                    device.kernels.Weights(self.cell, *_in_order(values[at:end]), compute=compute)
-                    for at, end in pairwise(range(0, len(parameters) + 1, self.each))
-                )
+                tuple(device.kernels.Weights(self.cell, **one, compute=compute) for one in named)
             )
         kept.keep(key, copies, made)
         return made
+
+    @property
+    def each(self) -> int:
+        """How many parameters a direction of a layer has."""
+        return len(self.kinds)
+
+    def _named(self, values: list[Array]) -> dict[str, Any]:
+        """The parameters of a direction of a layer by the names that kernels have for them."""
+        given = dict(zip(self.kinds, values, strict=True))
+        named = {short: given.pop(kind, None) for kind, short in SHORT.items()}
+        if given:
+            named["units"] = np.stack([*given.values()])
+        return named
 
     def copies_of(self, packs: Any) -> Copies | None:
         """The parameters' values that packs were made of, if they are the last."""
@@ -141,12 +151,6 @@ def _values(array: Array, dtype: Any) -> Array:
     return wide
 
 
-def _in_order(parts: list[Array]) -> list[Array | None]:
-    """w_ih, w_hh, b_ih, b_hh, w_hr; None for what is not there."""
-    biases = parts[2:4] if len(parts) >= 4 else [None, None]
-    return [*parts[:2], *biases, parts[-1] if len(parts) in (3, 5) else None]
-
-
 def _place(parameter: Any) -> tuple[Any, ...]:
     """Where its values lie, and how often they were written; inference mode does not count."""
     version = None if parameter.is_inference() else parameter._version
@@ -191,31 +195,6 @@ def packed_for(parameters: Sequence[Any], key: Any, shapes: Callable[[], Any]) -
     place = first.storage_offset(), key
     found = kept.get(place)
     if found is None:
-        cell, *_, each, _, _, _ = key
-        found = kept.setdefault(place, Packed(cell, shapes(), each))
+        cell, kinds, *_ = key
+        found = kept.setdefault(place, Packed(cell, shapes(), kinds))
     return found
-
-
-def shapes_of(
-    cell: Cell,
-    num_layers: int,
-    directions: int,
-    each: int,
-    input_size: int,
-    hidden_size: int,
-    state_size: int,
-) -> dict[str, tuple[int, ...]]:
-    """Of the parameters of layers by torch's names, in torch's order, `each` to a direction."""
-    gates = len(cell.gates) * hidden_size
-    shapes: dict[str, tuple[int, ...]] = {}
-    for k in range(num_layers):
-        width = directions * state_size if k else input_size
-        for suffix in ("", "_reverse")[:directions]:
-            kinds: dict[str, tuple[int, ...]] = {"weight_ih": (gates, width)}
-            kinds["weight_hh"] = gates, state_size
-            if each >= 4:
-                kinds |= {"bias_ih": (gates,), "bias_hh": (gates,)}
-            if each % 2:
-                kinds["weight_hr"] = (state_size, hidden_size)
-            shapes |= {f"{kind}_l{k}{suffix}": shape for kind, shape in kinds.items()}
-    return shapes

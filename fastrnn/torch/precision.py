@@ -15,6 +15,7 @@ from fastrnn.torch import function
 from fastrnn.torch import small as prepared
 from fastrnn.torch.call import CELL, UNBATCHED_CELL, ModuleCall
 from fastrnn.torch.fallbacks import LOW, PLAIN, at_once, autocasts, castable, same_kind
+from fastrnn.torch.modes import cell_of
 from fastrnn.torch.packed import fastest
 from fastrnn_kernels.cpu.threads.pool import MIN_WORK
 
@@ -89,7 +90,7 @@ def types_of(
     are all of one length have the types of others, though torch 2.13 has oneDNN take them as
     padded ones: types are not to depend on values, which graphs do not know.
     """
-    results = 3 if mode == "LSTM" else 2
+    results = 1 + len(cell_of(mode).states)
     # torch's operations, one by one: products come out in the low type, and what is computed
     # element by element in the wider type of its operands, the states among them.
     wide = torch.promote_types(low, (states[-1] if states else x).dtype)
@@ -98,7 +99,7 @@ def types_of(
             return low, low, wide
         if padded and x.numel() and by_onednn(x.dtype, torch.is_grad_enabled()):
             return (low,) * results
-    return (wide if mode in ("LSTM", "GRU") else low,) * results
+    return (low if mode in ("RNN_TANH", "RNN_RELU") else wide,) * results
 
 
 @at_once

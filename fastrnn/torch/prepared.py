@@ -46,10 +46,10 @@ class Prepared:
     """The passes of a stack over sequences of one shape, on tensors in the CPU's memory.
 
     Tensors may lack axes of one step, or of one row: what counts is where values lie. layout: that
-    of the module's results.
+    of the module's results; weights: the shapes of the parameters.
     """
 
-    def __init__(self, of: Stacked, dtype: Any, layout: Any) -> None:
+    def __init__(self, of: Stacked, dtype: Any, layout: Any, weights: Any) -> None:
         self._of, self._dtype, self._numpy = of, dtype, np.dtype(of.dtype)
         self._batch_first: bool = layout.batch_first
         self._y = _without((of.T, of.B, of.width), layout.out)
@@ -57,17 +57,7 @@ class Prepared:
         self._made: dict[Any, Any] = {}
         self._zeros = [np.zeros(shape, self._numpy) for shape in of.states]
         self._no_states = [one.__array_interface__["data"][0] for one in self._zeros]
-        sizes = of.cell.G * of.H, of.P
-        biases = [(sizes[0],)] * (2 * of.biased)
-        projection = [(of.P, of.H)] * of.projected
-        #: shapes of the gradients of weights
-        self._weights = [
-            shape
-            for k in range(of.passes)
-            for shape in (
-                (sizes[0], of.I if k < of.directions else of.width), sizes, *biases, *projection
-            )
-        ]  # fmt: skip
+        self._weights = [*weights]
 
     def forward(self, packs: Any, x: Any, states: Sequence[Any], taping: bool) -> list[Any]:
         """y and the final states; if taping, also the tape, and x where it had to be copied."""
@@ -184,10 +174,16 @@ def _kept(kept: dict[Any, Any], call: Any, x: Any, key: Any, make: Callable[...,
 
 
 def _stacked(call: Any, x: Any) -> Stacked:
-    each, dtype = call.packed.each, str(x.dtype).removeprefix("torch.")
+    kinds, dtype = call.packed.kinds, str(x.dtype).removeprefix("torch.")
     sizes = x.shape[-1], call.hidden_size, call.state_size, call.num_layers, call.directions
     return Stacked(
-        call.packed.cell, call.rows.T, call.rows.B, *sizes, dtype, each >= 4, each % 2 == 1
+        call.packed.cell,
+        call.rows.T,
+        call.rows.B,
+        *sizes,
+        dtype,
+        call.biased,
+        "weight_hr" in kinds,
     )
 
 
@@ -198,7 +194,9 @@ def _packing(call: Any, x: Any) -> Packing | None:
 
 def _prepared(call: Any, x: Any) -> Prepared | None:
     of = _stacked(call, x)
-    return Prepared(of, x.dtype, call.layout) if stacks.can_be(of) else None
+    if not stacks.can_be(of):
+        return None
+    return Prepared(of, x.dtype, call.layout, call.packed.shapes.values())
 
 
 def _without(shape: tuple[int, ...], out: tuple[Any, ...]) -> tuple[int, ...]:

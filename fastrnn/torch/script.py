@@ -43,7 +43,14 @@ def prepared(module: Any) -> Any:
 
 
 def _own_class(module: Any) -> type:
-    return next(one for one in type(module).__mro__ if one.__module__ == _TORCH)
+    mro = type(module).__mro__
+    own = next((one for one in mro if one.__module__ == _TORCH and "forward" in vars(one)), None)
+    if own is None:
+        raise RuntimeError(
+            f"TorchScript cannot compile the equations of {type(module).__name__}: torch.jit.trace "
+            "and torch.export take it"
+        )
+    return own
 
 
 def _forms_of(module: Any) -> list[_Ready]:

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from fastrnn.files.gates import places
 from fastrnn.keras.engine import Call
 from fastrnn_kernels.cpu.sequence.recipes import kept
 from fastrnn_kernels.cpu.sequence.shapes import Masked, Sequences, tape_bytes
@@ -38,15 +37,18 @@ def finish() -> None:
 
 
 def sequences_of(call: Call, x: Any, mask: Any, weights: Any, states: Any) -> Sequences | None:
-    """What a recipe is made for; None where there is none: for sizes not known or 0."""
-    _, recurrent, bias = weights
+    """What a recipe is made for, None where there is none.
+
+    That is with parameters of each unit, with more states than two, for sizes not known or 0.
+    """
+    _, recurrent, bias, units = weights
     sizes = *x.shape, recurrent.shape[0]
     known = all(isinstance(size, int) and size > 0 for size in sizes)  # Keras traces without some
-    if not known or _target() is None:
+    if units is not None or call.cell.N > 2 or not known or _target() is None:
         return None
     B, T, I = x.shape
     return Sequences(
-        call.cell, places("keras", call.cell), T, B, I, recurrent.shape[0], str(x.dtype),
+        call.cell, call.layout.places(call.cell), T, B, I, recurrent.shape[0], str(x.dtype),
         0 if bias is None else 1 + call.layout.two_biases, call.go_backwards, call.sequences,
         None if mask is None else Masked(call.zeros, call.holds_start),
     )  # fmt: skip
@@ -90,11 +92,11 @@ def backward(
 
     d: those of the output, and of the final states.
     """
-    (kernel, recurrent, bias), (d_shown, d_states) = weights, d
+    (kernel, recurrent, bias, _), (d_shown, d_states) = weights, d
     results = _like(_some(x if inputs else None, *weights, *d_states))
     arguments = _some(tape, kernel, recurrent, d_shown, *d_states, mask)
     found = _call(kept(of, True, inputs), arguments, results)
     dx = found.pop(0) if inputs else None
     d_kernel, d_recurrent = found[:2]
     d_bias = None if bias is None else found[2]
-    return dx, (d_kernel, d_recurrent, d_bias), tuple(found[-len(d_states) :])
+    return dx, (d_kernel, d_recurrent, d_bias, None), tuple(found[-len(d_states) :])

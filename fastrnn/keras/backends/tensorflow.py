@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from fastrnn.keras.engine import Call
 from fastrnn.keras.kept import numbered_backward, numbered_forward
+from fastrnn.keras.weights import spread, which
 
 
 def on_cpu(x: Any) -> bool:
@@ -21,15 +22,14 @@ def run(
     A graph does not tell whether a gradient will be asked for: a tape is kept in training,
     and made again where one is taken elsewhere.
     """
-    biased, masked = weights[2] is not None, mask is not None
+    there, masked = which(weights), mask is not None
     given = [weight for weight in weights if weight is not None]
     masks = [tf.cast(mask, tf.bool)] if masked else []
 
     def arguments(arrays: Any) -> Any:
         """x, mask, weights and states of the flat list that goes through the graph."""
-        mask, (x, kernel, recurrent, *rest) = (arrays[0], arrays[1:]) if masked else (None, arrays)
-        bias, states = (rest[0], rest[1:]) if biased else (None, rest)
-        return x, mask, (kernel, recurrent, bias), tuple(states)
+        mask, (x, *rest) = (arrays[0], arrays[1:]) if masked else (None, arrays)
+        return x, mask, spread(there, rest), tuple(rest[sum(there) :])
 
     def host_forward(*arrays: Any) -> Any:
         shown, final, number = numbered_forward(call, training, *arguments(arrays))

@@ -8,6 +8,7 @@ import torch
 
 from fastrnn.adapting import threads_of
 from fastrnn.keras.engine import Call, Tape, backward, forward
+from fastrnn.keras.weights import spread, which
 from fastrnn_kernels.tape import ARRAYS
 
 
@@ -28,14 +29,13 @@ def _tensors(arrays: Any) -> Any:
 
 class _Sequence(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
-    def forward(ctx: Any, call: Call, x: Any, mask: Any, weights: int, *tensors: Any) -> Any:
-        """Tensors are the weights, `weights` of them, then the states."""
+    def forward(ctx: Any, call: Call, x: Any, mask: Any, there: Any, *tensors: Any) -> Any:
+        """Tensors are the weights that are `there`, then the states."""
         arrays = [_array(tensor) for tensor in tensors]
-        kernel, recurrent, bias = (*arrays[:weights], None)[:3]
-        states = tuple(arrays[weights:])
+        weights, states = spread(there, arrays), tuple(arrays[sum(there) :])
         with threads_of(torch, "libtorch_cpu"):
             shown, final, tape = forward(
-                call, _array(x), _array(mask), (kernel, recurrent, bias), states, taping=True
+                call, _array(x), _array(mask), weights, states, taping=True
             )
         assert tape is not None
         ctx.set_materialize_grads(False)
@@ -72,7 +72,7 @@ def run(
         mask = mask.to("cpu", torch.bool)
     given = [weight for weight in weights if weight is not None]
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given, *states)):
-        shown, *final = _Sequence.apply(call, x, mask, len(given), *given, *states)
+        shown, *final = _Sequence.apply(call, x, mask, which(weights), *given, *states)
         return shown, final
     with threads_of(torch, "libtorch_cpu"):
         shown, ends, _ = forward(

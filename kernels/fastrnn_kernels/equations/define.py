@@ -303,6 +303,10 @@ def _compiled(name: str, source: str, texts: dict[str, str], called: set[str]) -
     # Tracebacks and inspect.getsource find the text there.
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     namespace = {word: getattr(functions, word) for word in called}
-    namespace["__name__"] = f"{__name__}.{name}"
+    # A process that finds them on disk imports this; what is linked is to have names of its own.
+    namespace["__name__"] = __name__
     exec(compile(source, filename, "exec"), namespace)
+    digest = hashlib.sha256(source.encode()).hexdigest()[:12]
+    for word in texts:
+        namespace[word].__qualname__ = f"{name}_{digest}.{word}"
     return {word: njit(namespace[word]) for word in texts}

@@ -56,7 +56,7 @@ def passed(said):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cases(backend, tmp_path):
     """In one process: to start it takes seconds, and many cases compile the same."""
-    files = "cases_layers.py", "cases_models.py", "cases_safety.py"
+    files = "cases_layers.py", "cases_models.py", "cases_safety.py", "cases_defined.py"
     passes(backend, tmp_path, *files, options=LEFT_OUT.get(backend, ()))
 
 

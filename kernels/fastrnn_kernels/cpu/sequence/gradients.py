@@ -88,8 +88,9 @@ class TimeProducts:
         size, found = self.d_units.size, self.d_units.reshape(-1)
         if not size:
             return []
-        rows, space = np.arange(len(self._of_rows), dtype=np.int64), empty((size,), found.dtype)
-        return [time_products.bias_gradient(1, False, self._of_rows, size, rows, found, space)]
+        rows = Running.of(np.arange(len(self._of_rows), dtype=_INDEX))
+        space = empty((size,), found.dtype)
+        return [time_products.bias_gradient(1, False, self._of_rows, size, *rows, found, space)]
 
 
 def gradients(

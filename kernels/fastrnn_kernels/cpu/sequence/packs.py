@@ -36,7 +36,7 @@ COPIES, FORWARD, BACKWARD, INPUTS = range(4)
 
 @dataclass(frozen=True)
 class Pack:
-    """Slots: each pass's weights, in the order w_ih, w_hh, b_ih, b_hh, w_hr, units; the memory.
+    """Slots: each pass's weights, in the order w_ih, w_hh, b_ih, b_hh, w_hr, each per unit; memory.
 
     places: of each pass's copies, forward panels, backward panels, and panels for the gradient of
     its input; the last two where they are packed.
@@ -101,8 +101,14 @@ class Packs:
         return tuple(made)
 
     def copies(self) -> list[Array]:
-        """Of what was packed."""
-        return [one for copies in self._copies for one in copies]
+        """Of what was packed, an array a slot."""
+        many = self._made.of.each - self._made.of.cell.Q
+        found: list[Array] = []
+        for of_pass in self._copies:
+            found += of_pass[:many]
+            for units in of_pass[many:]:
+                found += units
+        return found
 
     @cached_property
     def _copies(self) -> list[list[Array]]:
@@ -190,7 +196,9 @@ class _Pass:
         if of.projected:
             self._w_hr = self._copied(2 + 2 * of.biased, (of.P, of.H))
         if cell.Q:
-            self._units = self._copied(of.each - 1, (cell.Q, of.H))
+            self._units, first = self._empty(COPIES, (cell.Q, of.H)), of.each - cell.Q
+            for q, row in enumerate(self._units):
+                self._copied(first + q, (of.H,), row)
         panels = self._panels(FORWARD, self._weights.forward_sizes)
         self._gates(self._w_ih, cell.x_gates, panels[0])
         self._gates(x_bias, cell.x_gates, panels[1])

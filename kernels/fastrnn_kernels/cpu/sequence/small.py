@@ -43,9 +43,12 @@ def prepare() -> None:
 
 
 def is_small(weights: Sequence[Weights], T: int, B: int) -> bool:
-    """Whether a call is so little work that other threads take no part."""
+    """Whether a call is so little work that other threads take no part.
+
+    Nor are those of cells of many states, whose arrays are not parts of what is given.
+    """
     work = sum(one.w_ih.size + one.w_hh.size for one in weights) * T * B
-    return 0 < work < MIN_WORK
+    return 0 < work < MIN_WORK and weights[0].cell.N <= 2
 
 
 class SmallCall:

@@ -47,7 +47,7 @@ class Stacked:
     @property
     def each(self) -> int:
         """How many arrays of weights a pass has."""
-        return 2 + 2 * self.biased + self.projected + (self.cell.Q > 0)
+        return 2 + 2 * self.biased + self.projected + self.cell.Q
 
     @property
     def width(self) -> int:

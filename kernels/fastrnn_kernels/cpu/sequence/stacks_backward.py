@@ -18,6 +18,8 @@ from fastrnn_kernels.tape import Tape
 
 #: How the gradient of y lies: (T, B, D P), (B, T, D P), or there is none.
 TIME_FIRST, BATCH_FIRST, NONE = range(3)
+#: Where the one block of rows goes that a result has.
+_FIRST = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ def _backward(of: Stacked, wanted: Wanted) -> Recipe:
 
     Slots: the tape, x, the gradients of y and of the final states, each pass's backward panels,
     each pass's panels for the gradient of its input; the gradients of x (T, B, I), of the initial
-    states, and of each pass's weights in the order w_ih, w_hh, b_ih, b_hh, w_hr, units. Nobody
-    looks at the slots of what is not there.
+    states, and of each pass's weights in the order w_ih, w_hh, b_ih, b_hh, w_hr, each parameter
+    per unit. Nobody looks at the slots of what is not there.
     """
     N, D, P, dtype = of.cell.N, of.directions, of.P, np.dtype(of.dtype)
     panels_at = 3 + N
@@ -145,12 +147,11 @@ class _Products:
                 ordered(part.reshape(cell.G, H), gates, 1, out)
         if found.d_projection is not None:
             out = Slot(at + 2 + 2 * of.biased).empty((of.P, H), dtype)
-            one = np.zeros(1, np.int64)
-            jobs.append(exchange.ordered(1, False, found.d_projection.whole_rows, one, of.P, out))
-        if cell.Q:
-            out = Slot(at + of.each - 1).empty((cell.Q, H), dtype)
-            every = np.arange(cell.Q, dtype=np.int64)
-            jobs.append(exchange.ordered(1, False, found.d_units, every, 1, out))
+            rows = found.d_projection.whole_rows
+            jobs.append(exchange.ordered(1, False, rows, _FIRST, of.P, out))
+        for q in range(cell.Q):
+            out = Slot(at + of.each - cell.Q + q).empty((1, H), dtype)
+            jobs.append(exchange.ordered(1, False, found.d_units[q : q + 1], _FIRST, 1, out))
         return jobs
 
 

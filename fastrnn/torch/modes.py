@@ -1,0 +1,55 @@
+"""Cells by what torch calls them, a recurrent module's mode; those of one's own have modes, too."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from fastrnn.models.classes import class_of
+from fastrnn.models.defined import Defined
+from fastrnn.torch.equations import Evaluated, stack
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cells.registry import CELLS
+from fastrnn_kernels.equations.define import Derived
+
+_OF_TORCH = {entry.torch: entry.cell for entry in CELLS.values() if entry.torch}
+#: Of cells that were defined, for good: a module goes on when its cell is defined anew.
+_defined: dict[str, Evaluated] = {}
+
+
+def mode_of(kind: str, derived: Derived) -> str:
+    """The mode of a cell that a program has defined: its name, and what tells its equations."""
+    mode = f"{kind}-{derived.digest}"
+    _defined[mode] = Evaluated(derived)
+    return mode
+
+
+def cell_of(mode: str) -> Cell:
+    """The kernels' cell; RuntimeError if there is none."""
+    found = _OF_TORCH.get(mode)
+    return evaluated(mode).cell if found is None else found
+
+
+def own_of(mode: str) -> Callable[..., Any]:
+    """What runs a stack by torch's own operations, called as `torch._VF.lstm` is."""
+    if mode in _OF_TORCH:
+        own: Callable[..., Any] = getattr(torch._VF, mode.lower())
+        return own
+    return partial(stack, evaluated(mode))
+
+
+def evaluated(mode: str) -> Evaluated:
+    """A cell that was defined; in a program that another process has made, by its name."""
+    if mode not in _defined:
+        kind = mode.rpartition("-")[0]
+        try:
+            known: Any = class_of(kind)
+        except KeyError:
+            known = None
+        if known is None or not issubclass(known, Defined) or mode_of(kind, known._derived) != mode:
+            raise RuntimeError(
+                f"mode is {mode!r}, wanted one of {sorted([*_OF_TORCH, *_defined])}; a cell of "
+                "one's own is defined, with the same equations, before a program runs it"
+            )
+    return _defined[mode]
