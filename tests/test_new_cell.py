@@ -15,7 +15,8 @@ import compilers
 ROOT = Path(__file__).parent.parent
 CELLS = Path("kernels", "fastrnn_kernels", "cells")
 
-#: What users do with a class of fastrnn. x (T, B, I).
+#: What users do with a class of fastrnn. x (T, B, I). In float64, which the grids have compiled;
+#: `warmup` compiles for float32.
 USES = """
 import copy, ctypes, pickle, shutil
 import numpy as np
@@ -24,13 +25,13 @@ from fastrnn.export import export
 from fastrnn.tools import tune
 from fastrnn.weights import save
 
-layer = fastrnn.CIFG(3, 5, num_layers=2, seed=0)
+layer = fastrnn.CIFG(3, 5, num_layers=2, dtype="float64", seed=0)
 assert repr(layer).startswith("CIFG(input_size=3, hidden_size=5, num_layers=2, bias=True")
 assert "coupled input and forget gates" in fastrnn.CIFG.__doc__
-x = np.random.default_rng(0).standard_normal((6, 1, 3), dtype=np.float32)
+x = np.random.default_rng(0).standard_normal((6, 1, 3))
 y, (h, c) = layer(x)
 
-step = fastrnn.CIFGCell(3, 5, seed=1)
+step = fastrnn.CIFGCell(3, 5, dtype="float64", seed=1)
 one, tape = step.forward(x[0])
 assert step.backward(tape, one).parameters.keys() == step.parameters.keys()
 
@@ -38,7 +39,7 @@ stream = layer.stream()
 assert np.array_equal(np.stack([stream.step(row[0]).copy() for row in x]), y[:, 0])
 assert np.array_equal(stream.state[1], c)
 
-for model in (layer, step, fastrnn.Sequential(layer, fastrnn.Linear(5, 1))):
+for model in (layer, step, fastrnn.Sequential(layer, fastrnn.Linear(5, 1, dtype="float64"))):
     model.save("model.safetensors")
     for found in (fastrnn.load("model.safetensors"), pickle.loads(pickle.dumps(model)),
                   copy.deepcopy(model)):
@@ -182,7 +183,7 @@ def test_what_users_do_with_it(package):
 def test_the_commands_know_it(package):
     assert command(package, "warmup", "--cell", "cifg", "--inference").startswith("cifg float32: ")
     options = ["--cell", "cifg", "--shape", "3,2,4,5", "--pass", "train", "--json", "found.json"]
-    said = command(package, "bench", *options, "--threads", "1")
+    said = command(package, "bench", *options, "--dtype", "float64", "--threads", "1")
     for peer in ("torch", "onnxruntime"):
         assert f"{peer} has no cifg" in said or f"no column for {peer}" in said
     rows = json.loads((package / "found.json").read_text())["rows"]
