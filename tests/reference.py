@@ -94,8 +94,10 @@ def weights_of(parameters: dict[str, Array], suffix: str = "") -> dict[str, Arra
                 w[name] = value.swapaxes(-1, -2)
             else:
                 w[name] = value if value.ndim == 1 else value[:, None]
-    none = np.zeros(w["weight_ih"].shape[-1])
-    return {"bias_ih": none, "bias_hh": none} | w
+    for name in ("ih", "hh"):  # there is no R where no gate has one
+        matrix = w.get(f"weight_{name}", np.empty((0, 0)))
+        w.setdefault(f"bias_{name}", np.zeros(matrix.shape[-1]))
+    return w
 
 
 def segments(length: int, reset: Array) -> list[range]:

@@ -90,7 +90,7 @@ class Packs:
             b_ih, b_hh = copies[2:4] if of.biased else (None, None)
             w_hr = copies[2 + 2 * of.biased] if of.projected else None
             units = copies[-1] if of.cell.Q else None
-            weights = Weights(of.cell, copies[0], copies[1], b_ih, b_hh, w_hr, units, of.dtype)
+            weights = Weights(of.cell, copies[0], copies[1], b_ih, b_hh, w_hr, of.dtype, units)
             panels, at = [*map(self._arrays, parts)], (forward[k] or 0, backward[k] or 0)
             weights.keep("forward", ForwardPanels.of(panels[FORWARD], first + at[0]))
             if panels[BACKWARD]:
@@ -161,9 +161,9 @@ class _Pass:
         self.jobs[0].append(exchange.copied(1, False, given.reshape(-1), target.reshape(-1)))
         return target
 
-    def _gates(self, matrix: Array, gates: Sequence[str], out: Array) -> None:
-        if gates:
-            of, positions = self._of, np.array(self._weights.positions(gates), np.int64)
+    def _gates(self, matrix: Array, some: Sequence[int], out: Array) -> None:
+        if some:
+            of, positions = self._of, np.array(some, np.int64)
             U = vectors_per_gate(of.cell) * lanes_of(self._dtype)
             self.jobs[2].append(exchange.gate_rows(1, False, matrix, positions, of.H, U, out))
 
@@ -183,14 +183,23 @@ class _Pass:
 
     def forward(self) -> None:
         """Copies, and forward panels."""
-        of, cell, dtype = self._of, self._of.cell, self._dtype
+        of, cell, dtype, weights = self._of, self._of.cell, self._dtype, self._weights
+        x_gates = weights.positions(cell.x_gates)
         sums, rows = cell.G * of.H, 2 * of.biased
         bias = self._work.empty((rows, sums), dtype)
-        for n in range(rows):
-            self._copied(2 + n, (sums,))
-            self._copied(2 + n, (sums,), bias[n])
+        if of.biased:
+            self._copied(2, (sums,))
+            self._copied(2, (sums,), bias[0])
+            b_hh = self._copied(3, (cell.GH * of.H,)).reshape(cell.GH, of.H)
+            given = Slot(self._slot + 3).empty(b_hh.shape, dtype)
+            pairs = [(given.reshape(-1), bias[1])]
+            if cell.X:
+                places = bias[1].reshape(cell.G, of.H), weights.positions(cell.recurrent)
+                pairs = [(row, places[0][at]) for row, at in zip(given, places[1], strict=True)]
+            self.jobs[0] += [exchange.copied(1, False, *pair) for pair in pairs]
         x_bias, h_bias = (self._work.empty((sums, 1), dtype) for _ in range(2))
-        apart = np.array([gate in cell.apart for gate in cell.gates])
+        # Of a gate without an h-part nobody reads the second bias, which is anything.
+        apart = np.array([gate in cell.apart + cell.x_only for gate in cell.gates])
         both = x_bias.reshape(-1), h_bias.reshape(-1)
         self.jobs[1].append(exchange.biases(1, False, bias, apart, *both))
         if of.projected:
@@ -200,11 +209,11 @@ class _Pass:
             for q, row in enumerate(self._units):
                 self._copied(first + q, (of.H,), row)
         panels = self._panels(FORWARD, self._weights.forward_sizes)
-        self._gates(self._w_ih, cell.x_gates, panels[0])
-        self._gates(x_bias, cell.x_gates, panels[1])
-        self._gates(self._w_hh, cell.early, panels[2])
-        self._gates(h_bias, cell.apart, panels[3])
-        self._gates(self._w_hh, cell.late, panels[4])
+        self._gates(self._w_ih, x_gates, panels[0])
+        self._gates(x_bias, x_gates, panels[1])
+        self._gates(self._w_hh, weights.h_positions(cell.early), panels[2])
+        self._gates(h_bias, weights.positions(cell.apart), panels[3])
+        self._gates(self._w_hh, weights.h_positions(cell.late), panels[4])
         if of.projected:
             given, turned = self._w_hr.reshape(of.P, of.H, 1), (of.H, of.P, 1)
             matrix = self._work.empty(turned, dtype)
@@ -216,8 +225,8 @@ class _Pass:
         """Panels of the backward pass; inputs: and for the gradient of its input."""
         of, cell, weights = self._of, self._of.cell, self._weights
         panels = self._panels(BACKWARD, weights.backward_sizes)
-        self._plain(self._w_hh, weights.positions(cell.early), of.H, panels[0])
-        self._plain(self._w_hh, weights.positions(cell.late), of.H, panels[1])
+        self._plain(self._w_hh, weights.h_positions(cell.early), of.H, panels[0])
+        self._plain(self._w_hh, weights.h_positions(cell.late), of.H, panels[1])
         if of.projected:
             self._plain(self._w_hr, (0,), of.P, panels[2])
         self._per_unit(columns_of(self._dtype), panels[3])

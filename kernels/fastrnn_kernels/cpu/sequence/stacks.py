@@ -67,16 +67,17 @@ class Stacked:
 
     def weights(self, layer: int) -> Weights:
         """Of the sizes of a layer's; their values are nobody's, and they are not packed."""
-        zero, rows, P, H = np.zeros((), self.dtype), self.cell.G * self.H, self.P, self.H
+        zero, P, H = np.zeros((), self.dtype), self.P, self.H
+        rows, h_rows = self.cell.G * H, self.cell.GH * H
 
         def some(*shape: int) -> Array:
             return np.broadcast_to(zero, shape)
 
-        bias = some(rows) if self.biased else None
+        b_ih, b_hh = (some(rows), some(h_rows)) if self.biased else (None, None)
         projection = some(P, H) if self.projected else None
         units = some(self.cell.Q, H) if self.cell.Q else None
-        w_ih, w_hh = some(rows, self.width if layer else self.I), some(rows, P)
-        return Weights(self.cell, w_ih, w_hh, bias, bias, projection, units)
+        w_ih, w_hh = some(rows, self.width if layer else self.I), some(h_rows, P)
+        return Weights(self.cell, w_ih, w_hh, b_ih, b_hh, projection, units=units)
 
 
 def parts_of_pass(states: Sequence[Array], index: int) -> tuple[Array, Array]:

@@ -127,24 +127,27 @@ class _Products:
         found, dtype, at = self.found, np.dtype(self._of.dtype), self._at
         jobs: list[Job] = []
 
-        def ordered(rows: Array, gates: Sequence[str], each: int, out: Array) -> None:
-            positions = np.array([cell.gates.index(gate) for gate in gates], np.int64)
+        def ordered(
+            rows: Array, gates: Sequence[str], to: Sequence[str], each: int, out: Array
+        ) -> None:
+            positions = np.array([to.index(gate) for gate in gates], np.int64)
             jobs.append(exchange.ordered(1, False, rows, positions, each, out))
 
-        ordered(
-            found.d_x.whole_rows, cell.x_gates, H, Slot(at).empty((cell.G * H, self._input), dtype)
-        )
-        w_hh = Slot(at + 1).empty((cell.G * H, of.P), dtype)
-        ordered(found.d_h.whole_rows, cell.early, H, w_hh)
+        w_ih = Slot(at).empty((cell.G * H, self._input), dtype)
+        ordered(found.d_x.whole_rows, cell.x_gates, cell.gates, H, w_ih)
+        w_hh = Slot(at + 1).empty((cell.GH * H, of.P), dtype)
+        if found.d_h is not None:
+            ordered(found.d_h.whole_rows, cell.early, cell.recurrent, H, w_hh)
         if found.d_late is not None:
-            ordered(found.d_late.whole_rows, cell.late, H, w_hh)
+            ordered(found.d_late.whole_rows, cell.late, cell.recurrent, H, w_hh)
         if of.biased:
-            parts = found.d_bias[: cell.G * H], found.d_bias[cell.A * H :]
-            for n, (part, gates) in enumerate(
-                zip(parts, (cell.x_gates, cell.h_gates), strict=True)
+            first = (cell.X + cell.A) * H
+            for n, part, gates, to in (
+                (2, found.d_bias[: cell.G * H], cell.x_gates, cell.gates),
+                (3, found.d_bias[first:], cell.h_gates, cell.recurrent),
             ):
-                out = Slot(at + 2 + n).empty((cell.G, H), dtype)
-                ordered(part.reshape(cell.G, H), gates, 1, out)
+                out = Slot(at + n).empty((len(to), H), dtype)
+                ordered(part.reshape(len(to), H), gates, to, 1, out)
         if found.d_projection is not None:
             out = Slot(at + 2 + 2 * of.biased).empty((of.P, H), dtype)
             rows = found.d_projection.whole_rows
