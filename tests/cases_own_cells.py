@@ -41,7 +41,10 @@ def test_parameters_have_names_of_their_own(kind, tmp_path):
     assert not np.array_equal(layer(p.x, as_state(p.state))[0], wanted.y)
 
 
-@pytest.mark.parametrize("weights", [None, "bf16", "int8"])
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [*((kind, None) for kind in OWN), ("PeepholeGRU", "int8"), ("MinGRU", "bf16")],
+)
 def test_streams(kind, weights):
     layer = make(kind, I, H, 2)
     x = problem(layer, T, B).x

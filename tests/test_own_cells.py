@@ -23,8 +23,6 @@ GRIDS = (
     "fastrnn/models/test_layers_bits.py::test_threads",
     "fastrnn/models/test_layers_bits.py::test_a_sequence_may_be_cut_anywhere",
     "fastrnn/models/test_layers_teams.py",
-    "fastrnn/models/test_bfloat16.py",
-    "fastrnn/streams/test_stream_values.py::test_cells_stream",
     "fastrnn/streams/test_stream_any_sizes.py::test_bits_of_all_sizes",
     "fastrnn/weights/test_weights_files.py::test_round_trip",
     "fastrnn_kernels/cells/test_equations.py",
