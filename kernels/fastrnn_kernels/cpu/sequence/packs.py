@@ -105,9 +105,9 @@ class Packs:
         many = self._made.of.each - self._made.of.cell.Q
         found: list[Array] = []
         for of_pass in self._copies:
-            found += of_pass[:many]
+            found.extend(of_pass[:many])
             for units in of_pass[many:]:
-                found += units
+                found.extend(units)
         return found
 
     @cached_property
