@@ -7,7 +7,6 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from steps import MORE_STATES, STEPS
 
 import cases
 import fastrnn
@@ -16,6 +15,7 @@ import gradients
 import reference
 from cases import TOLERANCE, as_state, assert_close, expected, problem, states
 from fastrnn.cells import FILES
+from steps_of_cells import MORE_STATES, STEPS
 
 #: Those that bend where a sum is 0 have no differences there.
 BENT = {"IndRNN", "MinGRULog", "MinLSTMLog", "SLSTM"}

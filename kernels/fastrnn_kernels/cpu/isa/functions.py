@@ -1,163 +1,51 @@
-"""The functions of `cells/functions.py` for the CPU.
+"""The functions of `cells/functions.py` for the CPU: choices, constants and single instructions.
 
-They take a number or a register of them (`vector.py`); branch-free and of basic operations
-only, they round alike in every lane, in a vector of any width and alone.
-
-e^x - 1 = 2^n (e^r - 1) + (2^n - 1) with n = round(x / ln 2) and |r| <= ln(2) / 2, where
-e^r - 1 = r + r² q(r); q is a minimax polynomial (Remez) for the relative error of
-e^r - 1: 1.6e-8 of degree 4 in float32, 2.3e-17 of degree 9 in float64. Working from
-e^r - 1, not e^r, tanh keeps its last bits near 0 without a second formula:
-tanh(x) = t / (t + 2) with t = e^2x - 1.
+All of them take a number or a register of them (`vector.py`); branch-free and of basic operations
+only, they round alike in every lane, in a vector of any width and alone. Importing this module
+registers also those that are computed, and stand in modules of their own.
 """
-
-from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 from numba.extending import overload
 
+import fastrnn_kernels.cpu.isa.error_function
+import fastrnn_kernels.cpu.isa.exponentials
+import fastrnn_kernels.cpu.isa.logarithms
+import fastrnn_kernels.cpu.isa.trigonometric  # noqa: F401
 from fastrnn_kernels.cells import functions
-from fastrnn_kernels.cpu.isa.inlined import INLINED, inlined
-from fastrnn_kernels.cpu.isa.vector import (
-    absolute,
-    copysign,
-    dtype_of,
-    fma,
-    like,
-    power_of_two,
-    times_power_of_two,
-    where_at_most,
-)
+from fastrnn_kernels.cpu.isa.inlined import INLINED
+from fastrnn_kernels.cpu.isa.polynomials import format_of
+from fastrnn_kernels.cpu.isa.vector import absolute, like, square_root, where_at_most
+
+_NUMBERS = {types.float32: np.float32, types.float64: np.float64}
 
 
-class _Format(NamedTuple):
-    number: Any
-    log2_e: float
-    ln2_high: float  # few enough bits that n * ln2_high is exact
-    ln2_low: float
-    round_to_integer: float  # 1.5 * 2^mantissa bits: adding it rounds to an integer
-    exp_low: float  # e^x rounds to 0 below
-    exp_high: float  # and to inf above
-    tanh_high: float  # tanh rounds to 1 above
-    q: tuple[float, ...]
+@overload(functions.sqrt, jit_options=INLINED)
+def _sqrt(x):  # type: ignore[no-untyped-def]
+    return (lambda x: square_root(x)) if format_of(x, _NUMBERS) else None
 
 
-_FORMATS = {
-    types.float32: _Format(
-        np.float32, 1.4426950408889634, 0.693359375, -2.12194440054690583e-4, 12582912.0,
-        -104.0, 89.0, 9.2,
-        (0.5, 0.16666540503501892, 0.04166627675294876, 0.008367007598280907,
-         0.0013947152765467763),
-    ),
-    types.float64: _Format(
-        np.float64, 1.4426950408889634, 0.693147180369123816490, 1.90821492927058770002e-10,
-        6755399441055744.0, -746.0, 710.0, 19.2,
-        (0.5000000000000006, 0.16666666666666685, 0.04166666666657506, 0.008333333333314197,
-         0.001388888893270245, 0.0001984126990453827, 2.4801503432893333e-05,
-         2.7557226124835326e-06, 2.762690991479762e-07, 2.5115179683654064e-08),
-    ),
-}  # fmt: skip
-
-
-def _format_of(x: types.Type) -> _Format | None:
-    return _FORMATS.get(dtype_of(x))
-
-
-def _reduced(f: _Format, times: int = 1) -> Any:
-    """(x, times x) -> (e^r - 1, n, n + round_to_integer) with times x = r + n ln 2.
-
-    Steps wait for these results, so what can be computed beside is: x before it is
-    multiplied, and the polynomial by pairs, not from one end to the other.
-    """
-    number = f.number
-    log2_e, shift = number(times * f.log2_e), number(f.round_to_integer)
-    minus_high, minus_low = number(-f.ln2_high), number(-f.ln2_low)
-    if number is np.float32:
-        q0, q1, q2, q3, q4 = map(number, f.q)
-
-        def q(r: Any, rr: Any) -> Any:
-            return fma(fma(q4, rr, fma(q3, r, q2)), rr, fma(q1, r, q0))
-    else:
-        q0, q1, q2, q3, q4, q5, q6, q7, q8, q9 = map(number, f.q)
-
-        def q(r: Any, rr: Any) -> Any:
-            low = fma(fma(q3, r, q2), rr, fma(q1, r, q0))
-            high = fma(fma(q9, r, q8), rr, fma(q7, r, q6))
-            return fma(fma(high, rr, fma(q5, r, q4)), rr * rr, low)
-
-    q = inlined(q)
-
-    def reduced(x, many_x):  # type: ignore[no-untyped-def]
-        shifted = fma(x, log2_e, shift)
-        n = shifted - shift
-        r = fma(n, minus_low, fma(n, minus_high, many_x))
-        rr = r * r
-        return fma(rr, q(r, rr), r), n, shifted
-
-    return inlined(reduced)
-
-
-@overload(functions.exp, jit_options=INLINED)
-def _exp(x):  # type: ignore[no-untyped-def]
-    f = _format_of(x)
-    if f is None:
-        return None
-    reduced, shift = _reduced(f), f.number(f.round_to_integer)
-    low, high, one = f.number(f.exp_low), f.number(f.exp_high), f.number(1)
-
-    def exp(x):  # type: ignore[no-untyped-def]
-        x = where_at_most(x, low, low, x)  # a comparison with NaN is false: it passes through
-        x = where_at_most(high, x, high, x)
-        e, n, shifted = reduced(x, x)
-        return times_power_of_two(e + one, n, shifted, shift)
-
-    return exp
-
-
-@overload(functions.sigmoid, jit_options=INLINED)
-def _sigmoid(x):  # type: ignore[no-untyped-def]
-    f = _format_of(x)
-    if f is None:
-        return None
-    reduced, shift = _reduced(f), f.number(f.round_to_integer)
-    low, one, zero = f.number(f.exp_low), f.number(1), f.number(0)
-
-    def sigmoid(x):  # type: ignore[no-untyped-def]
-        down = -absolute(x)  # e^down is at most 1, so neither tail overflows or is cut off
-        down = where_at_most(down, low, low, down)
-        e, n, shifted = reduced(down, down)
-        e = times_power_of_two(e + one, n, shifted, shift)
-        return where_at_most(x, zero, e, one) / (e + one)
-
-    return sigmoid
-
-
-@overload(functions.tanh, jit_options=INLINED)
-def _tanh(x):  # type: ignore[no-untyped-def]
-    f = _format_of(x)
-    if f is None:
-        return None
-    reduced, shift = _reduced(f, 2), f.number(f.round_to_integer)
-    high, one, two = f.number(f.tanh_high), f.number(1), f.number(2)
-
-    def tanh(x):  # type: ignore[no-untyped-def]
-        size = absolute(x)
-        size = where_at_most(high, size, high, size)
-        e, _, shifted = reduced(size, size + size)
-        power = power_of_two(shifted, shift)
-        t = fma(power, e, power - one)
-        return copysign(t / (t + two), x)
-
-    return tanh
+@overload(functions.absolute, jit_options=INLINED)
+def _absolute(x):  # type: ignore[no-untyped-def]
+    return (lambda x: absolute(x)) if format_of(x, _NUMBERS) else None
 
 
 @overload(functions.relu, jit_options=INLINED)
 def _relu(x):  # type: ignore[no-untyped-def]
-    f = _format_of(x)
-    if f is None:
+    number = format_of(x, _NUMBERS)
+    if number is None:
         return None
-    zero = f.number(0)
+    zero = number(0)
     return lambda x: where_at_most(x, zero, zero, x)
+
+
+@overload(functions.softplus, jit_options=INLINED)
+def _softplus(x):  # type: ignore[no-untyped-def]
+    if format_of(x, _NUMBERS) is None:
+        return None
+    relu, log1p, exp = functions.relu, functions.log1p, functions.exp
+    return lambda x: relu(x) + log1p(exp(-absolute(x)))
 
 
 @overload(functions.where_at_most, jit_options=INLINED)
@@ -165,19 +53,27 @@ def _where_at_most(a, b, then, otherwise):  # type: ignore[no-untyped-def]
     return lambda a, b, then, otherwise: where_at_most(a, b, then, otherwise)
 
 
+@overload(functions.number, jit_options=INLINED)
+def _number(x, value):  # type: ignore[no-untyped-def]
+    number = format_of(x, _NUMBERS)
+    if number is None:
+        return None
+    return lambda x, value: like(x, number(value))
+
+
 @overload(functions.one, jit_options=INLINED)
 def _one(x):  # type: ignore[no-untyped-def]
-    f = _format_of(x)
-    if f is None:
+    number = format_of(x, _NUMBERS)
+    if number is None:
         return None
-    one = f.number(1)
+    one = number(1)
     return lambda x: like(x, one)
 
 
 @overload(functions.zero, jit_options=INLINED)
 def _zero(x):  # type: ignore[no-untyped-def]
-    f = _format_of(x)
-    if f is None:
+    number = format_of(x, _NUMBERS)
+    if number is None:
         return None
-    zero = f.number(0)
+    zero = number(0)
     return lambda x: like(x, zero)

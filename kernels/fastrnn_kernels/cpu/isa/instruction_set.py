@@ -11,7 +11,7 @@
 
 A new one is a row here, and in `host.py` the feature that tells it. What it does by instructions
 of its own stands where the others' are: the multiply-add of a register block in
-`product/block.py`, powers of two in `vector.py`, a thread's mode in `denormals.py`.
+`product/block.py`, powers of two in `bits.py`, a thread's mode in `denormals.py`.
 """
 
 from dataclasses import dataclass, replace

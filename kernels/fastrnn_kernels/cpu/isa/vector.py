@@ -93,7 +93,8 @@ for _operator, _name in (
 _define(operator.neg, lambda builder, a: builder.fneg(a), 1)
 
 
-def _call(builder: Any, name: str, returns: Any, values: list[Any]) -> Any:
+def call(builder: Any, name: str, returns: Any, values: list[Any]) -> Any:
+    """Call one of LLVM's functions by its name."""
     kind = ir.FunctionType(returns, [value.type for value in values])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
 
@@ -101,10 +102,10 @@ def _call(builder: Any, name: str, returns: Any, values: list[Any]) -> Any:
 def _math(builder: Any, name: str, *values: Any) -> Any:
     """One of LLVM's functions of floats, for a scalar or a vector."""
     kind = values[0].type
-    return _call(builder, f"llvm.{name}.{suffix_of(kind)}", kind, list(values))
+    return call(builder, f"llvm.{name}.{suffix_of(kind)}", kind, list(values))
 
 
-def _elementwise(emit: Callable[..., Any], count: int) -> Any:
+def elementwise(emit: Callable[..., Any], count: int) -> Any:
     """An intrinsic of `count` operands, scalars of one type or vectors among them."""
 
     def typed(*kinds: types.Type) -> Any:
@@ -149,11 +150,13 @@ def _elementwise(emit: Callable[..., Any], count: int) -> Any:
 
 
 #: a * b + c
-fma = _elementwise(fused_multiply_add, 3)
+fma = elementwise(fused_multiply_add, 3)
 #: |a|
-absolute = _elementwise(lambda builder, a: _math(builder, "fabs", a), 1)
+absolute = elementwise(lambda builder, a: _math(builder, "fabs", a), 1)
+#: the square root of a, the nearest number to it
+square_root = elementwise(lambda builder, a: _math(builder, "sqrt", a), 1)
 #: a with the sign of b
-copysign = _elementwise(lambda builder, a, b: _math(builder, "copysign", a, b), 2)
+copysign = elementwise(lambda builder, a, b: _math(builder, "copysign", a, b), 2)
 
 
 def _lanes_from(builder: Any, vectors: tuple[Any, Any], first: int, count: int) -> Any:
@@ -174,58 +177,10 @@ def halves_of(builder: Any, both: Any) -> tuple[Any, Any]:
     return first, second
 
 
-def _times_power(builder: Any, value: Any, n: Any, shifted: Any, shift: Any) -> Any:
-    kind = value.type
-    if isinstance(kind, ir.VectorType) and current().scales:
-        # One instruction; what it rounds, it rounds once, as the two products do.
-        bits, name = (16, "ps") if suffix_of(kind.element) == "f32" else (8, "pd")
-        if kind.count > bits:
-            parts = [halves_of(builder, part) for part in (value, n, shifted, shift)]
-            first, second = (_times_power(builder, *half) for half in zip(*parts, strict=True))
-            return joined(builder, first, second)
-        name = f"llvm.x86.avx512.mask.scalef.{name}.512"
-        everywhere, nearest = ir.IntType(bits)(-1), ir.IntType(32)(4)
-        return _call(builder, name, kind, [value, n, value, everywhere, nearest])
-    count = builder.sub(*(_bits(builder, part) for part in (shifted, shift)))
-    half = builder.ashr(count, _integer(count.type, 1))
-    for part in (half, builder.sub(count, half)):
-        value = builder.fmul(value, _power(builder, part, kind))
-    return value
-
-
-def _integer(kind: Any, value: int) -> Any:
-    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
-
-
-def _bits(builder: Any, value: Any) -> Any:
-    """The bits of floats as integers."""
-    kind = value.type
-    vector = isinstance(kind, ir.VectorType)
-    integer = ir.IntType(32 if suffix_of(kind).endswith("f32") else 64)
-    return builder.bitcast(value, ir.VectorType(integer, kind.count) if vector else integer)
-
-
-def _power(builder: Any, n: Any, kind: Any) -> Any:
-    """2^n, an integer, as a normal number."""
-    bias, mantissa = (127, 23) if suffix_of(kind).endswith("f32") else (1023, 52)
-    biased = builder.add(n, _integer(n.type, bias))
-    return builder.bitcast(builder.shl(biased, _integer(n.type, mantissa)), kind)
-
-
-def _power_of_two(builder: Any, shifted: Any, shift: Any) -> Any:
-    n = builder.sub(*(_bits(builder, part) for part in (shifted, shift)))
-    return _power(builder, n, shifted.type)
-
-
-#: 2^n of shifted = n + shift, where shift is so large that the sum's lowest bits are those
-#: of n: so n comes without a conversion. 2^n has to be a normal number.
-power_of_two = _elementwise(_power_of_two, 2)
-#: value * 2^n, of (value, n, shifted, shift); right for denormal results too
-times_power_of_two = _elementwise(_times_power, 4)
 #: a number as what x is, a number or a vector, of (x, number)
-like = _elementwise(lambda builder, x, number: number, 2)
+like = elementwise(lambda builder, x, number: number, 2)
 #: c where a <= b, else d; a comparison with NaN is false
-where_at_most = _elementwise(
+where_at_most = elementwise(
     lambda builder, a, b, c, d: builder.select(builder.fcmp_ordered("<=", a, b), c, d), 4
 )
 
@@ -358,7 +313,7 @@ def load_part() -> Callable[..., Any]:
                         first_lanes(builder, kind.count, args[2]),
                         zeros,
                     ]
-                    builder.store(_call(builder, name, kind, values), result)
+                    builder.store(call(builder, name, kind, values), result)
             return builder.load(result)
 
         return vector(array, types.int64, types.int64), codegen
@@ -391,7 +346,7 @@ def store_part(count: int) -> Callable[..., Any]:
                     mask = first_lanes(builder, kind.count, args[3])
                     for value, pointer in pairs:
                         values = [value, pointer, ir.IntType(32)(item), mask]
-                        _call(builder, name, ir.VoidType(), values)
+                        call(builder, name, ir.VoidType(), values)
             return context.get_dummy_value()
 
         number = types.int64

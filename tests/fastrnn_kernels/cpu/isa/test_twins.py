@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastrnn_kernels.cells.functions import exp, sigmoid, tanh, where_at_most
+from fastrnn_kernels.cells.functions import erf, exp, log1p, sigmoid, sin, tanh, where_at_most
 from fastrnn_kernels.cpu.isa.twins import (
     first_of,
     load_twins_from_two,
@@ -21,13 +21,14 @@ pytestmark = pytest.mark.usefixtures("instruction_set")
 @njit
 def _several(a, b):
     """One of each kind of operation that cells are made of, and a number among the results."""
-    return sigmoid(a), tanh(b), exp(a), where_at_most(a, b, a * b, a / b), -a + 2, 7
+    chosen, many = where_at_most(a, b, a * b, a / b), (erf(b), log1p(a * a), sin(a))
+    return sigmoid(a), tanh(b), exp(a), chosen, -a + 2, 7, *many
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_each_of_two_is_computed_as_if_alone(dtype):
-    load_one, store_one = load_from_two(1, 1), store(6)
-    load_both, store_both = load_twins_from_two(1, 1), store_twins(6)
+    load_one, store_one = load_from_two(1, 1), store(9)
+    load_both, store_both = load_twins_from_two(1, 1), store_twins(9)
 
     @njit(error_model="numpy")
     def alone(x, out, at, to, width):
@@ -41,12 +42,12 @@ def test_each_of_two_is_computed_as_if_alone(dtype):
 
     width = lanes_of(np.dtype(dtype))
     x = 30 * np.random.default_rng(0).normal(size=2 * width + 5).astype(dtype)
-    wanted, found = np.zeros(12 * width, dtype), np.zeros(12 * width, dtype)
+    wanted, found = np.zeros(18 * width, dtype), np.zeros(18 * width, dtype)
     alone(x, wanted, 3, 0, width)
     alone(x, wanted, 5, width, width)
     together(x, found, width)
     np.testing.assert_array_equal(found, wanted)
-    assert np.unique(found.reshape(6, -1)[0]).size > width  # two different registers
+    assert np.unique(found.reshape(9, -1)[0]).size > width  # two different registers
 
 
 def test_halves_of_tuples_keep_their_order():
