@@ -12,7 +12,8 @@
 
 `exp`, `sigmoid`, `tanh` and `relu` take and give one number, float32 or float64, whose type
 stays. The others are one step of one unit: they take the gates' pre-activations,
-W x + b_ih + R h + b_hh each, and the old states, as tuples, and give the new states:
+W x + b_ih + R h + b_hh each, and the old states, with a cell's parameters per unit behind them, as
+tuples, and give the new states:
 
     rnn_tanh((a,), (h,)), rnn_relu((a,), (h,))   (h,)
     lstm((i, f, g, o), (h, c))                   (h, c)

@@ -19,6 +19,7 @@ LIBRARY = ("fastrnn", "fastrnn_kernels")
 ORDER = (
     "tests/test_cuda_simulator.py",
     "tests/test_new_cell.py",
+    "tests/test_own_cells.py",
     "tests/fastrnn/models",
     "tests/fastrnn_kernels/cpu/isa/test_hosts.py",
     "tests/fastrnn/keras",

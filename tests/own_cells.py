@@ -71,12 +71,12 @@ def peephole_lstm_step(w, x, state):
 @njit
 def _peephole_gru_inner(early_sums, states):
     h, p_r, _, _ = states
-    return sigmoid(early_sums[0] + p_r * h) * h
+    return sigmoid(early_sums[1] + p_r * h) * h
 
 
 @njit
 def _peephole_gru(sums, states):
-    a_r, a_z, a_n = sums
+    a_z, a_r, a_n = sums
     h, p_r, p_z, p_n = states
     r = sigmoid(a_r + p_r * h)
     z = sigmoid(a_z + p_z * h)
@@ -100,7 +100,7 @@ def _peephole_gru_backward(d_states, saved, states, d_inner):
     da_z = dh * (h - n) * z * (one(z) - z)
     da_r = d_inner * h * r * (one(r) - r)
     dh_old = dh * z + d_inner * r + da_r * p_r + da_z * p_z + da_n * p_n
-    return (da_r, da_z), (dh_old, da_r * h, da_z * h, da_n * h)
+    return (da_z, da_r), (dh_old, da_r * h, da_z * h, da_n * h)
 
 
 PEEPHOLE_GRU = Cell(
@@ -114,17 +114,18 @@ PEEPHOLE_GRU = Cell(
     inner=_peephole_gru_inner,
     late_backward=_peephole_gru_late_backward,
     per_unit=("p_r", "p_z", "p_n"),
+    x_only=("z",),
 )
 
 
 def peephole_gru_step(w, x, state):
-    """A GRU that resets before its product, its gates seeing their unit's own h."""
+    """A GRU that resets before its product; of h, z sees its unit's own alone."""
     (h,) = state
     x_r, x_z, x_n = np.split(x @ w["weight_ih"].T + w["bias_ih"], 3, axis=-1)
-    R_r, R_z, R_n = np.split(w["weight_hh"], 3)
-    b_r, b_z, b_n = np.split(w["bias_hh"], 3)
+    R_r, R_n = np.split(w["weight_hh"], 2)
+    b_r, b_n = np.split(w["bias_hh"], 2)
     r = reference.sigmoid(x_r + h @ R_r.T + b_r + w["p_r"] * h)
-    z = reference.sigmoid(x_z + h @ R_z.T + b_z + w["p_z"] * h)
+    z = reference.sigmoid(x_z + w["p_z"] * h)
     n = np.tanh(x_n + (r * h) @ R_n.T + b_n + w["p_n"] * h)
     return ((1 - z) * n + z * h,), {"r": r, "z": z, "n": n}
 
@@ -146,15 +147,97 @@ def _indrnn_backward(d_states, saved, states):
     return (da,), (da * u, da * h)
 
 
-INDRNN = Cell("indrnn", ("h",), ("h",), ("h",), _indrnn, _indrnn_backward, per_unit=("weight_u",))
+INDRNN = Cell(
+    "indrnn",
+    ("h",),
+    ("h",),
+    ("h",),
+    _indrnn,
+    _indrnn_backward,
+    per_unit=("weight_u",),
+    x_only=("h",),
+)
 
 
 def indrnn_step(w, x, state):
-    """Li et al. 2018: h' = relu(W x + b + u h), with R h beside it."""
+    """Li et al. 2018: h' = relu(W x + b + u h)."""
     (h,) = state
-    a = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
+    a = x @ w["weight_ih"].T + w["bias_ih"]
     h = reference.ACTIVATIONS["relu"](a + w["weight_u"] * h)
     return (h,), {"h": h}
+
+
+@njit
+def _mingru(sums, states):
+    a_z, a_n = sums
+    (h,) = states
+    z = sigmoid(a_z)
+    return ((one(z) - z) * h + z * a_n,), (z, a_n)
+
+
+@njit
+def _mingru_backward(d_states, saved, states):
+    (dh,) = d_states
+    z, n = saved
+    (h,) = states
+    return (dh * (n - h) * z * (one(z) - z), dh * z), (dh * (one(z) - z),)
+
+
+MINGRU = Cell(
+    "mingru", ("z", "n"), ("h",), ("z", "n"), _mingru, _mingru_backward, x_only=("z", "n")
+)
+
+
+def mingru_step(w, x, state):
+    """Feng et al. 2024: z = sigmoid(W_z x + b), h' = (1 - z) h + z (W_n x + b)."""
+    (h,) = state
+    z, n = np.split(x @ w["weight_ih"].T + w["bias_ih"], 2, axis=-1)
+    z = reference.sigmoid(z)
+    return ((1 - z) * h + z * n,), {"z": z, "n": n}
+
+
+@njit
+def _xgru(sums, states):
+    a_z, n_x, a_r, n_h = sums
+    (h,) = states
+    r = sigmoid(a_r)
+    z = sigmoid(a_z)
+    n = tanh(n_x + r * n_h)
+    return ((one(z) - z) * n + z * h,), (r, z, n, n_h)
+
+
+@njit
+def _xgru_backward(d_states, saved, states):
+    (dh,) = d_states
+    r, z, n, n_h = saved
+    (h,) = states
+    dn = dh * (one(z) - z) * (one(n) - n * n)
+    da_z = dh * (h - n) * z * (one(z) - z)
+    da_r = dn * n_h * r * (one(r) - r)
+    return (da_z, dn, da_r, dn * r), (dh * z,)
+
+
+XGRU = Cell(
+    "xgru",
+    ("r", "z", "n"),
+    ("h",),
+    ("r", "z", "n", "n_h"),
+    _xgru,
+    _xgru_backward,
+    apart=("n",),
+    x_only=("z",),
+)
+
+
+def xgru_step(w, x, state):
+    """A GRU whose z sees x alone."""
+    (h,) = state
+    x_r, x_z, x_n = np.split(x @ w["weight_ih"].T + w["bias_ih"], 3, axis=-1)
+    h_r, h_n = np.split(h @ w["weight_hh"].T + w["bias_hh"], 2, axis=-1)
+    r = reference.sigmoid(x_r + h_r)
+    z = reference.sigmoid(x_z)
+    n = np.tanh(x_n + r * h_n)
+    return ((1 - z) * n + z * h,), {"r": r, "z": z, "n": n}
 
 
 #: Each kind: its cell, its step, and how many states it has beside h.
@@ -162,6 +245,8 @@ OWN = {
     "PeepholeLSTM": (PEEPHOLE_LSTM, peephole_lstm_step, 1),
     "PeepholeGRU": (PEEPHOLE_GRU, peephole_gru_step, 0),
     "IndRNN": (INDRNN, indrnn_step, 0),
+    "MinGRU": (MINGRU, mingru_step, 0),
+    "XGRU": (XGRU, xgru_step, 0),
 }
 
 

@@ -87,8 +87,8 @@ def weights_of(parameters: dict[str, Array], suffix: str = "") -> dict[str, Arra
         for name, value in parameters.items()
         if name.endswith(suffix)
     }
-    rows = len(w["weight_ih"])
-    return {"bias_ih": np.zeros(rows), "bias_hh": np.zeros(rows)} | w
+    rows = {name: len(w.get(f"weight_{name}", ())) for name in ("ih", "hh")}
+    return {f"bias_{name}": np.zeros(many) for name, many in rows.items()} | w
 
 
 def segments(length: int, reset: Array) -> list[range]:

@@ -1,4 +1,4 @@
-"""Cells with parameters per unit (`own_cells.py`) in the grids of the tests, and in their own."""
+"""Own cells (`own_cells.py`) in the grids of the tests, and in tests of their own."""
 
 import os
 import subprocess
@@ -11,7 +11,8 @@ import compilers
 from own_cells import OWN
 
 ROOT = Path(__file__).parent
-KINDS = " or ".join(OWN)
+#: All tests of their own, and of the grids those that name one of them.
+KINDS = " or ".join(["cases_own_cells", *OWN])
 
 #: Tests of the grids that hold cells to their reference, and ways to run them to each other.
 GRIDS = (

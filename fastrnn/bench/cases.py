@@ -29,7 +29,7 @@ LARGEST = 2**30
 def measurable() -> list[str]:
     """The cells that may be named: the truth (`reference.py`) knows no others."""
     cells = {name: entry.cell for name, entry in registry.CELLS.items()}
-    return [name for name, cell in cells.items() if not (cell.late or cell.per_unit)]
+    return [name for name, cell in cells.items() if not (cell.late or cell.per_unit or cell.x_only)]
 
 
 class Shape(NamedTuple):

@@ -60,17 +60,22 @@ class RecurrentCell(Recurrent, Streamable[State]):
         self.hidden_size = check.size("hidden_size", hidden_size)
         self.bias = check.flag("bias", bias)
         self._set_up(device, dtype)
-        G, I, H = len(self._cell.gates), self.input_size, self.hidden_size
-        self._shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, H)}
+        G, GH, I, H = self._cell.G, self._cell.GH, self.input_size, self.hidden_size
+        self._shapes = {"weight_ih": (G * H, I)}
+        if GH:
+            self._shapes["weight_hh"] = (GH * H, H)
         if self.bias:
-            self._shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
+            self._shapes["bias_ih"] = (G * H,)
+        if self.bias and GH:
+            self._shapes["bias_hh"] = (GH * H,)
         self._shapes |= dict.fromkeys(self._cell.per_unit, (H,))
 
     def _make_weights(
         self, kernels: Kernels, values: Mapping[str, Array], compute: str
     ) -> tuple[Weights, ...]:
         biases = values.get("bias_ih"), values.get("bias_hh")
-        weights = values["weight_ih"], values["weight_hh"]
+        none = np.empty((0, self.hidden_size), self.dtype)
+        weights = values["weight_ih"], values.get("weight_hh", none)
         units = self._units(values)
         return (kernels.Weights(self._cell, *weights, *biases, units=units, compute=compute),)
 
@@ -165,14 +170,11 @@ class RecurrentCell(Recurrent, Streamable[State]):
         run = kernels.start_backward(one, nothing, 0, h, rest)
         kernels.run([run.job], run.work)
         found = run.finish(None)
-        gradients, host = {"weight_ih": found.w_ih, "weight_hh": found.w_hh}, tape.host
-        if self.bias:
-            gradients |= {"bias_ih": found.b_ih, "bias_hh": found.b_hh}
+        host = tape.host
         return Gradients(
             kernels.give(found.x[0] if tape.batched else found.x[0, 0], host),
             self._joined(kernels, found.start_h, found.start_rest, tape.batched, host),
-            {name: kernels.give(value, host) for name, value in gradients.items()}
-            | self._of_units(kernels, found, "", host),
+            self._by_name(kernels, found, "", host),
         )
 
     def _stages(self, batch_size: int, storage: str) -> list[tuple[Stage, tuple[Array, ...]]]:

@@ -84,16 +84,18 @@ class Layer(Recurrent, Streamable[State]):
                 UserWarning,
                 stacklevel=4,
             )
-        G, H, P = len(self._cell.gates), self.hidden_size, self.state_size
+        G, GH, H, P = self._cell.G, self._cell.GH, self.hidden_size, self.state_size
         self._shapes = {}
         for layer in range(self.num_layers):
             width = self.input_size if layer == 0 else self.directions * P
             for suffix in self._suffixes(layer):
                 self._shapes[f"weight_ih{suffix}"] = (G * H, width)
-                self._shapes[f"weight_hh{suffix}"] = (G * H, P)
+                if GH:
+                    self._shapes[f"weight_hh{suffix}"] = (GH * H, P)
                 if self.bias:
                     self._shapes[f"bias_ih{suffix}"] = (G * H,)
-                    self._shapes[f"bias_hh{suffix}"] = (G * H,)
+                if self.bias and GH:
+                    self._shapes[f"bias_hh{suffix}"] = (GH * H,)
                 if self.proj_size:
                     self._shapes[f"weight_hr{suffix}"] = (P, H)
                 for name in self._cell.per_unit:
@@ -128,12 +130,12 @@ class Layer(Recurrent, Streamable[State]):
             kernels.Weights(
                 self._cell,
                 values[f"weight_ih{suffix}"],
-                values[f"weight_hh{suffix}"],
+                values.get(f"weight_hh{suffix}", np.empty((0, self.state_size), self.dtype)),
                 values.get(f"bias_ih{suffix}"),
                 values.get(f"bias_hh{suffix}"),
                 values.get(f"weight_hr{suffix}"),
-                self._units(values, suffix),
                 compute,
+                self._units(values, suffix),
             )
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)
@@ -236,17 +238,10 @@ class Layer(Recurrent, Streamable[State]):
         dx, d_start, gradients = run_backward(self._stack, tape.passes, tape.masks, call)
         if kernels.ON_HOST:
             rows.clear_padding(dx)
-        parameters = {}
+        parameters: dict[str, Array] = {}
         suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
         for suffix, of in zip(suffixes, gradients, strict=True):
-            parameters[f"weight_ih{suffix}"] = kernels.give(of.w_ih, tape.host)
-            parameters[f"weight_hh{suffix}"] = kernels.give(of.w_hh, tape.host)
-            if self.bias:
-                parameters[f"bias_ih{suffix}"] = kernels.give(of.b_ih, tape.host)
-                parameters[f"bias_hh{suffix}"] = kernels.give(of.b_hh, tape.host)
-            if of.w_hr is not None:
-                parameters[f"weight_hr{suffix}"] = kernels.give(of.w_hr, tape.host)
-            parameters |= self._of_units(kernels, of, suffix, tape.host)
+            parameters |= self._by_name(kernels, of, suffix, tape.host)
         return Gradients(call.as_given(dx), call.joined(d_start), parameters)
 
     def scratch_bytes(self, T: int, B: int) -> int:

@@ -118,14 +118,19 @@ class Recurrent(Module):
         found = [values[f"{name}{suffix}"] for name in self._cell.per_unit]
         return np.stack(found) if found else None
 
-    def _of_units(
+    def _by_name(
         self, kernels: Kernels, found: PassGradients, suffix: str, host: bool
     ) -> dict[str, Array]:
-        """The gradients of these parameters, by name."""
-        if found.units is None:
-            return {}
-        rows = zip(self._cell.per_unit, found.units, strict=True)
-        return {f"{name}{suffix}": kernels.give(row, host) for name, row in rows}
+        """The gradients of the parameters of one direction of a layer, by name."""
+        every = {
+            "weight_ih": found.w_ih, "weight_hh": found.w_hh, "bias_ih": found.b_ih,
+            "bias_hh": found.b_hh, "weight_hr": found.w_hr,
+        }  # fmt: skip
+        if found.units is not None:
+            every |= dict(zip(self._cell.per_unit, found.units, strict=True))
+        named = {f"{name}{suffix}": value for name, value in every.items()}
+        shapes = self._shapes
+        return {name: kernels.give(named[name], host) for name in named if name in shapes}
 
     def _gates(self, one: PassTape[Any], xp: Any) -> dict[str, Array]:
         """The values (T, B, H) of the gates of one pass, by name."""

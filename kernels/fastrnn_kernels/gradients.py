@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastrnn_kernels.cells.cell import Cell
-
 Array = Any  # of the device's own kind
 
 
@@ -27,13 +25,13 @@ class Gradients:
     units: Array | None  # (Q, H) of a cell with parameters per unit
 
 
-def in_gate_order(xp: Any, cell: Cell, rows: Array, gates: Sequence[str]) -> Array:
-    """Rows (G H, ...) of gates in some order -> in the cell's own, C-contiguous.
+def in_gate_order(xp: Any, wanted: Sequence[str], rows: Array, gates: Sequence[str]) -> Array:
+    """Rows (gates H, ...) of gates in some order -> in the wanted one, C-contiguous.
 
     xp: the device's module of arrays.
     """
-    if tuple(gates) == cell.gates:
+    if tuple(gates) == wanted:
         return xp.ascontiguousarray(rows)
     H = len(rows) // len(gates)
-    positions = [gates.index(gate) for gate in cell.gates]
+    positions = [gates.index(gate) for gate in wanted]
     return xp.concatenate([rows[p * H : (p + 1) * H] for p in positions])

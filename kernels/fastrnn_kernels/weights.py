@@ -17,9 +17,9 @@ Array = NDArray[Any]
 class Weights:
     """One direction of one layer, never changed; a device lays them out when they are first used.
 
-    NumPy arrays w_ih (G H, I), w_hh (G H, P), b_ih and b_hh (G H,) or None, w_hr (P, H) or None,
-    units (Q, H) of a cell with parameters per unit; compute: the type that products are computed
-    in, of the weights if not given.
+    NumPy arrays w_ih (G H, I), w_hh (GH H, P), b_ih (G H,) and b_hh (GH H,) or None, w_hr (P, H)
+    or None; compute: the type that products are computed in, of the weights if not given; units
+    (Q, H), the parameters per unit, or None.
     """
 
     cell: Cell
@@ -28,8 +28,8 @@ class Weights:
     b_ih: Array | None = None
     b_hh: Array | None = None
     w_hr: Array | None = None
-    units: Array | None = None
     compute: str = ""
+    units: Array | None = None
 
     def __post_init__(self) -> None:
         """Name the type that products are computed in."""
@@ -63,30 +63,40 @@ class Weights:
         return self.w_hr is not None
 
     def positions(self, gates: Sequence[str]) -> tuple[int, ...]:
-        """Where some gates stand among the weights' rows."""
+        """Where some gates stand among the rows of w_ih and b_ih."""
         return tuple(map(self.cell.gates.index, gates))
 
-    def rows(self, matrix: Array, gates: Sequence[str]) -> Array:
-        """The rows of some gates, one after the other."""
+    def h_positions(self, gates: Sequence[str]) -> tuple[int, ...]:
+        """Where some gates stand among the rows of w_hh and b_hh."""
+        return tuple(map(self.cell.recurrent.index, gates))
+
+    def rows(self, matrix: Array, positions: Sequence[int]) -> Array:
+        """The rows of the gates at some positions, one after the other."""
         H = self.hidden_size
         none = matrix[:0]
-        return np.concatenate([none, *(matrix[g * H : (g + 1) * H] for g in self.positions(gates))])
+        return np.concatenate([none, *(matrix[g * H : (g + 1) * H] for g in positions)])
 
     def biases(self) -> tuple[Array, Array]:
-        """The bias of the x-parts (G H,), and that of the h-parts, which gates apart have (G H,).
+        """The bias of the x-parts (G H,), and that of the h-parts, which gates apart have (GH H,).
 
         A gate that stands apart keeps its two biases apart; the others' are one, in the first.
         """
-        b_ih, b_hh = self.b_ih, self.b_hh
-        if b_ih is None or b_hh is None:
-            zeros = np.zeros(self.cell.G * self.hidden_size, self.dtype)
-            b_ih, b_hh = (zeros if one is None else one for one in (b_ih, b_hh))
-        if not self.cell.apart:
+        cell, H = self.cell, self.hidden_size
+        b_ih = np.zeros(cell.G * H, self.dtype) if self.b_ih is None else self.b_ih
+        b_hh = np.zeros(cell.GH * H, self.dtype) if self.b_hh is None else self.b_hh
+        if cell.GH == cell.G and not cell.apart:
             return b_ih + b_hh, b_hh
-        return np.where(_apart(self.cell, self.hidden_size), b_ih, b_ih + b_hh), b_hh
+        both = np.copy(b_ih)
+        both[_whole(cell, H)] += self.rows(b_hh, self.h_positions(_whole_gates(cell)))
+        return both, b_hh
 
 
 @cache
-def _apart(cell: Cell, H: int) -> NDArray[np.bool_]:
-    """Of each row of the weights, whether it is a gate's that stands apart."""
-    return np.repeat([gate in cell.apart for gate in cell.gates], H)
+def _whole_gates(cell: Cell) -> tuple[str, ...]:
+    return tuple(gate for gate in cell.recurrent if gate not in cell.apart)
+
+
+@cache
+def _whole(cell: Cell, H: int) -> NDArray[np.bool_]:
+    """Of each row of the weights, whether it is a gate's whose two parts are one sum."""
+    return np.repeat([gate in _whole_gates(cell) for gate in cell.gates], H)

@@ -23,7 +23,8 @@ class Cell:
     `states` are the old states, h first; `saved` is what backward needs beside them.
     `sums` are the gates' pre-activations in the order of `Cell.sums`: a gate's
     W x + b_ih + R h + b_hh arrives as one sum, but for the gates named in `apart`, whose
-    x-part W x + b_ih and h-part R h + b_hh arrive as two.
+    x-part W x + b_ih and h-part R h + b_hh arrive as two. The gates named in `x_only` have no
+    h-part: W x + b_ih is their sum, and weight_hh and bias_hh have rows for the other gates alone.
 
     The gates named in `late` multiply, in place of h, the value that
     `inner(early sums, states)` gives for each unit. Their backward comes in two steps:
@@ -40,7 +41,8 @@ class Cell:
 
     Everything that is written for any cell goes by its counts:
 
-        G gates, of them A apart, L late, E early (all but the late ones)
+        G gates, of them X without an h-part and GH with one; of the GH, A apart, L late, and E
+        early (all but the late ones)
         S sums, N states, K saved values, Q parameters per unit
     """
 
@@ -56,19 +58,24 @@ class Cell:
     late_backward: Callable[..., Any] | None = None
     reads_h: bool = True  # whether forward uses h of its own unit; if not, h may be projected
     per_unit: tuple[str, ...] = ()  # parameters (H,), named as the model's are to be
+    x_only: tuple[str, ...] = ()
+    #: gates with an h-part, in the order of the rows of weight_hh
+    recurrent: tuple[str, ...] = field(init=False)
     #: gates in the order of the x-parts, the first of the sums
     x_gates: tuple[str, ...] = field(init=False)
     #: gates in the order of the h-parts, the last of the sums
     h_gates: tuple[str, ...] = field(init=False)
     #: those of the h-parts that multiply h itself
     early: tuple[str, ...] = field(init=False)
-    #: x-parts that stand apart, whole sums, h-parts that stand apart: so one product of either
-    #: kind writes or reads one run of columns
+    #: gates without an h-part, x-parts that stand apart, whole sums, h-parts that stand apart: so
+    #: one product of either kind writes or reads one run of columns
     sums: tuple[str, ...] = field(init=False)
     #: its name and a hash of its equations, under which compiled kernels are kept
     key: str = field(init=False)
-    #: the counts of `gates`, `apart`, `late` and `early`
+    #: the counts of `gates`, `x_only`, `recurrent`, `apart`, `late` and `early`
     G: int = field(init=False)
+    X: int = field(init=False)
+    GH: int = field(init=False)
     A: int = field(init=False)
     L: int = field(init=False)
     E: int = field(init=False)
@@ -83,8 +90,10 @@ class Cell:
             raise ValueError(f"cell {self.name}: late gates want one state and an early gate")
         if self.apart and self.late:
             raise ValueError(f"cell {self.name}: gates may be apart or late, not both")
-        if set(self.apart + self.late) - set(self.gates):
-            raise ValueError(f"cell {self.name}: apart and late name gates, {self.gates}")
+        if set(self.x_only) & set(self.apart + self.late):
+            raise ValueError(f"cell {self.name}: gates that are x_only have no h-part")
+        if set(self.x_only + self.apart + self.late) - set(self.gates):
+            raise ValueError(f"cell {self.name}: x_only, apart and late name gates, {self.gates}")
         if bool(self.late) != bool(self.inner and self.late_backward):
             raise ValueError(f"cell {self.name}: late gates, inner and late_backward go together")
         if len({*self.per_unit, *_MATRICES}) < len(self.per_unit) + len(_MATRICES):
@@ -93,17 +102,21 @@ class Cell:
                 f"from {', '.join(_MATRICES)}"
             )
 
-        whole = tuple(g for g in self.gates if g not in self.apart + self.late) + self.late
+        others = self.x_only + self.apart + self.late
+        whole = tuple(g for g in self.gates if g not in others) + self.late
         apart_x, apart_h = (tuple(f"{g}_{part}" for g in self.apart) for part in "xh")
-        h_gates, sums = whole + self.apart, apart_x + whole + apart_h
-        early = len(self.gates) - len(self.late)
+        h_gates, sums = whole + self.apart, self.x_only + apart_x + whole + apart_h
+        early = len(h_gates) - len(self.late)
         found = {
-            "x_gates": self.apart + whole,
+            "recurrent": tuple(g for g in self.gates if g not in self.x_only),
+            "x_gates": self.x_only + self.apart + whole,
             "h_gates": h_gates,
             "early": h_gates[:early],
             "sums": sums,
             "key": f"{self.name}-{self._digest()}",
             "G": len(self.gates),
+            "X": len(self.x_only),
+            "GH": len(h_gates),
             "A": len(self.apart),
             "L": len(self.late),
             "E": early,
@@ -118,8 +131,9 @@ class Cell:
     def _digest(self) -> str:
         digest = hashlib.sha256(repr((self.gates, self.states, self.saved)).encode())
         digest.update(repr((self.apart, self.late)).encode())
-        if self.per_unit:
-            digest.update(repr(self.per_unit).encode())
+        for more in (self.per_unit, self.x_only and ("x_only", self.x_only)):
+            if more:
+                digest.update(repr(more).encode())
         for function in (self.forward, self.backward, self.inner, self.late_backward):
             if function is not None:
                 code = getattr(function, "py_func", function).__code__

@@ -218,7 +218,7 @@ def _candidate(one: Problem, here: Gpu, path: str) -> Candidate:
     divide = one_block if path == "block" else all_blocks
     found = divide(one.cell, one.H, one.B, one.item, here, one.backward, one.tensor_type)
     if found is None:
-        size = one.cell.G * one.H * one.H * one.item
+        size = one.cell.GH * one.H * one.H * one.item
         one_or_all = "a" if path == "block" else str(here.multiprocessors)
         excluded = (
             f"R ({size:,} bytes) and what a step needs do not fit {one_or_all} "
@@ -238,6 +238,8 @@ def _exclusion(one: Problem) -> str:
     """What keeps R from staying on chip, whatever its size."""
     if one.cell.late:
         return f"gate {one.cell.late[0]} waits for others, with a product of its own"
+    if not one.cell.GH:
+        return "no gate has a product with h"
     if one.projected:
         return "the projection is a product of its own at each step"
     return "" if one.B else "there are no rows"
@@ -245,7 +247,7 @@ def _exclusion(one: Problem) -> str:
 
 def _work(one: Problem) -> float:
     """Multiply-adds with R of a step of a row, as many of float32 take as long."""
-    return one.cell.G * one.H * one.H * one.item / 4
+    return one.cell.GH * one.H * one.H * one.item / 4
 
 
 def _stepwise_s(one: Problem, here: Gpu) -> float:

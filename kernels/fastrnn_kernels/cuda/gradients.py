@@ -20,7 +20,7 @@ def gradients(
     """The gradients that are products over all steps: sums in one order, run for run."""
     weights, cell = tape.weights, tape.weights.cell
     T, B, S, H = d_sums.shape
-    G, A, L, E = cell.G, cell.A, cell.L, cell.E
+    G, L, E, Z = cell.G, cell.L, cell.E, cell.X + cell.A
     steps = T * B
     sums = d_sums.reshape(steps, S * H)
     x = tape.x.reshape(steps, weights.input_size)
@@ -28,7 +28,7 @@ def gradients(
         running = xp.zeros(steps, bool)
         running[xp.asarray(tape.rows.running)] = True
         x = xp.where(running[:, None], x, xp.zeros(1, x.dtype))
-    x_sums, h_sums = sums[:, : G * H], sums[:, A * H : (A + E) * H]
+    x_sums, h_sums = sums[:, : G * H], sums[:, Z * H : (Z + E) * H]
     compute = weights.compute
     dx = None
     if inputs:
@@ -37,10 +37,12 @@ def gradients(
             onto += dx
             dx = onto
     d_x_rows = multiplied(x_sums.T, x, compute)
-    old_h = tape.old_h.reshape(steps, weights.state_size)
-    d_h_rows = multiplied(h_sums.T, old_h, compute)
+    d_h_rows = xp.empty((0, weights.state_size), weights.dtype)
+    if E:
+        old_h = tape.old_h.reshape(steps, weights.state_size)
+        d_h_rows = multiplied(h_sums.T, old_h, compute)
     if L:
-        late = sums[:, E * H : (E + L) * H]
+        late = sums[:, (G - L) * H : G * H]
         d_late_rows = multiplied(late.T, tape.inner.reshape(steps, H), compute)
         d_h_rows = xp.concatenate([d_h_rows, d_late_rows])
     d_projection = None
@@ -55,10 +57,10 @@ def gradients(
         x=dx,
         start_h=d_start_h,
         start_rest=d_start_rest,
-        w_ih=in_gate_order(xp, cell, d_x_rows, cell.x_gates),
-        w_hh=in_gate_order(xp, cell, d_h_rows, cell.h_gates),
-        b_ih=in_gate_order(xp, cell, d_bias[: G * H], cell.x_gates),
-        b_hh=in_gate_order(xp, cell, d_bias[A * H :], cell.h_gates),
+        w_ih=in_gate_order(xp, cell.gates, d_x_rows, cell.x_gates),
+        w_hh=in_gate_order(xp, cell.recurrent, d_h_rows, cell.h_gates),
+        b_ih=in_gate_order(xp, cell.gates, d_bias[: G * H], cell.x_gates),
+        b_hh=in_gate_order(xp, cell.recurrent, d_bias[Z * H :], cell.h_gates),
         w_hr=d_projection,
         units=d_units.sum(axis=0) if cell.Q else None,
     )

@@ -24,9 +24,11 @@ if config.ENABLE_CUDASIM:
     from fastrnn_kernels.cuda.resident import path as resident
 
 PATHS = ["stepwise", "block", "grid"]
-#: Late gates take the path step by step alone.
-LATE = {title(entry) for entry in registry.CELLS.values() if entry.cell.late}
-CASES = [(p, cell) for p in PATHS for cell in CELLS if p == "stepwise" or cell not in LATE]
+#: Late gates, and cells without a product with h, take the path step by step alone.
+BY_STEPS = {
+    title(entry) for entry in registry.CELLS.values() if entry.cell.late or not entry.cell.GH
+}
+CASES = [(p, cell) for p in PATHS for cell in CELLS if p == "stepwise" or cell not in BY_STEPS]
 
 
 @pytest.fixture

@@ -31,6 +31,21 @@ def test_counts_and_early_gates(cell, counts, early):
     assert cell.Q == 0
 
 
+def test_gates_without_an_h_part():
+    cell = made(gates=("a", "b", "c"), apart=("c",), x_only=("b",))
+    assert (cell.G, cell.X, cell.GH, cell.E, cell.S) == (3, 1, 2, 2, 4)
+    assert cell.recurrent == ("a", "c")
+    assert cell.sums == ("b", "c_x", "a", "c_h")
+    assert (cell.x_gates, cell.h_gates) == (("b", "c", "a"), ("a", "c"))
+    assert cell.key != made(gates=("a", "b", "c"), apart=("c",)).key
+    assert made(x_only=("a",)).key != made(per_unit=("a",)).key
+
+
+def test_a_gate_without_an_h_part_has_none_apart():
+    with pytest.raises(ValueError, match="gates that are x_only have no h-part"):
+        made(apart=("a",), x_only=("a",))
+
+
 def test_parameters_per_unit_are_counted_and_part_of_the_key():
     plain, other = made(), made(per_unit=("p_a", "p_b"))
     assert (plain.N, plain.Q) == (3, 0)

@@ -139,11 +139,11 @@ class Weights(weights.Weights):
 
     def input_panels(self) -> Array:
         """Packed for the gradient of x, when first asked for."""
-        return self._kept("inputs", lambda: self._plain(self.w_ih, self.cell.x_gates))
+        return self._kept("inputs", self._pack_inputs)
 
-    def _plain(self, matrix: Array, gates: Sequence[str]) -> Array:
-        width = columns_of(self.dtype)
-        return plain_panels(matrix, self.positions(gates), self.hidden_size, width)
+    def _pack_inputs(self) -> Array:
+        width, positions = columns_of(self.dtype), self.positions(self.cell.x_gates)
+        return plain_panels(self.w_ih, positions, self.hidden_size, width)
 
     def _pack_units(self, width: int, out: Array) -> None:
         """The parameters per unit [parameter][units], padded to whole panels."""
@@ -186,15 +186,15 @@ class Weights(weights.Weights):
         address, parts = memory.parts(self.forward_sizes, self.dtype)
         x, bias, h, h_bias, late, projection, units = parts
         of_x, of_h = self.biases()
-        for matrix, gates, out in (
-            (given[0], cell.x_gates, x),
-            (of_x[:, None], cell.x_gates, bias),
-            (given[1], cell.early, h),
-            (of_h[:, None], cell.apart, h_bias),
-            (given[1], cell.late, late),
+        for matrix, positions, out in (
+            (given[0], self.positions(cell.x_gates), x),
+            (of_x[:, None], self.positions(cell.x_gates), bias),
+            (given[1], self.h_positions(cell.early), h),
+            (of_h[:, None], self.h_positions(cell.apart), h_bias),
+            (given[1], self.h_positions(cell.late), late),
         ):
-            if gates:
-                gate_panels(matrix, self.positions(gates), H, U, out)
+            if positions:
+                gate_panels(matrix, positions, H, U, out)
         if self.w_hr is not None:
             plain_panels(self.w_hr.T, (0,), H, columns_of(self.dtype), projection)
         self._pack_units(U, units)
@@ -223,9 +223,10 @@ class Weights(weights.Weights):
     def _pack_backward(self) -> BackwardPanels:
         cell, H, U = self.cell, self.hidden_size, columns_of(self.dtype)
         address, (h, late, projection, units) = memory.parts(self.backward_sizes, self.dtype)
-        plain_panels(self.w_hh, self.positions(cell.early), H, U, h)
+        if cell.early:
+            plain_panels(self.w_hh, self.h_positions(cell.early), H, U, h)
         if cell.late:
-            plain_panels(self.w_hh, self.positions(cell.late), H, U, late)
+            plain_panels(self.w_hh, self.h_positions(cell.late), H, U, late)
         if self.w_hr is not None:
             plain_panels(self.w_hr, (0,), self.state_size, U, projection)
         self._pack_units(U, units)

@@ -78,7 +78,8 @@ class Arguments(NamedTuple):
 @for_each
 def backward_job(cell: Cell) -> Callable[..., Job]:
     """The backward pass of a cell, as a job."""
-    A, L, E, S, N, K, Q = cell.A, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
+    G, L, E, S, N, K, Q = cell.G, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
+    Z = cell.X + cell.A  # the first sum that h has a part in
     product, largest = multiply_columns(), current().rows(VECTORS)
     backward = inlined(cell.backward)
     late_backward = inlined(cell.late_backward) if cell.late_backward else backward
@@ -186,9 +187,9 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                                 load_saved(saved, t_at[p] * K * HL + u, HL),
                                 load_one(old_h, t_at[p] * PL + u, 0) + load_units(per_unit, u, HU),
                             )
-                            at = (t_at[p] * S + E) * H + u
+                            at = (t_at[p] * S + G - L) * H + u
                             store_late(d_sums, at, H, H - u, late)
-                        row_at[p] = (t_at[p] * S + E) * H
+                        row_at[p] = (t_at[p] * S + G - L) * H
                     phase = meet(record, members, phase)
                     for position in range(n_first, n_last):
                         n = alternate(s, position, n_first, n_last)
@@ -234,13 +235,13 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                         add_units(d_units, order[first + p] * Q * HL + u, HL, d_old[N:])
                         if not projected:
                             store_one(dh, d_at, 0, d_old[:1])
-                    row_at[p] = (t_at[p] * S + A) * H
+                    row_at[p] = (t_at[p] * S + Z) * H
                     if projected:  # its cell reads no h: the products alone give the gradient
                         for u in range(c_first, p_last * W4):
                             dh[p * PU + u] = 0
                 phase = meet(record, members, phase)
 
-                for position in range(p_first, p_last):
+                for position in range(p_first, p_last if E > 0 else p_first):
                     n = alternate(s, position, p_first, p_last)
                     q = ZERO
                     while q < active:

@@ -93,9 +93,14 @@ class Arguments(NamedTuple):
 def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     """The forward pass of a cell, with `values` to an element of the products' rows, as a job."""
     G, A, L, E, S, N, K, Q = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
-    F = E if L else A  # sums that the last product of a step leaves as they are
+    Z = cell.X + A  # the first sum that h has a part in
+    # Sums that the last product of a step leaves as they are: without one, all.
+    F = G - L if L else Z if E else S
     units = vectors_per_gate(cell)
-    x_product, h_product = multiply_rows(G * units, values), multiply_rows(E * units, values)
+    x_product, h_product = (
+        multiply_rows(G * units, values),
+        multiply_rows(max(1, E) * units, values),
+    )
     late_product, plain_product = (
         multiply_rows(max(1, L) * units, values),
         multiply_rows(VECTORS, values),
@@ -109,7 +114,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     inner_value = inlined(cell.inner) if cell.inner else forward
     load_sums, load_states = load_twins_from_two(F, S - F), load_twins_from_two(1, N - 1)
     store_h, store_rest, store_saved = store_twins(1), store_twins(N - 1), store_twins(K)
-    load_early, load_one_states = load(max(1, E)), load_from_two(1, N - 1)
+    load_early, load_one_states = load(max(1, G - L)), load_from_two(1, N - 1)
     load_units, load_one_units = load_twins_from_two(Q, 0), load(Q)
     load_one, store_one, store_y = load(1), store(1), store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
@@ -276,10 +281,12 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                             while q < active:
                                 m = next_rows(active - q, largest)
                                 at = ((n - n_first) * count + step_at + q) * S * U
-                                h_product(
-                                    unit, m, sums, at, S * U, sums, at, S * U,
-                                    h_rows, h_at, q, ONE, h_panels, n * KP * E * U, E * U, KP,
-                                )  # fmt: skip
+                                if E > 0:
+                                    to = at + Z * U
+                                    h_product(
+                                        unit, m, sums, to, S * U, sums, to, S * U,
+                                        h_rows, h_at, q, ONE, h_panels, n * KP * E * U, E * U, KP,
+                                    )  # fmt: skip
                                 for r in range(m):
                                     p = q + r
                                     for v in range(units):
@@ -317,17 +324,17 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                 many, to = next_rows(max(ONE, m - k), largest), k * S * U
                                 if L > 0:
                                     late_product(
-                                        unit, many, work, to + E * U, S * U,
-                                        sums, sums_at + to + E * U, S * U, inner, u_at,
+                                        unit, many, work, to + F * U, S * U,
+                                        sums, sums_at + to + F * U, S * U, inner, u_at,
                                         min(q + k, active - 1), ONE,
                                         late_panels, panel * KH * L * U, L * U, KH,
                                     )  # fmt: skip
-                                else:
+                                elif E > 0:
                                     h_product(
-                                        unit, many, work, to + A * U, S * U,
-                                        sums, sums_at + to + A * U, S * U, h_rows, h_at,
+                                        unit, many, work, to + F * U, S * U,
+                                        sums, sums_at + to + F * U, S * U, h_rows, h_at,
                                         min(q + k, active - 1), ONE,
-                                        h_panels, panel * KP * G * U, G * U, KP,
+                                        h_panels, panel * KP * E * U, E * U, KP,
                                     )  # fmt: skip
                                 k += many
                             r, v = ZERO, ZERO

@@ -53,14 +53,16 @@ class TimeProducts:
         weights = tape.weights
         cell, dtype = weights.cell, weights.dtype
         I, H, P = weights.input_size, weights.hidden_size, weights.state_size
-        G, A, L, E, S = cell.G, cell.A, cell.L, cell.E, cell.S
+        G, L, E, S = cell.G, cell.L, cell.E, cell.S
         self._weights, self._d_sums, self._dx, self._adding = weights, d_sums, dx, adding
         self.d_bias, self._space = zeros((S * H,), dtype), empty((S * H,), dtype)
         self.d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, zeros)
-        self.d_h = WeightGradient(d_sums, S * H, A * H, E * H, tape.old_h, P, zeros)
-        self.d_late = self.d_projection = None
+        self.d_h = self.d_late = self.d_projection = None
+        if E:
+            at = (cell.X + cell.A) * H
+            self.d_h = WeightGradient(d_sums, S * H, at, E * H, tape.old_h, P, zeros)
         if L:
-            self.d_late = WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H, zeros)
+            self.d_late = WeightGradient(d_sums, S * H, (G - L) * H, L * H, tape.inner, H, zeros)
         if weights.projected:
             self.d_projection = WeightGradient(dh_tape, P, 0, P, tape.full_h, H, zeros)
         make = zeros if cell.Q else empty
@@ -122,17 +124,19 @@ def gradients(
     if cell.Q:
         pool.run(found.jobs_of_units(), 0.0)
 
-    d_bias, d_late, d_projection = found.d_bias, found.d_late, found.d_projection
-    H, d_h_rows = tape.weights.hidden_size, found.d_h.rows
-    h_rows = d_h_rows if d_late is None else np.concatenate([d_h_rows, d_late.rows])
+    H, d_bias, d_projection = tape.weights.hidden_size, found.d_bias, found.d_projection
+    of_h = [one.rows for one in (found.d_h, found.d_late) if one is not None]
+    h_rows = np.concatenate(of_h) if len(of_h) > 1 else (of_h or [tape.weights.w_hh])[0]
     return Gradients(
         x=dx,
         start_h=d_start_h,
         start_rest=d_start_rest,
-        w_ih=in_gate_order(np, cell, found.d_x.rows, cell.x_gates),
-        w_hh=in_gate_order(np, cell, h_rows, cell.h_gates),
-        b_ih=in_gate_order(np, cell, d_bias[: cell.G * H], cell.x_gates),
-        b_hh=in_gate_order(np, cell, d_bias[cell.A * H :].copy(), cell.h_gates),
+        w_ih=in_gate_order(np, cell.gates, found.d_x.rows, cell.x_gates),
+        w_hh=in_gate_order(np, cell.recurrent, h_rows, cell.h_gates),
+        b_ih=in_gate_order(np, cell.gates, d_bias[: cell.G * H], cell.x_gates),
+        b_hh=in_gate_order(
+            np, cell.recurrent, d_bias[(cell.X + cell.A) * H :].copy(), cell.h_gates
+        ),
         w_hr=None if d_projection is None else np.ascontiguousarray(d_projection.rows),
         units=np.ascontiguousarray(found.d_units[:, :H]) if cell.Q else None,
     )

@@ -7,6 +7,7 @@ pack of them, at the same places in each call.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -87,10 +88,9 @@ class Packs:
         forward, backward, _ = self._made.offsets
         made = []
         for k, (parts, copies) in enumerate(zip(self._made.places, self._copies, strict=True)):
-            b_ih, b_hh = copies[2:4] if of.biased else (None, None)
-            w_hr = copies[2 + 2 * of.biased] if of.projected else None
-            units = copies[-1] if of.cell.Q else None
-            weights = Weights(of.cell, copies[0], copies[1], b_ih, b_hh, w_hr, units, of.dtype)
+            given: dict[str, Any] = dict.fromkeys(of.slots) | dict(zip(of.slots, copies, strict=False))
+            given.setdefault("w_hh", np.empty((0, of.P), of.dtype))
+            weights = Weights(of.cell, **given, compute=of.dtype)
             panels, at = [*map(self._arrays, parts)], (forward[k] or 0, backward[k] or 0)
             weights.keep("forward", ForwardPanels.of(panels[FORWARD], first + at[0]))
             if panels[BACKWARD]:
@@ -102,7 +102,7 @@ class Packs:
 
     def copies(self) -> list[Array]:
         """Of what was packed, an array a slot."""
-        many = self._made.of.each - self._made.of.cell.Q
+        many = self._made.of.slots["units"]
         found: list[Array] = []
         for of_pass in self._copies:
             found.extend(of_pass[:many])
@@ -138,8 +138,10 @@ class _Pass:
         self.places: list[list[_Place]] = [[] for _ in range(4)]
         #: Of each stage: copies, then what is made of them for panels, then panels.
         self.jobs: list[list[Job]] = [[] for _ in range(3)]
-        self._w_ih = self._copied(0, weights.w_ih.shape)
-        self._w_hh = self._copied(1, weights.w_hh.shape)
+        self._w_ih = self._copied("w_ih", weights.w_ih.shape)
+        self._w_hh = weights.w_hh
+        if of.cell.GH:
+            self._w_hh = self._copied("w_hh", weights.w_hh.shape)
 
     @property
     def values(self) -> int:
@@ -155,15 +157,21 @@ class _Pass:
     def _panels(self, kind: int, sizes: Sequence[int]) -> list[Array]:
         return [self._empty(kind, (size,)) for size in sizes]
 
-    def _copied(self, number: int, shape: tuple[int, ...], to: Array | None = None) -> Array:
-        target = self._empty(COPIES, shape) if to is None else to
-        given = Slot(self._slot + number).empty(shape, self._dtype)
-        self.jobs[0].append(exchange.copied(1, False, given.reshape(-1), target.reshape(-1)))
-        return target
+    def _given(self, name: str, shape: tuple[int, ...], of_units: int = 0) -> Array:
+        number = self._of.slots[name] + of_units
+        return Slot(self._slot + number).empty(shape, self._dtype)
 
-    def _gates(self, matrix: Array, gates: Sequence[str], out: Array) -> None:
-        if gates:
-            of, positions = self._of, np.array(self._weights.positions(gates), np.int64)
+    def _copy(self, given: Array, to: Array) -> None:
+        self.jobs[0].append(exchange.copied(1, False, given.reshape(-1), to.reshape(-1)))
+
+    def _copied(self, name: str, shape: tuple[int, ...]) -> Array:
+        to = self._empty(COPIES, shape)
+        self._copy(self._given(name, shape), to)
+        return to
+
+    def _gates(self, matrix: Array, some: Sequence[int], out: Array) -> None:
+        if some:
+            of, positions = self._of, np.array(some, np.int64)
             U = vectors_per_gate(of.cell) * lanes_of(self._dtype)
             self.jobs[2].append(exchange.gate_rows(1, False, matrix, positions, of.H, U, out))
 
@@ -183,28 +191,35 @@ class _Pass:
 
     def forward(self) -> None:
         """Copies, and forward panels."""
-        of, cell, dtype = self._of, self._of.cell, self._dtype
+        of, cell, dtype, weights = self._of, self._of.cell, self._dtype, self._weights
+        x_gates = weights.positions(cell.x_gates)
         sums, rows = cell.G * of.H, 2 * of.biased
         bias = self._work.empty((rows, sums), dtype)
-        for n in range(rows):
-            self._copied(2 + n, (sums,))
-            self._copied(2 + n, (sums,), bias[n])
+        if of.biased:
+            self._copied("b_ih", (sums,))
+            self._copy(self._given("b_ih", (sums,)), bias[0])
+        if of.biased and cell.GH:
+            self._copied("b_hh", (cell.GH * of.H,))
+            places = bias[1].reshape(cell.G, of.H), weights.positions(cell.recurrent)
+            for row, at in zip(self._given("b_hh", (cell.GH, of.H)), places[1], strict=True):
+                self._copy(row, places[0][at])
         x_bias, h_bias = (self._work.empty((sums, 1), dtype) for _ in range(2))
-        apart = np.array([gate in cell.apart for gate in cell.gates])
+        # Of a gate without an h-part nobody reads the second bias, which is anything.
+        apart = np.array([gate in cell.apart + cell.x_only for gate in cell.gates])
         both = x_bias.reshape(-1), h_bias.reshape(-1)
         self.jobs[1].append(exchange.biases(1, False, bias, apart, *both))
         if of.projected:
-            self._w_hr = self._copied(2 + 2 * of.biased, (of.P, of.H))
+            self._w_hr = self._copied("w_hr", (of.P, of.H))
         if cell.Q:
-            self._units, first = self._empty(COPIES, (cell.Q, of.H)), of.each - cell.Q
+            self._units = self._empty(COPIES, (cell.Q, of.H))
             for q, row in enumerate(self._units):
-                self._copied(first + q, (of.H,), row)
+                self._copy(self._given("units", (of.H,), q), row)
         panels = self._panels(FORWARD, self._weights.forward_sizes)
-        self._gates(self._w_ih, cell.x_gates, panels[0])
-        self._gates(x_bias, cell.x_gates, panels[1])
-        self._gates(self._w_hh, cell.early, panels[2])
-        self._gates(h_bias, cell.apart, panels[3])
-        self._gates(self._w_hh, cell.late, panels[4])
+        self._gates(self._w_ih, x_gates, panels[0])
+        self._gates(x_bias, x_gates, panels[1])
+        self._gates(self._w_hh, weights.h_positions(cell.early), panels[2])
+        self._gates(h_bias, weights.positions(cell.apart), panels[3])
+        self._gates(self._w_hh, weights.h_positions(cell.late), panels[4])
         if of.projected:
             given, turned = self._w_hr.reshape(of.P, of.H, 1), (of.H, of.P, 1)
             matrix = self._work.empty(turned, dtype)
@@ -216,8 +231,8 @@ class _Pass:
         """Panels of the backward pass; inputs: and for the gradient of its input."""
         of, cell, weights = self._of, self._of.cell, self._weights
         panels = self._panels(BACKWARD, weights.backward_sizes)
-        self._plain(self._w_hh, weights.positions(cell.early), of.H, panels[0])
-        self._plain(self._w_hh, weights.positions(cell.late), of.H, panels[1])
+        self._plain(self._w_hh, weights.h_positions(cell.early), of.H, panels[0])
+        self._plain(self._w_hh, weights.h_positions(cell.late), of.H, panels[1])
         if of.projected:
             self._plain(self._w_hr, (0,), of.P, panels[2])
         self._per_unit(columns_of(self._dtype), panels[3])

@@ -44,10 +44,19 @@ class Stacked:
         """Directions of all layers."""
         return self.num_layers * self.directions
 
+    @cached_property
+    def slots(self) -> dict[str, int]:
+        """Where the arrays of weights stand among those of a pass; of those per unit, the first."""
+        with_h, names = self.cell.GH > 0, ["w_ih"]
+        names += ["w_hh"] * with_h
+        names += ["b_ih", *["b_hh"] * with_h] * self.biased
+        names += ["w_hr"] * self.projected
+        return {name: number for number, name in enumerate([*names, "units"])}
+
     @property
     def each(self) -> int:
         """How many arrays of weights a pass has."""
-        return 2 + 2 * self.biased + self.projected + self.cell.Q
+        return self.slots["units"] + self.cell.Q
 
     @property
     def width(self) -> int:
@@ -67,16 +76,17 @@ class Stacked:
 
     def weights(self, layer: int) -> Weights:
         """Of the sizes of a layer's; their values are nobody's, and they are not packed."""
-        zero, rows, P, H = np.zeros((), self.dtype), self.cell.G * self.H, self.P, self.H
+        zero, P, H = np.zeros((), self.dtype), self.P, self.H
+        rows, h_rows = self.cell.G * H, self.cell.GH * H
 
         def some(*shape: int) -> Array:
             return np.broadcast_to(zero, shape)
 
-        bias = some(rows) if self.biased else None
+        b_ih, b_hh = (some(rows), some(h_rows)) if self.biased else (None, None)
         projection = some(P, H) if self.projected else None
         units = some(self.cell.Q, H) if self.cell.Q else None
-        w_ih, w_hh = some(rows, self.width if layer else self.I), some(rows, P)
-        return Weights(self.cell, w_ih, w_hh, bias, bias, projection, units)
+        w_ih, w_hh = some(rows, self.width if layer else self.I), some(h_rows, P)
+        return Weights(self.cell, w_ih, w_hh, b_ih, b_hh, projection, units=units)
 
 
 def parts_of_pass(states: Sequence[Array], index: int) -> tuple[Array, Array]:

@@ -91,7 +91,7 @@ class CellStage:
     @property
     def work(self) -> int:
         """Multiply-adds of a step."""
-        gates = self.cell.G * self.H * (self.I + self.P)
+        gates = self.H * (self.cell.G * self.I + self.cell.GH * self.P)
         return self.B * (gates + (self.H * self.P if self.projected else 0))
 
     def sizes(self, slot: int, at: int) -> Sizes:
@@ -117,12 +117,13 @@ class CellStage:
         near = known and self.work // self.B <= NEAR
         W, U = self._lanes, self._panel_units
         G, A, L, E, S, N = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N
+        Z = cell.X + A  # the first sum that h has a part in
         units, width = U // W, VECTORS * W
         of, numbers = values(element(self.storage, kind)), values(kind)
         elements_of = elements(self.storage)
         forward = inlined(cell.forward)
         inner_value = inlined(cell.inner) if cell.inner else forward
-        load_sums, load_early = load(S), load(max(1, E))
+        load_sums, load_early = load(S), load(G - L)
         load_states, load_units = load_from_two(1, N - 1), load(cell.Q)
         load_one, store_one, store_rest = load(1), store(1), store(N - 1)
 
@@ -162,7 +163,7 @@ class CellStage:
         def add_products(rows: int, many: int) -> Any:
             """Sums [row][panel][S][U], but for the h-parts of late gates."""
             x_product = fixed_block(rows, many, G * units, I, self.storage)
-            h_product = fixed_block(rows, many, E * units, P, self.storage)
+            h_product = fixed_block(rows, many, max(1, E) * units, P, self.storage)
 
             @inlined
             def added(s, program, memory, x, x_step, turn, q, n, sums, at, row_step):  # type: ignore[no-untyped-def]
@@ -181,12 +182,13 @@ class CellStage:
                                 part = load_one(h_bias, (n + p) * A * U + j * W, 0)
                                 target = at + r * row_step + p * S * U + G * U + j * W
                                 store_one(sums, target, 0, part)
-                h_product(
-                    sums, at + A * U, row_step, S * U, sums, at + A * U, row_step, S * U,
-                    memory, h_at(s, turn, q), s.out_step,
-                    of(word(program, slot + 2)), n * PE * E * U, PE * E * U,
-                    numbers(word(program, slot + 7)), n * E * U, s.P,
-                )  # fmt: skip
+                if E > 0:
+                    h_product(
+                        sums, at + Z * U, row_step, S * U, sums, at + Z * U, row_step, S * U,
+                        memory, h_at(s, turn, q), s.out_step,
+                        of(word(program, slot + 2)), n * PE * E * U, PE * E * U,
+                        numbers(word(program, slot + 7)), n * E * U, s.P,
+                    )  # fmt: skip
 
             return added
 
@@ -239,7 +241,7 @@ class CellStage:
             @inlined
             def run(s, program, memory, x, x_step, turn, q, n):  # type: ignore[no-untyped-def]
                 first, step = sums_of_row(s, q, n)
-                late, HE = first + E * U, elements_of(s.H)
+                late, HE = first + (G - L) * U, elements_of(s.H)
                 product(
                     memory, late, step, S * U, memory, late, step, S * U,
                     memory, s.inner_at + q * s.rest_step, s.rest_step,

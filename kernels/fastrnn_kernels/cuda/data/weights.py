@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
+
 from fastrnn_kernels import weights
 from fastrnn_kernels.cuda.launch.arrays import Array, take, wait
 from fastrnn_kernels.cuda.launch.launch import Readers
@@ -60,15 +62,15 @@ class Weights(weights.Weights):
 
     def _copied(self) -> Matrices:
         cell = self.cell
-        bias, h_bias = self.biases()
+        x_gates, (bias, h_bias) = self.positions(cell.x_gates), self.biases()
         projection = self.w_hh[:0] if self.w_hr is None else self.w_hr
-        units = self.w_hh[:0] if self.units is None else self.units
+        units = np.empty(0, self.dtype) if self.units is None else self.units
         made = Matrices(
-            x=take(self.rows(self.w_ih, cell.x_gates)),
-            bias=take(self.rows(bias, cell.x_gates)),
-            h=take(self.rows(self.w_hh, cell.early)),
-            h_bias=take(self.rows(h_bias, cell.apart)),
-            late=take(self.rows(self.w_hh, cell.late)),
+            x=take(self.rows(self.w_ih, x_gates)),
+            bias=take(self.rows(bias, x_gates)),
+            h=take(self.rows(self.w_hh, self.h_positions(cell.early))),
+            h_bias=take(self.rows(h_bias, self.h_positions(cell.apart))),
+            late=take(self.rows(self.w_hh, self.h_positions(cell.late))),
             projection=take(projection),
             units=take(units),
         )

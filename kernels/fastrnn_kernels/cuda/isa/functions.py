@@ -92,9 +92,7 @@ def _register() -> None:
     def _softplus(x):  # type: ignore[no-untyped-def]
         if x not in _FLOATS:
             return None
-        return lambda x: functions.relu(x) + functions.log1p(
-            functions.exp(-functions.absolute(x))
-        )
+        return lambda x: functions.relu(x) + functions.log1p(functions.exp(-functions.absolute(x)))
 
     @form(functions.where_at_most)
     def _where_at_most(a, b, then, otherwise):  # type: ignore[no-untyped-def]

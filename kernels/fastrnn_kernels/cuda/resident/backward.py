@@ -26,7 +26,8 @@ from fastrnn_kernels.cuda.resident.products import (
 @cache
 def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: bool) -> Kernel:
     """Backpropagation through time, divided as the forward pass is; of one direction or both."""
-    A, E, S, N, K, Q = cell.A, cell.E, cell.S, cell.N, cell.K, cell.Q
+    E, S, N, K, Q = cell.E, cell.S, cell.N, cell.K, cell.Q
+    Z = cell.X + cell.A  # the first sum that h has a part in
     kind = from_dtype(dtype)
     backward = device(cell.backward)
     load_saved, load_rest, store_rest, store_sums = load(K), load(N - 1), store(N - 1), store(S)
@@ -120,7 +121,7 @@ def backward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: 
                     new_sums, d_old = backward((own + d_y,) + others, kept, values)
                     store_sums(sums, 0, 1, new_sums)
                     for e in range(E):
-                        place(shared, exchange, exchanged - now, r, b, e * H + u, sums[A + e])
+                        place(shared, exchange, exchanged - now, r, b, e * H + u, sums[Z + e])
                 if clustered and s >= 0:
                     come(thread)
                 else:

@@ -274,7 +274,7 @@ def one_block(
         units = -(-H // cluster)
         if cluster > gpu.multiprocessors or units * (cluster - 1) >= H:
             continue
-        given = Division(H, cell.G, backward, item, gpu.multiprocessors, units, cluster=cluster)
+        given = Division(H, cell.GH, backward, item, gpu.multiprocessors, units, cluster=cluster)
         parted = _parted(given._replace(blocks=cluster), gpu)
         for rows in (1, 2, 4, 8, 16):
             if parted and rows < 2 * B:
@@ -296,7 +296,7 @@ def all_blocks(
     if units == H:
         return None
     blocks = -(-H // units)
-    given = Division(H, cell.G, backward, item, gpu.multiprocessors, units, blocks, gridded=True)
+    given = Division(H, cell.GH, backward, item, gpu.multiprocessors, units, blocks, gridded=True)
     tensor = compute in PER_WORD and item == 4
     if tensor and B >= TENSOR_ROWS and gpu.capability >= (8, 0):
         tiles = -(-given.width // TILE_COLUMNS)

@@ -59,7 +59,7 @@ def forward_kernel(cell: Cell, dtype: np.dtype[Any], division: Division, both: b
     filling = gridded and not division.compute
     cluster, clustered = division.cluster, division.cluster > 1
     come, go_on = cluster_barrier(division)
-    add_own, place = add_parts(division, A), put(division)
+    add_own, place = add_parts(division, cell.X + A), put(division)
     padded, sums_at = division.padded_width, division.sums_at
 
     @cuda.jit(device=True)

@@ -65,7 +65,8 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
 
     A late gate's cell has one state, h, and is not projected.
     """
-    A, L, E, S, N, K, Q = cell.A, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
+    G, L, E, S, N, K, Q = cell.G, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
+    Z = cell.X + cell.A  # the first sum that h has a part in
     backward = device(cell.backward)
     late_backward = device(cell.late_backward) if cell.late_backward else backward
     load_saved, load_rest, store_rest = load(K), load(N - 1), store(N - 1)
@@ -119,7 +120,7 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
                 kept = load_saved(vs[SAVED], row * K * H + u, H)
                 states = (vs[OLD_H][row * H + u],) + load_units(units, u, H)
                 found = late_backward((value,), kept, states)
-                store_late(vs[D_SUMS], (row * S + E) * H + u, H, found)
+                store_late(vs[D_SUMS], (row * S + G - L) * H + u, H, found)
                 store_late(d_late_now, b * L * H + u, H, found)
 
     def gates(  # type: ignore[no-untyped-def]
@@ -158,7 +159,7 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
                     own = dh_of(vs, d_product, dh, row * Y + y_at + u, i, last, anew)
                     new_sums, d_old = backward((own,) + rest, kept, states)
                 store_sums(vs[D_SUMS], row * S * H + u, H, new_sums)
-                store_now(d_now, b * E * H + u, H, new_sums[A:])
+                store_now(d_now, b * E * H + u, H, new_sums[Z:])
                 store_rest(d_rest, i, B * H, d_old[1:N])
                 add_units(vs[D_UNITS], b * Q * H + u, H, d_old[N:])
                 if not projected:

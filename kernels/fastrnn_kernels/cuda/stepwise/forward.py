@@ -2,7 +2,8 @@
 
 For any cell, size and batch; what the other paths compute in one launch, these do in a few.
 T time steps, B batch, H hidden size, P width of h (H, or the projection's), G gates, S sums,
-K saved values, N states; of the gates A stand apart and L are late (`cells/cell.py`), E = G - L.
+K saved values, N states; of the gates X have no h-part, A stand apart, L are late, and E early
+(`cells/cell.py`).
 Arrays are flat:
 
     x_sums (T, B, G, H)   W x, gates in the order of `Cell.x_gates`; bias (G, H) goes with it
@@ -74,19 +75,20 @@ class ForwardKernels(NamedTuple):
 def forward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> ForwardKernels:
     """The kernels of a step forward; those that a cell has no need of are never compiled."""
     G, A, L, E, S, N, K, Q = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
+    Z = cell.X + A  # the first sum that h has a part in
     kind = from_dtype(dtype)
     forward = device(cell.forward)
     inner_value = device(cell.inner) if cell.inner else forward
-    load_sums, load_early, load_rest, load_units = load(S), load(E), load(N - 1), load(Q)
+    load_sums, load_early, load_rest, load_units = load(S), load(G - L), load(N - 1), load(Q)
     store_saved, store_rest = store(K), store(N - 1)
 
     @device
     def add_early(acc, x_sums, h_sums, bias, row, b, u, H):  # type: ignore[no-untyped-def]
-        for j in range(A):
+        for j in range(Z):
             acc[j] = x_sums[(row * G + j) * H + u] + bias[j * H + u]
-        for j in range(A, E):
+        for j in range(Z, G - L):
             part = x_sums[(row * G + j) * H + u] + bias[j * H + u]
-            acc[j] = part + h_sums[(b * E + j - A) * H + u]
+            acc[j] = part + h_sums[(b * E + j - Z) * H + u]
 
     @device
     def states_of(h, rest, b, u, B, H):  # type: ignore[no-untyped-def]
@@ -126,11 +128,11 @@ def forward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Forwar
                 row = time_of(length, s, reverse) * B + b
                 acc = cuda.local.array(S, kind)
                 add_early(acc, x_sums, h_sums, bias, row, b, u, H)
-                for j in range(E, G):
+                for j in range(G - L, G):
                     part = x_sums[(row * G + j) * H + u] + bias[j * H + u]
-                    acc[j] = part + late_sums[(b * L + j - E) * H + u]
+                    acc[j] = part + late_sums[(b * L + j - G + L) * H + u]
                 for j in range(G, S):
-                    acc[j] = h_sums[(b * E + j - A) * H + u] + h_bias[(j - G) * H + u]
+                    acc[j] = h_sums[(b * E + j - Z) * H + u] + h_bias[(j - G) * H + u]
                 states = states_of(h, rest, b, u, B, H)
                 new, kept = forward(load_sums(acc, 0, 1), states + load_units(units, u, H))
                 if taping:

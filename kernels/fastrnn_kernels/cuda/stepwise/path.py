@@ -101,7 +101,8 @@ class RecordedForward(_Recorded):
         shape, weights, kernels = self.shape, self.weights, self._kernels
         matrices, B, H, P = weights.matrices, shape.B, weights.hidden_size, weights.state_size
         vs, ns, ms, words = self._tables
-        self._product(self.h, matrices.h, self._h_sums, transposed=True)
+        if self.E:
+            self._product(self.h, matrices.h, self._h_sums, transposed=True)
         if self.L:
             launch(
                 kernels.inner, B * H, vs, ns, words, self._h_sums, matrices.bias, matrices.units,
@@ -162,7 +163,8 @@ class RecordedBackward(_Recorded):
             kernels.gates, B * H, *tables, matrices.units, self.d_product, self.dh, self.d_rest,
             self._d_full, self._d_inner, self._d_now, step, B, H, *place,
         )  # fmt: skip
-        self._product(self._d_now, matrices.h, self.d_product)
+        if self.E:
+            self._product(self._d_now, matrices.h, self.d_product)
 
 
 def _recorded(kind: Any, weights: Weights, shape: Shape) -> Any:
