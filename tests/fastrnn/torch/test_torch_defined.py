@@ -183,6 +183,7 @@ def test_first_and_second_derivatives(cell):
         assert torch.autograd.gradgradcheck(lambda x, *_: module(x)[0].sum(), given)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # by torch, in jvp
 def test_transforms():
     module, x = pair(PeepholeLSTM)
     parameters = dict(module.named_parameters())
