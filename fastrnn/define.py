@@ -6,6 +6,7 @@ from typing import Any
 
 from fastrnn.models.defined import Defined, DefinedCell, DefinedLayer
 from fastrnn.models.recurrent import CLASSES
+from fastrnn_kernels.cells.cell import PARAMETERS
 from fastrnn_kernels.cells.registry import Entry, register
 from fastrnn_kernels.equations.define import Derived, define
 from fastrnn_kernels.equations.errors import EquationError
@@ -67,6 +68,8 @@ def cell(
         if given.count(name) > 1:
             raise EquationError(f"{name!r} is named twice among gates and per_unit")
     for name in chosen["per_unit"]:
+        if name in PARAMETERS:
+            raise EquationError(f"per_unit has {name!r}, which every layer has: call it otherwise")
         if name in chosen["states"]:
             raise EquationError(f"{name!r} is named in states and in per_unit")
     if not chosen["gates"]:

@@ -4,6 +4,7 @@ A barrier of the grid then opens as on a GPU. Each block has shared memory of it
 that is never written is NaN.
 """
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class _Thread(simulator.BlockThread):
 
     def arrive_in_cluster(self, blocks: int) -> None:
         self.came = getattr(self, "came", 0) + 1
-        self._manager.arrive_in_cluster(self.cluster(blocks))
+        self._manager.arrive_in_cluster(self.cluster(blocks), blocks)
 
     def wait_in_cluster(self, blocks: int) -> None:
         self.phase = getattr(self, "phase", 0) + 1
@@ -64,20 +65,24 @@ class Warp:
     """
 
     def __init__(self, lanes: int) -> None:
-        self.barrier = threading.Barrier(lanes, timeout=PATIENCE)
+        self.barrier = threading.Barrier(lanes, self._multiply, PATIENCE)
         self._given: dict[int, Any] = {}
+        self._compute = ""
         self._found: Any = None
 
     def tensor(self, lane: int, a: Any, b: Any, c: Any, compute: str) -> list[Any]:
         """D of a lane, when all 32 have given theirs."""
         self._given[lane] = a, b, c
-        if self.barrier.wait() == 0:
-            assert len(self._given) == WARP, "a warp that is not whole"
-            self._found = self._product(compute)
-            self._given = {}
+        self._compute = compute
         self.barrier.wait()
+        # The next product is made when all have come again: until then this one stays.
         group, within = divmod(lane, 4)
         return [self._found[place] for place in _places_of_sums(group, within)]
+
+    def _multiply(self) -> None:
+        assert len(self._given) == WARP, "a warp that is not whole"
+        self._found = self._product(self._compute)
+        self._given = {}
 
     def _product(self, compute: str) -> Any:
         per = 1 if compute == "tf32" else 2  # values in a register
@@ -124,7 +129,7 @@ class _Grid:
         if any(grid_point):
             return
         points = list(np.ndindex(*self._grid_dim))
-        size = int(np.prod(self._block_dim))
+        self._size = size = int(np.prod(self._block_dim))
         self._blocks = {point: threading.Barrier(size, timeout=PATIENCE) for point in points}
         self._all = threading.Barrier(size * len(points), timeout=PATIENCE)
         self._met = threading.Condition()
@@ -186,13 +191,14 @@ class _Grid:
         if self._broken or not opened:
             raise threading.BrokenBarrierError
 
-    def arrive_in_cluster(self, cluster: int) -> None:
+    def arrive_in_cluster(self, cluster: int, blocks: int) -> None:
         with self._met:
             self._arrivals[cluster] = self._arrivals.get(cluster, 0) + 1
-            self._met.notify_all()
+            if self._arrivals[cluster] % (blocks * self._size) == 0:  # or all wake for nothing
+                self._met.notify_all()
 
     def wait_in_cluster(self, cluster: int, blocks: int, phase: int) -> None:
-        wanted = phase * blocks * int(np.prod(self._block_dim))
+        wanted = phase * blocks * self._size
         with self._met:
             opened = self._met.wait_for(
                 lambda: self._broken or self._arrivals.get(cluster, 0) >= wanted, PATIENCE
@@ -238,9 +244,15 @@ class _Shared:
 @contextmanager
 def all_blocks_at_once() -> Iterator[None]:
     """Run kernels so."""
+    # A thread that waits for Python's lock asks for it after each such interval: hundreds do.
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1)
     with (
         mock.patch.object(simulator, "BlockManager", _Grid),
         mock.patch.object(kernelapi, "GridGroup", _GridGroup),
         mock.patch.object(kernelapi, "FakeCUDAShared", _Shared),
     ):
-        yield
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(before)

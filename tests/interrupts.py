@@ -36,6 +36,7 @@ class _Code:
     """The instructions of a function, and what guards each."""
 
     def __init__(self, code: CodeType) -> None:
+        self.code = code  # kept, or another could get its address
         self.names = {one.offset: one.opname for one in dis.get_instructions(code)}
         self._guards = dis._parse_exception_table(code)  # type: ignore[attr-defined]
         self.own = any(code.co_filename.startswith(folder) for folder in FOLDERS)
@@ -48,19 +49,23 @@ class _Code:
 
 
 class Interrupter:
-    """Raises at one place of all that the code comes by while it is in use."""
+    """Raises at one place of all that the code comes by while it is in use.
 
-    def __init__(self, at: int) -> None:
+    codes: what is known of functions by the addresses of their code, and is added to.
+    """
+
+    def __init__(self, at: int, codes: dict[int, _Code]) -> None:
         self.at, self.passed, self.where = at, 0, ""
-        self._codes: dict[CodeType, _Code] = {}
+        self._codes = codes
         #: Of each frame the instruction that it has come to, unless that was a place already.
         self._last: dict[FrameType, int] = {}
 
     def _code(self, frame: FrameType) -> _Code:
         code = frame.f_code
-        if code not in self._codes:
-            self._codes[code] = _Code(code)
-        return self._codes[code]
+        known = self._codes.get(id(code))  # its hash would be computed from all that it has
+        if known is None:
+            known = self._codes[id(code)] = _Code(code)
+        return known
 
     def _place(self, frame: FrameType, what: str) -> None:
         self._last.pop(frame, None)
@@ -126,8 +131,9 @@ def everywhere(
     comes by no further place.
     """
     at = 0
+    codes: dict[int, _Code] = {}
     while True:
-        one = Interrupter(at)
+        one = Interrupter(at, codes)
         found: BaseException | None = None
         try:
             with one:

@@ -55,7 +55,7 @@ PEEPHOLE_LSTM = Cell(
 def peephole_lstm_step(w, x, state):
     """Gers et al. 2002: i, f see c, o sees c'."""
     h, c = state
-    a = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
+    a = x @ w["weight_ih"] + w["bias_ih"] + h @ w["weight_hh"] + w["bias_hh"]
     i, f, g, o = np.split(a, 4, axis=-1)
     i = reference.sigmoid(i + w["p_i"] * c)
     f = reference.sigmoid(f + w["p_f"] * c)
@@ -64,7 +64,7 @@ def peephole_lstm_step(w, x, state):
     o = reference.sigmoid(o + w["p_o"] * c)
     h = o * np.tanh(c)
     if "weight_hr" in w:
-        h = h @ w["weight_hr"].T
+        h = h @ w["weight_hr"]
     return (h, c), {"i": i, "f": f, "g": g, "o": o}
 
 
@@ -121,12 +121,12 @@ PEEPHOLE_GRU = Cell(
 def peephole_gru_step(w, x, state):
     """A GRU that resets before its product; of h, z sees its unit's own alone."""
     (h,) = state
-    x_r, x_z, x_n = np.split(x @ w["weight_ih"].T + w["bias_ih"], 3, axis=-1)
+    x_r, x_z, x_n = np.split(x @ w["weight_ih"] + w["bias_ih"], 3, axis=-1)
     R_r, R_n = np.split(w["weight_hh"], 2)
     b_r, b_n = np.split(w["bias_hh"], 2)
-    r = reference.sigmoid(x_r + h @ R_r.T + b_r + w["p_r"] * h)
+    r = reference.sigmoid(x_r + h @ R_r + b_r + w["p_r"] * h)
     z = reference.sigmoid(x_z + w["p_z"] * h)
-    n = np.tanh(x_n + (r * h) @ R_n.T + b_n + w["p_n"] * h)
+    n = np.tanh(x_n + (r * h) @ R_n + b_n + w["p_n"] * h)
     return ((1 - z) * n + z * h,), {"r": r, "z": z, "n": n}
 
 
@@ -162,7 +162,7 @@ INDRNN = Cell(
 def indrnn_step(w, x, state):
     """Li et al. 2018: h' = relu(W x + b + u h)."""
     (h,) = state
-    a = x @ w["weight_ih"].T + w["bias_ih"]
+    a = x @ w["weight_ih"] + w["bias_ih"]
     h = reference.ACTIVATIONS["relu"](a + w["weight_u"] * h)
     return (h,), {"h": h}
 
@@ -191,7 +191,7 @@ MINGRU = Cell(
 def mingru_step(w, x, state):
     """Feng et al. 2024: z = sigmoid(W_z x + b), h' = (1 - z) h + z (W_n x + b)."""
     (h,) = state
-    z, n = np.split(x @ w["weight_ih"].T + w["bias_ih"], 2, axis=-1)
+    z, n = np.split(x @ w["weight_ih"] + w["bias_ih"], 2, axis=-1)
     z = reference.sigmoid(z)
     return ((1 - z) * h + z * n,), {"z": z, "n": n}
 
@@ -232,8 +232,8 @@ XGRU = Cell(
 def xgru_step(w, x, state):
     """A GRU whose z sees x alone."""
     (h,) = state
-    x_r, x_z, x_n = np.split(x @ w["weight_ih"].T + w["bias_ih"], 3, axis=-1)
-    h_r, h_n = np.split(h @ w["weight_hh"].T + w["bias_hh"], 2, axis=-1)
+    x_r, x_z, x_n = np.split(x @ w["weight_ih"] + w["bias_ih"], 3, axis=-1)
+    h_r, h_n = np.split(h @ w["weight_hh"] + w["bias_hh"], 2, axis=-1)
     r = reference.sigmoid(x_r + h_r)
     z = reference.sigmoid(x_z)
     n = np.tanh(x_n + r * h_n)

@@ -1,7 +1,7 @@
-"""The cells of `fastrnn.cells` in NumPy, one step of one row at a time, from their papers.
+"""The cells of `fastrnn.cells` in NumPy, one step at a time, from their papers.
 
-Nothing is shared with the library. w are the weights of one direction; R is there for the gates
-that have one, in their order.
+Nothing is shared with the library. w are the weights of one direction, as `reference.weights_of`
+has them; R is there for the gates that have one, in their order.
 """
 
 import numpy as np
@@ -11,15 +11,14 @@ from reference import sigmoid
 
 def sums(w, x, h):
     """W x + b + R h + b of each gate, of cells all of whose gates have an R."""
-    H = len(h)
-    a = x @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
-    return np.split(a, len(a) // H)
+    a = x @ w["weight_ih"] + w["bias_ih"] + h @ w["weight_hh"] + w["bias_hh"]
+    return np.split(a, a.shape[-1] // h.shape[-1], axis=-1)
 
 
 def inputs(w, x, h):
     """W x + b of each gate."""
-    a = x @ w["weight_ih"].T + w["bias_ih"]
-    return np.split(a, len(a) // len(h))
+    a = x @ w["weight_ih"] + w["bias_ih"]
+    return np.split(a, a.shape[-1] // h.shape[-1], axis=-1)
 
 
 def peephole_lstm(w, x, state):
@@ -53,10 +52,10 @@ def mgu(w, x, state):
     """Zhou et al. 2016: the gate multiplies h before the product."""
     (h,) = state
     x_f, x_n = inputs(w, x, h)
-    R_f, R_n = np.split(w["weight_hh"], 2)
-    b_f, b_n = np.split(w["bias_hh"], 2)
-    f = sigmoid(x_f + h @ R_f.T + b_f)
-    n = np.tanh(x_n + (f * h) @ R_n.T + b_n)
+    R_f, R_n = np.split(w["weight_hh"], 2, axis=-1)
+    b_f, b_n = np.split(w["bias_hh"], 2, axis=-1)
+    f = sigmoid(x_f + h @ R_f + b_f)
+    n = np.tanh(x_n + (f * h) @ R_n + b_n)
     return ((1 - f) * h + f * n,), {"f": f, "n": n}
 
 
@@ -71,7 +70,7 @@ def light_ru(w, x, state):
     """Ye et al. 2024: the candidate does not see h."""
     (h,) = state
     x_f, x_n = inputs(w, x, h)
-    f = sigmoid(x_f + h @ w["weight_hh"].T + w["bias_hh"])
+    f = sigmoid(x_f + h @ w["weight_hh"] + w["bias_hh"])
     n = np.tanh(x_n)
     return ((1 - f) * h + f * n,), {"f": f, "n": n}
 

@@ -122,12 +122,14 @@ def test_what_it_compares_with_is_true(gpu, cell, options):
     reset = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1], [1, 0, 1]], bool)
     parameters = layer.state_dict()
 
-    def loss():
+    start = {f"start {k}": part for k, part in enumerate(states(p.state))}
+
+    def loss(given):
+        state = tuple(given[name] for name in start)
         y, final, _ = reference.layer(
-            kind, parameters, p.x, p.state, lengths, reset, **own.get(cell, {})
+            kind, given, given["dx"], state, lengths, reset, **own.get(cell, {})
         )
-        pairs = zip((y, *final), (p.dy, *p.dstate), strict=True)
-        return float(sum(np.sum(value * d) for value, d in pairs))
+        return reference.inner((y, *final), (p.dy, *p.dstate))
 
     wanted, final, _ = reference.layer(
         kind, parameters, p.x, p.state, lengths, reset, **own.get(cell, {})
@@ -141,9 +143,8 @@ def test_what_it_compares_with_is_true(gpu, cell, options):
     for k, part in enumerate(final):
         np.testing.assert_allclose(found[f"final {k}"], part, atol=1e-13)
     # As `tests/gradients.py` has it.
-    arrays = {"dx": p.x, **{f"start {k}": part for k, part in enumerate(states(p.state))}}
-    for name, array in (arrays | parameters).items():
-        gradient = reference.finite_differences(loss, array)
+    gradients = reference.finite_differences(loss, {"dx": p.x} | start | parameters)
+    for name, gradient in gradients.items():
         np.testing.assert_allclose(found[name], gradient, atol=1e-8, err_msg=name)
 
 

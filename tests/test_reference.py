@@ -72,25 +72,25 @@ def test_finite_differences_equal_autograd():
     state = (state[0][..., :2].copy(), state[1])
     dy = np.random.default_rng(2).standard_normal((T, B, 4))
 
-    def loss():
-        return float(np.sum(reference.layer(kind, parameters, x, state)[0] * dy))
+    def loss(given):
+        return reference.inner(reference.layer(kind, given, given["x"], state)[:1], [dy])
 
     given = torch.tensor(x, requires_grad=True)
     y, _ = module(given, tuple(torch.tensor(s) for s in state))
     (y * torch.tensor(dy)).sum().backward()
     # Central differences err by some 1e-10 (see reference.STEP) on gradients of order 1 to 10.
     wanted = {"x": given.grad} | {key: p.grad for key, p in module.named_parameters()}
+    found = reference.finite_differences(loss, {"x": x} | parameters)
+    assert found.keys() == wanted.keys()
     for key, gradient in wanted.items():
-        array = x if key == "x" else parameters[key]
-        found = reference.finite_differences(loss, array)
-        np.testing.assert_allclose(found, gradient.numpy(), rtol=0, atol=1e-8, err_msg=key)
+        np.testing.assert_allclose(found[key], gradient.numpy(), rtol=0, atol=1e-8, err_msg=key)
 
 
 def test_gru_that_resets_before_the_product():
     """One unit, by hand: here R_n (r h) = r (R_n h), so only b_hn tells the two apart."""
     w = {
-        "weight_ih": np.zeros((3, 1)),
-        "weight_hh": np.array([[0.0], [0.0], [2.0]]),
+        "weight_ih": np.zeros((1, 3)),
+        "weight_hh": np.array([[0.0, 0.0, 2.0]]),
         "bias_ih": np.zeros(3),
         "bias_hh": np.array([0.0, 0.0, 0.5]),
     }

@@ -90,7 +90,7 @@ def wanted_step(name, sums, states):
         n_x, r, z, n_h = sums
         b_ih, b_hh = np.concatenate([r, z, n_x]), np.concatenate([0 * r, 0 * z, n_h])
     w = {
-        "weight_ih": np.zeros((b_ih.size, 1)), "weight_hh": np.zeros((b_ih.size, H)),
+        "weight_ih": np.zeros((1, b_ih.size)), "weight_hh": np.zeros((H, b_ih.size)),
         "bias_ih": b_ih, "bias_hh": b_hh,
     }  # fmt: skip
     rows = tuple(state[None] for state in states)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: What the parameters of every cell are called.
-_MATRICES = "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"
+PARAMETERS = "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +96,10 @@ class Cell:
             raise ValueError(f"cell {self.name}: x_only, apart and late name gates, {self.gates}")
         if bool(self.late) != bool(self.inner and self.late_backward):
             raise ValueError(f"cell {self.name}: late gates, inner and late_backward go together")
-        if len({*self.per_unit, *_MATRICES}) < len(self.per_unit) + len(_MATRICES):
+        if len({*self.per_unit, *PARAMETERS}) < len(self.per_unit) + len(PARAMETERS):
             raise ValueError(
                 f"cell {self.name}: per_unit is {self.per_unit}, wanted names that differ, also "
-                f"from {', '.join(_MATRICES)}"
+                f"from {', '.join(PARAMETERS)}"
             )
 
         others = self.x_only + self.apart + self.late

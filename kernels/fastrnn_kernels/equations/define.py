@@ -185,14 +185,11 @@ class _Definition:
         texts["backward"] = self._backward(saved_names, late=False)
         source = "\n\n\n".join(texts.values()) + "\n"
         compiled = _compiled(traced.name, source, texts, self.functions)
-        more = {"x_only": traced.x_only} if traced.x_only else {}
-        if traced.per_unit:
-            more["per_unit"] = traced.per_unit
         cell = Cell(
             traced.name, traced.gates, traced.states, self._kept_as(saved_names),
             compiled["forward"], compiled["backward"], apart=traced.apart, late=traced.late,
             inner=compiled.get("inner"), late_backward=compiled.get("late_backward"),
-            reads_h="h" in self._states_read(), **more,
+            reads_h="h" in self._states_read(), per_unit=traced.per_unit, x_only=traced.x_only,
         )  # fmt: skip
         return Derived(cell, source, traced)
 

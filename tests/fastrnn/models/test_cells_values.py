@@ -102,10 +102,14 @@ def test_gradients_are_finite_differences(cell, B):
     kind, options = CELLS[cell]
     parameters = layer.state_dict()
 
-    def loss():
-        w = reference.weights_of(parameters)
-        new, _ = reference.STEPS[kind](w, x, state, **options)
-        return float(sum(np.sum(s * d) for s, d in zip(new, dstate, strict=True)))
+    start = {f"state {k}": part for k, part in enumerate(state)}
+
+    def loss(given):
+        rows = [given["x"], *(given[name] for name in start)]
+        if B is None:
+            rows = [array[..., None, :] for array in rows]
+        new, _ = reference.STEPS[kind](reference.weights_of(given), rows[0], rows[1:], **options)
+        return reference.inner(new, [d.reshape(-1, 4) for d in dstate])
 
     if cell == "RNN-relu":  # keep away from the kink: no pre-activation within 1e-3 of it
         w = reference.weights_of(parameters)
@@ -118,12 +122,11 @@ def test_gradients_are_finite_differences(cell, B):
     _, tape = layer.forward(x, as_state(state))
     found = layer.backward(tape, as_state(dstate))
     # Central differences err by some 1e-10 (see reference.STEP) times a dozen terms.
-    assert_close(found.x, reference.finite_differences(loss, x), 1e-8, "x")
-    for part, gradient in zip(state, states(found.state), strict=True):
-        assert_close(gradient, reference.finite_differences(loss, part), 1e-8, "state")
-    for name, array in parameters.items():
-        wanted = reference.finite_differences(loss, array)
-        assert_close(found.parameters[name], wanted, 1e-8, name)
+    gradients = dict(zip(start, states(found.state), strict=True)) | {"x": found.x}
+    gradients |= found.parameters
+    wanted = reference.finite_differences(loss, {"x": x} | start | parameters)
+    for name, gradient in wanted.items():
+        assert_close(gradients[name], gradient, 1e-8, name)
 
 
 @pytest.mark.parametrize("cell", CELLS)

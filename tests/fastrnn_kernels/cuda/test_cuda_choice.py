@@ -263,7 +263,8 @@ def test_tune_keeps_what_it_measures(monkeypatch, here):
 
 
 def test_a_path_is_timed_by_running_it(monkeypatch):
-    monkeypatch.setattr(tune, "CALLS", 1)
+    for name, few in (("STEPS", 4), ("CALLS", 1)):
+        monkeypatch.setattr(tune, name, few)
     (found,) = tune.tune(tune.points(["rnn"], ["float32"], [3], [1]))
     for what in ("forward", "backward"):
         assert list(found.paths[what]) == list(choice.PATHS)

@@ -68,7 +68,12 @@ def splat(builder: Any, value: Any, kind: ir.VectorType) -> Any:
 
 @intrinsic
 def pointer(typingctx, array):  # type: ignore[no-untyped-def]
-    """Where an array's values begin. A call takes one in place of the array's seven fields."""
+    """Where an array's values begin, or the number that stands for them.
+
+    A call takes one in place of the array's seven fields.
+    """
+    if isinstance(array, types.Integer):
+        return array(array), lambda context, builder, signature, args: args[0]
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return data_of(context, builder, signature.args[0], args[0])
@@ -121,3 +126,24 @@ def lanes(typingctx, array):  # type: ignore[no-untyped-def]
         return _INDEX(lanes_of(signature.args[0].dtype))
 
     return types.int64(array), codegen
+
+
+def fetch_line(builder: Any, address: Any) -> None:
+    """Ask for the cache line at an address, which need not be valid."""
+    number = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, keep, data = number(0), number(3), number(1)
+    builder.call(function, [builder.bitcast(address, cgutils.voidptr_t), read, keep, data])
+
+
+@intrinsic
+def fetch(typingctx, array, at):  # type: ignore[no-untyped-def]
+    """Ask for the cache line of an array's value at an index, which need not be valid."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = data_of(context, builder, signature.args[0], args[0])
+        fetch_line(builder, builder.gep(data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, at), codegen

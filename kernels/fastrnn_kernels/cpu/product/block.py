@@ -18,11 +18,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
 from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.llvm import (
     _INDEX,
     _ITEM_BYTES,
     data_of,
+    fetch_line,
     fused_multiply_add,
     lanes_of,
     splat,
@@ -72,15 +74,6 @@ def _pairs_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return c
 
 
-def _fetch(builder: Any, pointer: Any) -> None:
-    """Ask for the cache line at an address, which need not be valid."""
-    number = ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    read, keep, data = number(0), number(3), number(1)
-    builder.call(function, [builder.bitcast(pointer, cgutils.voidptr_t), read, keep, data])
-
-
 def kinds_of_arguments(out: Any, init: Any, a: Any, rows_at: Any, panel: Any) -> tuple[Any, ...]:
     """Numba's types of what a register block is given: those of its arrays, and integers."""
     number = types.int64
@@ -96,7 +89,8 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
         (out, out_at, out_step, init, init_at, init_step,
          a, rows_at, rows_first, a_step, panel, panel_at, panel_step, count)
 
-    Row r of `a` begins at `a[rows_at[rows_first + r]]` and goes on in steps of `a_step`;
+    Row r of `a` begins at `a[rows_at[rows_first + r]]`, or, where `rows_at` is a number, at
+    `a[rows_at + rows_first + r]`, and goes on in steps of `a_step`;
     row k of the panel begins at `panel_at + k * panel_step`; row r of `init` and of `out`
     at `init_at + r * init_step` and `out_at + r * out_step`. All in elements, `count`
     products to a sum. `out` may be `init`. Where `a` and the panel are of int32, each element
@@ -119,7 +113,9 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
             out = data_of(context, builder, kinds[0], out)
             init = data_of(context, builder, kinds[3], init)
             a = data_of(context, builder, kinds[6], a)
-            rows_at = data_of(context, builder, kinds[7], rows_at)
+            side_by_side = isinstance(kinds[7], types.Integer)
+            if not side_by_side:
+                rows_at = data_of(context, builder, kinds[7], rows_at)
             panel = data_of(context, builder, kinds[10], panel)
             item = _ITEM_BYTES[kinds[0].dtype]
             scalar = ir.FloatType() if item == 4 else ir.DoubleType()
@@ -134,11 +130,15 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
             def vector_at(base: Any, at: Any, kind: Any = vector) -> Any:
                 return builder.bitcast(builder.gep(base, [at]), kind.as_pointer())
 
-            def sum_up(numbers: range) -> None:
-                """The sums of some of the rows."""
+            def sum_up(numbers: range, columns: range) -> None:
+                """The sums of some of the rows, for some of the vectors of columns."""
                 row = {}
                 for r in numbers:
-                    at = builder.load(builder.gep(rows_at, [builder.add(rows_first, _INDEX(r))]))
+                    number = builder.add(rows_first, _INDEX(r))
+                    if side_by_side:
+                        at = builder.add(rows_at, number)
+                    else:
+                        at = builder.load(builder.gep(rows_at, [number]))
                     row[r] = builder.gep(a, [at])
                 entry = builder.block
                 chunk_loop = builder.append_basic_block("chunk")
@@ -152,28 +152,47 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
                 start.add_incoming(_INDEX(0), entry)
                 end = builder.add(start, _INDEX(chain))
                 end = builder.select(builder.icmp_signed("<", end, count), end, count)
+                if side_by_side and isa.fetch_rows:  # sums of a weight's gradient: they are far
+                    for r in numbers:
+                        to_at = builder.add(out_at, builder.mul(out_step, _INDEX(r)))
+                        for v in columns[:: max(1, CACHE_LINE // isa.vector_bytes)]:
+                            at = builder.add(to_at, _INDEX(v * width))
+                            fetch_line(builder, builder.gep(out, [at]))
                 builder.cbranch(builder.icmp_signed("<", start, end), product_loop, add_up)
 
                 builder.position_at_end(product_loop)
                 k = builder.phi(_INDEX)
                 k.add_incoming(start, chunk_loop)
-                sums = {(r, v): builder.phi(vector) for r in numbers for v in range(vectors)}
+                sums = {(r, v): builder.phi(vector) for r in numbers for v in columns}
                 for phi in sums.values():
                     phi.add_incoming(ir.Constant(vector, [0.0] * width), chunk_loop)
                 a_at = builder.mul(k, a_step)
                 p_at = builder.add(panel_at, builder.mul(k, panel_step))
-                splats = {}
-                for r in numbers:
+
+                def factor(r: int) -> Any:
                     value = builder.load(builder.gep(row[r], [a_at]))
-                    splats[r] = splat(builder, value, factors)
-                new = dict(sums)
-                for v in range(vectors):
+                    return splat(builder, value, factors)
+
+                def column(v: int) -> Any:
                     pointer = vector_at(panel, builder.add(p_at, _INDEX(v * width)), factors)
                     if ahead and rows <= FETCHING_ROWS:
-                        _fetch(builder, builder.gep(pointer, [_INDEX(ahead)]))
-                    column = builder.load(pointer, align=item)
+                        fetch_line(builder, builder.gep(pointer, [_INDEX(ahead)]))
+                    return builder.load(pointer, align=item)
+
+                # Of the operands, the fewer stay in registers; the others come one by one.
+                new = {}
+                if len(numbers) <= len(columns) or not isa.in_halves:
+                    splats = {r: factor(r) for r in numbers}
+                    for v in columns:
+                        values = column(v)
+                        for r in numbers:
+                            new[r, v] = multiply_add(builder, splats[r], values, sums[r, v])
+                else:
+                    values_of = {v: column(v) for v in columns}
                     for r in numbers:
-                        new[r, v] = multiply_add(builder, splats[r], column, sums[r, v])
+                        value = factor(r)
+                        for v in columns:
+                            new[r, v] = multiply_add(builder, value, values_of[v], sums[r, v])
                 following = builder.add(k, _INDEX(1))
                 k.add_incoming(following, builder.block)
                 for place, phi in sums.items():
@@ -195,7 +214,7 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
                 for r in numbers:
                     from_at = builder.add(base_at, builder.mul(base_step, _INDEX(r)))
                     to_at = builder.add(out_at, builder.mul(out_step, _INDEX(r)))
-                    for v in range(vectors):
+                    for v in columns:
                         old = builder.load(
                             vector_at(base, builder.add(from_at, _INDEX(v * width))), align=item
                         )
@@ -206,11 +225,16 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
                 builder.cbranch(builder.icmp_signed("<", end, count), chunk_loop, done)
                 builder.position_at_end(done)
 
+            # Pairs that have to be taken apart need registers for both halves of each row.
             halved = pairs and not isa.pairs
             together = max(1, (isa.registers - 4) // (vectors + 2)) if halved else rows
-            # Pairs that have to be taken apart need registers for both halves of each row.
+            wide = vectors if pairs else isa.columns(rows, vectors)
             for first in range(0, rows, together):
-                sum_up(range(first, min(rows, first + together)))
+                for left in range(0, vectors, wide):
+                    sum_up(
+                        range(first, min(rows, first + together)),
+                        range(left, min(vectors, left + wide)),
+                    )
             return context.get_dummy_value()
 
         return signature, codegen

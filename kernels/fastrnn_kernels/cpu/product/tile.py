@@ -63,14 +63,15 @@ def alternate(turn: int, position: int, first: int, last: int) -> int:
 
 @inlined
 def next_rows(left: int, largest: int) -> int:
-    """Rows of the next tile, so that the last two are of like size."""
+    """Rows of the next tile, so that the last ones are of like size."""
     if left <= largest:
         return left
-    if largest > MAX_ROWS:  # of the matrix unit: what is not full takes as long
+    if largest > 2 * MAX_ROWS:  # of the matrix unit: what is not full takes as long
         return largest
-    if left >= 2 * largest:
+    if left >= 5 * largest:
         return largest
-    return (left + 1) // 2
+    tiles = (left + largest - 1) // largest
+    return (left + tiles - 1) // tiles
 
 
 @for_each
@@ -111,7 +112,7 @@ def multiply(vectors: int) -> Callable[..., Any]:
     one, two, three, four, five, six = (
         register_block(rows, vectors) for rows in range(1, MAX_ROWS + 1)
     )
-    largest = current().rows(vectors)
+    largest = current().tile_rows(vectors)
 
     def choose(  # type: ignore[no-untyped-def]
         rows, out, out_at, out_step, init, init_at, init_step,

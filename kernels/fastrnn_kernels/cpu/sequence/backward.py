@@ -13,7 +13,7 @@ from fastrnn_kernels.cells.registry import called
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
 from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
-from fastrnn_kernels.cpu.isa.llvm import first_on_line, flat, lanes
+from fastrnn_kernels.cpu.isa.llvm import fetch, first_on_line, flat, lanes
 from fastrnn_kernels.cpu.isa.vector import add, load, load_from_two, load_part, store, store_part
 from fastrnn_kernels.cpu.product.panels import VECTORS
 from fastrnn_kernels.cpu.product.tile import (
@@ -80,7 +80,8 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
     """The backward pass of a cell, as a job."""
     G, L, E, S, N, K, Q = cell.G, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
     Z = cell.X + cell.A  # the first sum that h has a part in
-    product, largest = multiply_columns(), current().rows(VECTORS)
+    product, largest = multiply_columns(), current().tile_rows(VECTORS)
+    fetching = current().fetch_rows
     backward = inlined(cell.backward)
     late_backward = inlined(cell.late_backward) if cell.late_backward else backward
     load_states, load_saved, load_one = load_from_two(1, N - 1), load(K), load(1)
@@ -207,7 +208,14 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                             q += m
 
                 for p in range(active):
+                    t_next = t_at[min(p + 1, active - 1)]
                     for u in range(u_first, u_last, W):
+                        if fetching:  # what the next row reads
+                            for k in range(K):
+                                fetch(saved, (t_next * K + k) * HL + u)
+                            for j in range(N - 1):
+                                fetch(old_rest, (j * T * B + t_next) * HL + u)
+                            fetch(dy, t_next * Y + y_at + u)
                         d_at, old_at = p * PU + u, t_at[p] * PL + u
                         if projected:
                             d_at, old_at = 0, 0

@@ -15,7 +15,7 @@ from fastrnn_kernels.cells.registry import called
 from fastrnn_kernels.cpu.arrays.memory import CACHE_LINE
 from fastrnn_kernels.cpu.isa.host import current, for_each
 from fastrnn_kernels.cpu.isa.inlined import inlined
-from fastrnn_kernels.cpu.isa.llvm import first_on_line, flat, lanes
+from fastrnn_kernels.cpu.isa.llvm import fetch, first_on_line, flat, lanes
 from fastrnn_kernels.cpu.isa.twins import (
     first_of,
     load_twins_from_two,
@@ -97,6 +97,8 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     # Sums that the last product of a step leaves as they are: without one, all.
     F = G - L if L else Z if E else S
     units = vectors_per_gate(cell)
+    paired = values == 2
+    tiled = paired and current().tiles
     x_product, h_product = (
         multiply_rows(G * units, values),
         multiply_rows(max(1, E) * units, values),
@@ -105,11 +107,12 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
         multiply_rows(max(1, L) * units, values),
         multiply_rows(VECTORS, values),
     )
-    largest = current().rows(G * units, values)
-    plain_rows = current().rows(VECTORS, values)
-    # Rows that the gates are applied to together: an even number where registers take an odd one.
-    group = largest if largest % 2 == 0 else 2 * largest
+    largest = current().tile_rows(G * units, values)
+    plain_rows = current().tile_rows(VECTORS, values)
+    # Rows that the gates are applied to together, two at a time: an even number, of two tiles.
+    group = largest if tiled else 2 * largest
     most_rows = current().most_rows(values)
+    fetching = current().fetch_rows
     forward = inlined(cell.forward)
     inner_value = inlined(cell.inner) if cell.inner else forward
     load_sums, load_states = load_twins_from_two(F, S - F), load_twins_from_two(1, N - 1)
@@ -118,8 +121,6 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     load_units, load_one_units = load_twins_from_two(Q, 0), load(Q)
     load_one, store_one, store_y = load(1), store(1), store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
-    paired = values == 2
-    tiled = paired and current().tiles
     shared_parts, own_parts = (
         inlined(shared_layout),
         inlined(own_layout),
@@ -315,8 +316,19 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                         q = ZERO
                         while q < active:
                             m = next_rows(active - q, group)
+                            m = min(m + m % 2, active - q)
                             at = ((n - n_first) * count + step_at + q) * S * U
                             to_panel = (n2 - n) * count * S * U
+                            if fetching and taping:
+                                # What the gates write, while the products are computed.
+                                for r in range(m):
+                                    for v in range(vectors):
+                                        t, u = t_at[q + r], n * U + v * W
+                                        for k in range(K):
+                                            fetch(saved, (t * K + k) * HL + u)
+                                        for j in range(N - 1):
+                                            fetch(old_rest, (j * T * B + t) * HL + u)
+                                        fetch(old_h, t * PL + u)
                             k, panel, sums_at = ZERO, n, at
                             while k < m or panel != n2:
                                 if k == m:

@@ -169,9 +169,8 @@ class WeightGradient:
         parts, each = _parts(M, float(running.at.size) * M * N)
         size = parts * time_products.weight_scratch(N, lanes)
         scratch = empty((size,), self.out.dtype)
-        indices = empty((parts * MAX_ROWS,), _INDEX)
         return time_products.weight_gradient(
-            parts, False, *self._given, *running, M, each, self.out, scratch, indices
+            parts, False, *self._given, *running, M, each, self.out, scratch
         )
 
 

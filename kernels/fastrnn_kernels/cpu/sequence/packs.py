@@ -88,7 +88,9 @@ class Packs:
         forward, backward, _ = self._made.offsets
         made = []
         for k, (parts, copies) in enumerate(zip(self._made.places, self._copies, strict=True)):
-            given: dict[str, Any] = dict.fromkeys(of.slots) | dict(zip(of.slots, copies, strict=False))
+            given: dict[str, Any] = dict.fromkeys(of.slots) | dict(
+                zip(of.slots, copies, strict=False)
+            )
             given.setdefault("w_hh", np.empty((0, of.P), of.dtype))
             weights = Weights(of.cell, **given, compute=of.dtype)
             panels, at = [*map(self._arrays, parts)], (forward[k] or 0, backward[k] or 0)

@@ -50,16 +50,15 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
     """out[m, n] += Σ_k d_sums[rows[k], d_at + m] b[rows[k], n] for the rows m of this call.
 
     d_sums (., d_width), b (., b_width); out (M, columns padded to whole vectors), zeros at
-    first; scratch of a call: a_rows (DEPTH, SPAN + PADDING), b_panels (panels, DEPTH, 4 vectors),
-    and of indices tile_at (MAX_ROWS,).
+    first; scratch of a call: a_rows (DEPTH, SPAN + PADDING), b_panels (panels, DEPTH, 4 vectors).
     """
 
-    product, largest = multiply_columns(), current().rows(VECTORS)
+    product, largest = multiply_columns(), current().tile_rows(VECTORS)
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (
             d_sums_given, d_at, d_width, b_given, b_width, columns, rows, many, M, each,
-            out, scratch, indices,
+            out, scratch,
         ) = arguments(record)  # fmt: skip
         d_sums, b, count = flat(d_sums_given), flat(b_given), many[0]
         first, last = number * each, min(number * each + each, M)
@@ -67,7 +66,6 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
         panels = (columns + W4 - 1) // W4
         a_rows = scratch[number * _weight_scratch(columns, lanes(b)) :]
         b_panels = a_rows[DEPTH * (SPAN + PADDING) :]
-        tile_at = indices[number * MAX_ROWS :]
         start = 0
         while start < count:
             depth = min(DEPTH, count - start)
@@ -99,12 +97,10 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
                     left_over, m = columns - n * W4, ZERO
                     while m < span:
                         tile = next_rows(span - m, largest)
-                        for r in range(tile):
-                            tile_at[r] = at_first + m + r
                         at = ((left + m) * panels + n) * W4
                         product(
                             left_over, tile, out, at, panels * W4, out, at, panels * W4,
-                            factors, tile_at, ZERO, step,
+                            factors, at_first + m, ZERO, step,
                             panel, panel_at + n * panel_width, panel_step, depth,
                         )  # fmt: skip
                         m += tile
@@ -121,7 +117,7 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
     tile (MAX_ROWS + 1, 4 vectors), and of indices a_at (INPUT_ROWS,)
     """
 
-    product, largest = multiply_columns(), current().rows(VECTORS)
+    product, largest = multiply_columns(), current().tile_rows(VECTORS)
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (
