@@ -127,7 +127,7 @@ class DefinedKerasCell(_Configured, ByKernels, _Dropout, keras.layers.Layer):  #
     def build(self, input_shape: Any) -> None:
         """Make the weights."""
         cell, H = self.derived.cell, self.units
-        columns, columns_of_h = cell.G * H, len(self.equations.h_gates) * H
+        columns, columns_of_h = cell.G * H, cell.GH * H
         self.kernel = self._weight("kernel", (input_shape[-1], columns), "kernel")
         if columns_of_h:
             self.recurrent_kernel = self._weight("recurrent_kernel", (H, columns_of_h), "recurrent")
@@ -171,7 +171,7 @@ class DefinedKerasCell(_Configured, ByKernels, _Dropout, keras.layers.Layer):  #
         from_x = _product(x, self.kernel, x_bias, traced.gates, traced.gates)
 
         def product(value: Any, gates: tuple[str, ...]) -> dict[str, Any]:
-            return _product(value, self.recurrent_kernel, h_bias, equations.h_gates, gates)
+            return _product(value, self.recurrent_kernel, h_bias, equations.recurrent, gates)
 
         new = equations.step(
             from_x, product(old[0], equations.early), lambda value: product(value, traced.late),

@@ -74,7 +74,7 @@ def _sizes(
     B, T = x.shape[:2]
     I, H, dtype = kernel.shape[0], recurrent.shape[0], x.dtype
     cell = call.cell
-    columns, columns_of_h = cell.G * H, cell.G * H
+    columns, columns_of_h = cell.G * H, cell.GH * H
     _require("x", x, (B, T, I), dtype)
     _require("the mask", mask, (B, T), np.dtype(np.bool_))
     _require("the kernel", kernel, (I, columns), dtype)

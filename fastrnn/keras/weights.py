@@ -41,22 +41,27 @@ class Layout:
     def to_kernel(self, cell: Cell, weights: KerasWeights) -> Weights:
         """The kernels' weights. What is given must not change afterwards."""
         kernel, recurrent, bias, units = weights
-        w_ih, w_hh = (self._ours(matrix, cell.G).T for matrix in (kernel, recurrent))
+        w_ih, w_hh = self._ours(kernel, cell.G).T, self._ours(recurrent, cell.GH).T
         if bias is None:
             return Weights(cell, w_ih, w_hh, units=units)
         bias = self._ours(bias, cell.G)
         b_ih, b_hh = bias if self.two_biases else (bias, None)
+        if b_hh is not None:  # columns of gates without an h-part come last, and nobody reads them
+            b_hh = b_hh[: cell.GH * w_hh.shape[1]]
         return Weights(cell, w_ih, w_hh, b_ih, b_hh, units=units)
 
     def gradients(self, cell: Cell, found: Gradients, biased: bool) -> KerasWeights:
         """The gradients of Keras's weights."""
         kernel, recurrent = (
-            np.ascontiguousarray(self._keras(matrix.T, cell.G))
-            for matrix in (found.w_ih, found.w_hh)
+            np.ascontiguousarray(self._keras(matrix.T, gates))
+            for matrix, gates in ((found.w_ih, cell.G), (found.w_hh, cell.GH))
         )
         if not biased:
             return kernel, recurrent, None, found.units
-        bias = np.stack([found.b_ih, found.b_hh]) if self.two_biases else found.b_ih
+        bias = found.b_ih
+        if self.two_biases:
+            bias = np.zeros((2, len(bias)), bias.dtype)
+            bias[0], bias[1, : len(found.b_hh)] = found.b_ih, found.b_hh
         return kernel, recurrent, self._keras(bias, cell.G), found.units
 
 

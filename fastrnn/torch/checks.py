@@ -30,10 +30,11 @@ def check(given: Any) -> None:
                 raise RuntimeError(
                     f"{tensor.dtype} on {tensor.device} beside {wide} on {first.device}"
                 )
-    x, w_hh, dims = given.x, given.parameters[1], 2 if packed else 3
-    if x.dim() != dims or w_hh.dim() != 2 or not x.shape[0]:
+    name = "weight_hh" if "weight_hh" in given.kinds else "weight_ih"
+    x, weight, dims = given.x, given.parameters[given.kinds.index(name)], 2 if packed else 3
+    if x.dim() != dims or weight.dim() != 2 or not x.shape[0]:
         raise RuntimeError(
-            f"x has shape {tuple(x.shape)}, weight_hh_l0 {tuple(w_hh.shape)}, wanted {dims} and 2 "
+            f"x has shape {tuple(x.shape)}, {name}_l0 {tuple(weight.shape)}, wanted {dims} and 2 "
             "dimensions, and a step at least"
         )
     for tensor, shape in zip(given.states, given.state_shapes, strict=False):  # or none

@@ -48,8 +48,8 @@ class Evaluated:
         traced = equations.traced
         units = [weights[name] for name in traced.per_unit]
         entered = linear(x, weights["weight_ih"], weights.get("bias_ih")).split(sizes)
-        early = _Product(equations.h_gates, equations.early, weights)
-        late = _Product(equations.h_gates, traced.late, weights)
+        early = _Product(equations.recurrent, equations.early, weights)
+        late = _Product(equations.recurrent, traced.late, weights)
         steps, now = [*range(len(sizes))], [*states]
         ys = [*entered]
         for t in reversed(steps) if reverse else steps:

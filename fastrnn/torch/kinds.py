@@ -15,7 +15,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 def kinds_of(cell: Cell, biased: bool, projected: bool) -> tuple[str, ...]:
     """The parameters of one direction of a layer, in torch's order, those of each unit last."""
-    recurrent = ["weight_hh"] if _with_h(cell) else []
+    recurrent = ["weight_hh"] if cell.GH else []
     kinds = ["weight_ih", *recurrent]
     if biased:
         kinds += ["bias_ih", *(["bias_hh"] if recurrent else [])]
@@ -24,18 +24,13 @@ def kinds_of(cell: Cell, biased: bool, projected: bool) -> tuple[str, ...]:
     return *kinds, *cell.per_unit
 
 
-def _with_h(cell: Cell) -> int:
-    """How many gates have an h-part."""
-    return len(cell.gates) - len(getattr(cell, "x_only", ()))
-
-
 def shapes_of(
     cell: Cell, kinds: tuple[str, ...], input_size: int, hidden_size: int, state_size: int,
     suffix: str = "",
 ) -> Shapes:  # fmt: skip
     """The shapes of the parameters of one direction of a layer, or of a single step, by name."""
     H, P = hidden_size, state_size
-    rows, rows_of_h = len(cell.gates) * H, _with_h(cell) * H
+    rows, rows_of_h = cell.G * H, cell.GH * H
     shapes: Shapes = {
         "weight_ih": (rows, input_size),
         "weight_hh": (rows_of_h, P),

@@ -127,6 +127,7 @@ class Operands:
             "saved": (T, B, self.cell.K, HL),
             "old_h": (T, B, PL),
             "old_rest": (self.cell.N - 1, T, B, HL),
+            "inner": (T, B, HL),
             "full_h": (T, B, HL),
         }
         return [shapes[name] for _, name in self.kept]
@@ -140,6 +141,7 @@ class Operands:
         """
         of_pass = ["saved", "old_h"]
         of_pass += ["old_rest"] if self.cell.N > 1 else []
+        of_pass += ["inner"] if self.cell.L else []
         of_pass += ["full_h"] if self.projected else []
         D = self.directions
         return tuple(

@@ -95,7 +95,9 @@ class Packed:
     def _named(self, values: list[Array]) -> dict[str, Any]:
         """The parameters of a direction of a layer by the names that kernels have for them."""
         given = dict(zip(self.kinds, values, strict=True))
-        named = {short: given.pop(kind, None) for kind, short in SHORT.items()}
+        named: dict[str, Any] = {short: given.pop(kind, None) for kind, short in SHORT.items()}
+        if named["w_hh"] is None:  # no gate has an h-part
+            named["w_hh"] = np.empty((0, named["w_ih"].shape[0] // self.cell.G), values[0].dtype)
         if given:
             named["units"] = np.stack([*given.values()])
         return named

@@ -37,20 +37,23 @@ def plain(module: Any) -> Any:
 
 
 def prepared(module: Any) -> Any:
-    """What `__prepare_scriptable__` gives: torch's own module where it stands in no model."""
-    others = sys._getframe(2).f_locals.get("memo")  # what torch has prepared of the model so far
-    return plain(module) if others == {} else module
+    """What `__prepare_scriptable__` gives: torch's own module where it stands in no model.
 
-
-def _own_class(module: Any) -> type:
-    mro = type(module).__mro__
-    own = next((one for one in mro if one.__module__ == _TORCH and "forward" in vars(one)), None)
-    if own is None:
+    Raises RuntimeError for modules that torch has not: of cells of one's own.
+    """
+    if _own_class(module) is None:
         raise RuntimeError(
             f"TorchScript cannot compile the equations of {type(module).__name__}: torch.jit.trace "
             "and torch.export take it"
         )
-    return own
+    others = sys._getframe(2).f_locals.get("memo")  # what torch has prepared of the model so far
+    return plain(module) if others == {} else module
+
+
+def _own_class(module: Any) -> Any:
+    """torch's class that a module stands for, None if there is none."""
+    mro = type(module).__mro__
+    return next((one for one in mro if one.__module__ == _TORCH and "forward" in vars(one)), None)
 
 
 def _forms_of(module: Any) -> list[_Ready]:
@@ -77,7 +80,7 @@ class _Told:
 
     def _forms(self, module: Any, kind: Any) -> list[_Ready]:
         own = module is not None and kind.forward is self._owner.forward
-        return _forms_of(module) if own else []
+        return _forms_of(module) if own and _own_class(module) is not None else []
 
 
 class Form(_Told):

@@ -39,12 +39,14 @@ def finish() -> None:
 def sequences_of(call: Call, x: Any, mask: Any, weights: Any, states: Any) -> Sequences | None:
     """What a recipe is made for, None where there is none.
 
-    That is with parameters of each unit, with more states than two, for sizes not known or 0.
+    That is with parameters of each unit, with gates without an h-part, with more states than two,
+    for sizes not known or 0.
     """
     _, recurrent, bias, units = weights
     sizes = *x.shape, recurrent.shape[0]
     known = all(isinstance(size, int) and size > 0 for size in sizes)  # Keras traces without some
-    if units is not None or call.cell.N > 2 or not known or _target() is None:
+    plain = units is None and call.cell.X == 0 and call.cell.N <= 2
+    if not plain or not known or _target() is None:
         return None
     B, T, I = x.shape
     return Sequences(

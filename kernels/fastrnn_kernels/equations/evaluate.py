@@ -29,9 +29,9 @@ class Equations:
         self.traced = traced
         self._functions = {**_OPERATORS, **functions}
         #: gates that have an h-part, in the order of the rows of weight_hh
-        self.h_gates = tuple(gate for gate in traced.gates if gate not in traced.x_only)
+        self.recurrent = tuple(gate for gate in traced.gates if gate not in traced.x_only)
         #: of these, those whose R multiplies h itself
-        self.early = tuple(gate for gate in self.h_gates if gate not in traced.late)
+        self.early = tuple(gate for gate in self.recurrent if gate not in traced.late)
         self._inner = [] if traced.inner is None else [*traced.inner.below()]
         below = {one.number: one for new in traced.new for one in new.below()}
         self._new = [below[number] for number in sorted(below)]

@@ -14,7 +14,7 @@ from keras import layers
 
 import fastrnn
 import fastrnn.keras
-from fastrnn.cells import MGU, PeepholeLSTM
+from fastrnn.cells import MGU, MinGRU, PeepholeLSTM
 from fastrnn.equations import sigmoid, tanh
 from fastrnn.keras import defined
 from fastrnn.keras import layers as loops
@@ -71,7 +71,7 @@ def alike(layer, *arguments, **how):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("cell", [PeepholeLSTM, MGU], ids=lambda cell: cell.kind)
+@pytest.mark.parametrize("cell", [PeepholeLSTM, MGU, MinGRU], ids=lambda cell: cell.kind)
 def test_kernels_beside_operations(cell, option):
     options, mask = OPTIONS[option]
     layer, x = made(cell, **options)
@@ -139,9 +139,9 @@ def test_state_is_carried_from_call_to_call():
 
 
 def test_half_precision_runs_by_operations():
-    layer, x = made(MGU, dtype="float16")
+    layer, x = made(MGU, dtype="mixed_float16")
     with pytest.warns(UserWarning, match="half precision"):
-        found = outputs(layer, x.astype("float16"))[0]
+        found = outputs(layer, x)[0]
     np.testing.assert_allclose(found, outputs(made(MGU)[0], x)[0], atol=0.01)
 
 

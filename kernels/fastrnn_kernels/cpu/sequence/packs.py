@@ -7,6 +7,7 @@ pack of them, at the same places in each call.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -87,10 +88,11 @@ class Packs:
         forward, backward, _ = self._made.offsets
         made = []
         for k, (parts, copies) in enumerate(zip(self._made.places, self._copies, strict=True)):
-            b_ih, b_hh = copies[2:4] if of.biased else (None, None)
-            w_hr = copies[2 + 2 * of.biased] if of.projected else None
-            units = copies[-1] if of.cell.Q else None
-            weights = Weights(of.cell, copies[0], copies[1], b_ih, b_hh, w_hr, of.dtype, units)
+            given: dict[str, Any] = dict.fromkeys(of.slots) | dict(
+                zip(of.slots, copies, strict=False)
+            )
+            given.setdefault("w_hh", np.empty((0, of.P), of.dtype))
+            weights = Weights(of.cell, **given, compute=of.dtype)
             panels, at = [*map(self._arrays, parts)], (forward[k] or 0, backward[k] or 0)
             weights.keep("forward", ForwardPanels.of(panels[FORWARD], first + at[0]))
             if panels[BACKWARD]:
@@ -102,12 +104,12 @@ class Packs:
 
     def copies(self) -> list[Array]:
         """Of what was packed, an array a slot."""
-        many = self._made.of.each - self._made.of.cell.Q
+        many = self._made.of.slots["units"]
         found: list[Array] = []
         for of_pass in self._copies:
-            found += of_pass[:many]
+            found.extend(of_pass[:many])
             for units in of_pass[many:]:
-                found += units
+                found.extend(units)
         return found
 
     @cached_property
@@ -138,8 +140,10 @@ class _Pass:
         self.places: list[list[_Place]] = [[] for _ in range(4)]
         #: Of each stage: copies, then what is made of them for panels, then panels.
         self.jobs: list[list[Job]] = [[] for _ in range(3)]
-        self._w_ih = self._copied(0, weights.w_ih.shape)
-        self._w_hh = self._copied(1, weights.w_hh.shape)
+        self._w_ih = self._copied("w_ih", weights.w_ih.shape)
+        self._w_hh = weights.w_hh
+        if of.cell.GH:
+            self._w_hh = self._copied("w_hh", weights.w_hh.shape)
 
     @property
     def values(self) -> int:
@@ -155,11 +159,17 @@ class _Pass:
     def _panels(self, kind: int, sizes: Sequence[int]) -> list[Array]:
         return [self._empty(kind, (size,)) for size in sizes]
 
-    def _copied(self, number: int, shape: tuple[int, ...], to: Array | None = None) -> Array:
-        target = self._empty(COPIES, shape) if to is None else to
-        given = Slot(self._slot + number).empty(shape, self._dtype)
-        self.jobs[0].append(exchange.copied(1, False, given.reshape(-1), target.reshape(-1)))
-        return target
+    def _given(self, name: str, shape: tuple[int, ...], of_units: int = 0) -> Array:
+        number = self._of.slots[name] + of_units
+        return Slot(self._slot + number).empty(shape, self._dtype)
+
+    def _copy(self, given: Array, to: Array) -> None:
+        self.jobs[0].append(exchange.copied(1, False, given.reshape(-1), to.reshape(-1)))
+
+    def _copied(self, name: str, shape: tuple[int, ...]) -> Array:
+        to = self._empty(COPIES, shape)
+        self._copy(self._given(name, shape), to)
+        return to
 
     def _gates(self, matrix: Array, some: Sequence[int], out: Array) -> None:
         if some:
@@ -188,26 +198,24 @@ class _Pass:
         sums, rows = cell.G * of.H, 2 * of.biased
         bias = self._work.empty((rows, sums), dtype)
         if of.biased:
-            self._copied(2, (sums,))
-            self._copied(2, (sums,), bias[0])
-            b_hh = self._copied(3, (cell.GH * of.H,)).reshape(cell.GH, of.H)
-            given = Slot(self._slot + 3).empty(b_hh.shape, dtype)
-            pairs = [(given.reshape(-1), bias[1])]
-            if cell.X:
-                places = bias[1].reshape(cell.G, of.H), weights.positions(cell.recurrent)
-                pairs = [(row, places[0][at]) for row, at in zip(given, places[1], strict=True)]
-            self.jobs[0] += [exchange.copied(1, False, *pair) for pair in pairs]
+            self._copied("b_ih", (sums,))
+            self._copy(self._given("b_ih", (sums,)), bias[0])
+        if of.biased and cell.GH:
+            self._copied("b_hh", (cell.GH * of.H,))
+            places = bias[1].reshape(cell.G, of.H), weights.positions(cell.recurrent)
+            for row, at in zip(self._given("b_hh", (cell.GH, of.H)), places[1], strict=True):
+                self._copy(row, places[0][at])
         x_bias, h_bias = (self._work.empty((sums, 1), dtype) for _ in range(2))
         # Of a gate without an h-part nobody reads the second bias, which is anything.
         apart = np.array([gate in cell.apart + cell.x_only for gate in cell.gates])
         both = x_bias.reshape(-1), h_bias.reshape(-1)
         self.jobs[1].append(exchange.biases(1, False, bias, apart, *both))
         if of.projected:
-            self._w_hr = self._copied(2 + 2 * of.biased, (of.P, of.H))
+            self._w_hr = self._copied("w_hr", (of.P, of.H))
         if cell.Q:
-            self._units, first = self._empty(COPIES, (cell.Q, of.H)), of.each - cell.Q
+            self._units = self._empty(COPIES, (cell.Q, of.H))
             for q, row in enumerate(self._units):
-                self._copied(first + q, (of.H,), row)
+                self._copy(self._given("units", (of.H,), q), row)
         panels = self._panels(FORWARD, self._weights.forward_sizes)
         self._gates(self._w_ih, x_gates, panels[0])
         self._gates(x_bias, x_gates, panels[1])

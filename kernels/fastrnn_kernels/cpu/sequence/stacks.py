@@ -44,10 +44,19 @@ class Stacked:
         """Directions of all layers."""
         return self.num_layers * self.directions
 
+    @cached_property
+    def slots(self) -> dict[str, int]:
+        """Where the arrays of weights stand among those of a pass; of those per unit, the first."""
+        with_h, names = self.cell.GH > 0, ["w_ih"]
+        names += ["w_hh"] * with_h
+        names += ["b_ih", *["b_hh"] * with_h] * self.biased
+        names += ["w_hr"] * self.projected
+        return {name: number for number, name in enumerate([*names, "units"])}
+
     @property
     def each(self) -> int:
         """How many arrays of weights a pass has."""
-        return 2 + 2 * self.biased + self.projected + self.cell.Q
+        return self.slots["units"] + self.cell.Q
 
     @property
     def width(self) -> int:

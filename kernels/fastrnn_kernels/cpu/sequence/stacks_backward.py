@@ -124,8 +124,11 @@ class _Products:
     def finished(self) -> list[Job]:
         """What copies results, in rows that are whole vectors, to the gradients' slots."""
         of, cell, H = self._of, self._of.cell, self._of.H
-        found, dtype, at = self.found, np.dtype(self._of.dtype), self._at
+        found, dtype = self.found, np.dtype(self._of.dtype)
         jobs: list[Job] = []
+
+        def slot(name: str, shape: tuple[int, ...], of_units: int = 0) -> Array:
+            return Slot(self._at + of.slots[name] + of_units).empty(shape, dtype)
 
         def ordered(
             rows: Array, gates: Sequence[str], to: Sequence[str], each: int, out: Array
@@ -133,28 +136,25 @@ class _Products:
             positions = np.array([to.index(gate) for gate in gates], np.int64)
             jobs.append(exchange.ordered(1, False, rows, positions, each, out))
 
-        w_ih = Slot(at).empty((cell.G * H, self._input), dtype)
+        w_ih = slot("w_ih", (cell.G * H, self._input))
         ordered(found.d_x.whole_rows, cell.x_gates, cell.gates, H, w_ih)
-        w_hh = Slot(at + 1).empty((cell.GH * H, of.P), dtype)
-        if found.d_h is not None:
-            ordered(found.d_h.whole_rows, cell.early, cell.recurrent, H, w_hh)
-        if found.d_late is not None:
-            ordered(found.d_late.whole_rows, cell.late, cell.recurrent, H, w_hh)
-        if of.biased:
-            first = (cell.X + cell.A) * H
-            for n, part, gates, to in (
-                (2, found.d_bias[: cell.G * H], cell.x_gates, cell.gates),
-                (3, found.d_bias[first:], cell.h_gates, cell.recurrent),
-            ):
-                out = Slot(at + n).empty((len(to), H), dtype)
-                ordered(part.reshape(len(to), H), gates, to, 1, out)
+        for part, gates in ((found.d_h, cell.early), (found.d_late, cell.late)):
+            if part is not None:
+                w_hh = slot("w_hh", (cell.GH * H, of.P))
+                ordered(part.whole_rows, gates, cell.recurrent, H, w_hh)
+        first = (cell.X + cell.A) * H
+        for name, rows, gates, to in (
+            ("b_ih", found.d_bias[: cell.G * H], cell.x_gates, cell.gates),
+            ("b_hh", found.d_bias[first:], cell.h_gates, cell.recurrent),
+        ):
+            if name in of.slots:
+                ordered(rows.reshape(len(to), H), gates, to, 1, slot(name, (len(to), H)))
         if found.d_projection is not None:
-            out = Slot(at + 2 + 2 * of.biased).empty((of.P, H), dtype)
-            rows = found.d_projection.whole_rows
+            rows, out = found.d_projection.whole_rows, slot("w_hr", (of.P, H))
             jobs.append(exchange.ordered(1, False, rows, _FIRST, of.P, out))
         for q in range(cell.Q):
-            out = Slot(at + of.each - cell.Q + q).empty((1, H), dtype)
-            jobs.append(exchange.ordered(1, False, found.d_units[q : q + 1], _FIRST, 1, out))
+            rows, out = found.d_units[q : q + 1], slot("units", (1, H), q)
+            jobs.append(exchange.ordered(1, False, rows, _FIRST, 1, out))
         return jobs
 
 
