@@ -11,23 +11,18 @@ import compilers
 from own_cells import OWN
 
 ROOT = Path(__file__).parent
-#: All tests of their own, and of the grids those that name one of them.
-KINDS = " or ".join(["cases_own_cells", *OWN])
+#: Those that mix what no cell of `fastrnn.cells` has together; the others' sort has its tests there
+#: (`fastrnn/cells/test_cells.py`).
+MIXED = ("PeepholeGRU", "XGRU")
 
-#: Tests of the grids that hold cells to their reference, and ways to run them to each other.
-GRIDS = (
-    "fastrnn/models/test_layers_values.py::test_stacks_directions_lengths_and_resets",
-    "fastrnn/models/test_layers_values.py::test_gates",
-    "fastrnn/models/test_layers_gradients.py::test_gradients",
-    "fastrnn/models/test_cells_values.py",
-    "fastrnn/models/test_layers_bits.py::test_threads",
-    "fastrnn/models/test_layers_bits.py::test_a_sequence_may_be_cut_anywhere",
-    "fastrnn/models/test_layers_teams.py",
-    "fastrnn/streams/test_stream_any_sizes.py::test_bits_of_all_sizes",
-    "fastrnn/weights/test_weights_files.py::test_round_trip",
-    "fastrnn_kernels/cells/test_equations.py",
-    "cases_own_cells.py",
-)
+#: Tests of the grids that hold cells to their reference, and of which cells.
+GRIDS = {
+    "fastrnn/models/test_layers_values.py::test_stacks_directions_lengths_and_resets": MIXED,
+    "fastrnn/models/test_layers_gradients.py::test_gradients": MIXED,
+    "fastrnn/models/test_layers_teams.py": OWN,
+    "fastrnn_kernels/cells/test_equations.py": OWN,
+    "cases_own_cells.py": ("cases_own_cells",),
+}
 CUDA = (
     "fastrnn/models/test_cuda_layers.py",
     "fastrnn/models/test_cuda_rehearsal.py",
@@ -37,12 +32,12 @@ CUDA = (
 )
 
 
-def passed(tests, **settings):
-    """Run tests of these cells in a process that knows them; the last words of what it says."""
+def passed(test, kinds, **settings):
+    """Run a test of some cells in a process that knows them; what it says."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "own_cells", "-p", "no:cacheprovider"]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [*command, "-p", "no:xdist", "-k", KINDS, *(str(ROOT / test) for test in tests)],
+        [*command, "-p", "no:xdist", "-k", " or ".join(kinds), str(ROOT / test)],
         cwd=ROOT.parent,
         env={**os.environ, "PYTHONPATH": paths, **settings},
         capture_output=True,
@@ -55,11 +50,11 @@ def passed(tests, **settings):
 
 @pytest.mark.parametrize("test", GRIDS)
 def test_the_grids_hold_them_to_their_reference(test):
-    assert " passed" in passed([test])
+    assert " passed" in passed(test, GRIDS[test])
 
 
 @pytest.mark.compilers
 @pytest.mark.parametrize("test", CUDA)
 def test_the_simulators_grids_too(test):
     compilers.need("numba_cuda")
-    assert " passed" in passed([test], NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="1")
+    assert " passed" in passed(test, OWN, NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="1")
