@@ -36,8 +36,6 @@ class InstructionSet:
     scales: whether one instruction scales by powers of two.
     mode: whose control word a thread sets to take denormals for zeros, on its way in, and
         puts back on its way out: "x86", "arm", or "" where there is none.
-    in_halves: whether tiles of more rows than fit are taken with half of their columns at a time:
-        where registers are few, they then feed the multipliers better than fewer rows do.
     fetch_rows: whether rows that are read or written once in a while are asked for ahead.
     fetch_ahead: bytes ahead of their use that panels are asked for in loops bound by reading
         them; 0 where the hardware's own fetching does better.
@@ -52,7 +50,6 @@ class InstructionSet:
     tiles: bool = False
     scales: bool = False
     mode: str = "x86"
-    in_halves: bool = False
     fetch_rows: bool = False
     fetch_ahead: int = 0
 
@@ -69,24 +66,9 @@ class InstructionSet:
             return 2 * TILE_ROWS
         return max(1, min(MAX_ROWS, (self.registers - 1) // (vectors + 1)))
 
-    def tile_rows(self, vectors: int, values: int = 1) -> int:
-        """Rows of the largest tile of so many vectors of columns, halves of which may fit alone."""
-        if not self.in_halves:
-            return self.rows(vectors, values)
-        at_once = min(vectors, 2) if vectors % 2 == 0 else vectors
-        return max(rows for rows in range(1, MAX_ROWS + 1) if self._fits(rows, at_once))
-
-    def columns(self, rows: int, vectors: int) -> int:
-        """Vectors of columns that a tile of so many takes at a time."""
-        return vectors // 2 if self.in_halves and not self._fits(rows, vectors) else vectors
-
-    def _fits(self, rows: int, vectors: int) -> bool:
-        """Whether accumulators do, beside the fewer of both operands and one of the others."""
-        return rows * vectors + min(rows, vectors) + 1 <= self.registers
-
     def most_rows(self, values: int) -> int:
-        """Rows that gates are applied to together are no more, whatever the cell."""
-        return max(2 * MAX_ROWS, self.rows(1, values))
+        """Rows of no register block are more, whatever its columns."""
+        return max(MAX_ROWS, self.rows(1, values))
 
     def depth_multiple(self, compute: str) -> int:
         """What the products of a sum are rounded up to, in a type to compute in."""

@@ -130,8 +130,8 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
             def vector_at(base: Any, at: Any, kind: Any = vector) -> Any:
                 return builder.bitcast(builder.gep(base, [at]), kind.as_pointer())
 
-            def sum_up(numbers: range, columns: range) -> None:
-                """The sums of some of the rows, for some of the vectors of columns."""
+            def sum_up(numbers: range) -> None:
+                """The sums of some of the rows."""
                 row = {}
                 for r in numbers:
                     number = builder.add(rows_first, _INDEX(r))
@@ -155,7 +155,7 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
                 if side_by_side and isa.fetch_rows:  # sums of a weight's gradient: they are far
                     for r in numbers:
                         to_at = builder.add(out_at, builder.mul(out_step, _INDEX(r)))
-                        for v in columns[:: max(1, CACHE_LINE // isa.vector_bytes)]:
+                        for v in range(0, vectors, max(1, CACHE_LINE // isa.vector_bytes)):
                             at = builder.add(to_at, _INDEX(v * width))
                             fetch_line(builder, builder.gep(out, [at]))
                 builder.cbranch(builder.icmp_signed("<", start, end), product_loop, add_up)
@@ -163,7 +163,7 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
                 builder.position_at_end(product_loop)
                 k = builder.phi(_INDEX)
                 k.add_incoming(start, chunk_loop)
-                sums = {(r, v): builder.phi(vector) for r in numbers for v in columns}
+                sums = {(r, v): builder.phi(vector) for r in numbers for v in range(vectors)}
                 for phi in sums.values():
                     phi.add_incoming(ir.Constant(vector, [0.0] * width), chunk_loop)
                 a_at = builder.mul(k, a_step)
@@ -179,20 +179,11 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
                         fetch_line(builder, builder.gep(pointer, [_INDEX(ahead)]))
                     return builder.load(pointer, align=item)
 
-                # Of the operands, the fewer stay in registers; the others come one by one.
-                new = {}
-                if len(numbers) <= len(columns) or not isa.in_halves:
-                    splats = {r: factor(r) for r in numbers}
-                    for v in columns:
-                        values = column(v)
-                        for r in numbers:
-                            new[r, v] = multiply_add(builder, splats[r], values, sums[r, v])
-                else:
-                    values_of = {v: column(v) for v in columns}
+                splats, new = {r: factor(r) for r in numbers}, {}
+                for v in range(vectors):
+                    values = column(v)
                     for r in numbers:
-                        value = factor(r)
-                        for v in columns:
-                            new[r, v] = multiply_add(builder, value, values_of[v], sums[r, v])
+                        new[r, v] = multiply_add(builder, splats[r], values, sums[r, v])
                 following = builder.add(k, _INDEX(1))
                 k.add_incoming(following, builder.block)
                 for place, phi in sums.items():
@@ -214,7 +205,7 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
                 for r in numbers:
                     from_at = builder.add(base_at, builder.mul(base_step, _INDEX(r)))
                     to_at = builder.add(out_at, builder.mul(out_step, _INDEX(r)))
-                    for v in columns:
+                    for v in range(vectors):
                         old = builder.load(
                             vector_at(base, builder.add(from_at, _INDEX(v * width))), align=item
                         )
@@ -225,16 +216,11 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
                 builder.cbranch(builder.icmp_signed("<", end, count), chunk_loop, done)
                 builder.position_at_end(done)
 
-            # Pairs that have to be taken apart need registers for both halves of each row.
             halved = pairs and not isa.pairs
             together = max(1, (isa.registers - 4) // (vectors + 2)) if halved else rows
-            wide = vectors if pairs else isa.columns(rows, vectors)
+            # Pairs that have to be taken apart need registers for both halves of each row.
             for first in range(0, rows, together):
-                for left in range(0, vectors, wide):
-                    sum_up(
-                        range(first, min(rows, first + together)),
-                        range(left, min(vectors, left + wide)),
-                    )
+                sum_up(range(first, min(rows, first + together)))
             return context.get_dummy_value()
 
         return signature, codegen

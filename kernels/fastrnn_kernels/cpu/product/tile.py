@@ -63,15 +63,14 @@ def alternate(turn: int, position: int, first: int, last: int) -> int:
 
 @inlined
 def next_rows(left: int, largest: int) -> int:
-    """Rows of the next tile, so that the last ones are of like size."""
+    """Rows of the next tile, so that the last two are of like size."""
     if left <= largest:
         return left
-    if largest > 2 * MAX_ROWS:  # of the matrix unit: what is not full takes as long
+    if largest > MAX_ROWS:  # of the matrix unit: what is not full takes as long
         return largest
-    if left >= 5 * largest:
+    if left >= 2 * largest:
         return largest
-    tiles = (left + largest - 1) // largest
-    return (left + tiles - 1) // tiles
+    return (left + 1) // 2
 
 
 @for_each
@@ -112,7 +111,7 @@ def multiply(vectors: int) -> Callable[..., Any]:
     one, two, three, four, five, six = (
         register_block(rows, vectors) for rows in range(1, MAX_ROWS + 1)
     )
-    largest = current().tile_rows(vectors)
+    largest = current().rows(vectors)
 
     def choose(  # type: ignore[no-untyped-def]
         rows, out, out_at, out_step, init, init_at, init_step,

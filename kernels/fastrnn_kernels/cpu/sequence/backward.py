@@ -80,7 +80,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
     """The backward pass of a cell, as a job."""
     G, L, E, S, N, K, Q = cell.G, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
     Z = cell.X + cell.A  # the first sum that h has a part in
-    product, largest = multiply_columns(), current().tile_rows(VECTORS)
+    product, largest = multiply_columns(), current().rows(VECTORS)
     fetching = current().fetch_rows
     backward = inlined(cell.backward)
     late_backward = inlined(cell.late_backward) if cell.late_backward else backward

@@ -107,10 +107,10 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
         multiply_rows(max(1, L) * units, values),
         multiply_rows(VECTORS, values),
     )
-    largest = current().tile_rows(G * units, values)
-    plain_rows = current().tile_rows(VECTORS, values)
-    # Rows that the gates are applied to together, two at a time: an even number, of two tiles.
-    group = largest if tiled else 2 * largest
+    largest = current().rows(G * units, values)
+    plain_rows = current().rows(VECTORS, values)
+    # Rows that the gates are applied to together: an even number where registers take an odd one.
+    group = largest if largest % 2 == 0 else 2 * largest
     most_rows = current().most_rows(values)
     fetching = current().fetch_rows
     forward = inlined(cell.forward)

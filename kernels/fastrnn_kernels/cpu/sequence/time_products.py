@@ -53,7 +53,7 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
     first; scratch of a call: a_rows (DEPTH, SPAN + PADDING), b_panels (panels, DEPTH, 4 vectors).
     """
 
-    product, largest = multiply_columns(), current().tile_rows(VECTORS)
+    product, largest = multiply_columns(), current().rows(VECTORS)
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (
@@ -117,7 +117,7 @@ def input_gradient(arguments):  # type: ignore[no-untyped-def]
     tile (MAX_ROWS + 1, 4 vectors), and of indices a_at (INPUT_ROWS,)
     """
 
-    product, largest = multiply_columns(), current().tile_rows(VECTORS)
+    product, largest = multiply_columns(), current().rows(VECTORS)
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (

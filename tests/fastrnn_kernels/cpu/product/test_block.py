@@ -88,7 +88,7 @@ def test_a_row_has_the_same_bits_in_every_block(dtype):
     alone = np.zeros((MAX_ROWS, width), dtype)
     for r in range(MAX_ROWS):
         run(1, r, alone[r], a.ravel(), rows_at, panel.ravel(), count, width)
-    for rows in range(2, current().tile_rows(vectors) + 1):
+    for rows in range(2, current().rows(vectors) + 1):
         together = np.zeros((rows, width), dtype)
         run(rows, 0, together.ravel(), a.ravel(), rows_at, panel.ravel(), count, width)
         np.testing.assert_array_equal(together, alone[:rows])
