@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
@@ -16,7 +17,7 @@ Functions = Mapping[str, Callable[..., Any]]
 def written_with(library: Functions, function: Any) -> Callable[..., Any]:
     """A jitted function of numbers as a plain one of a library's arrays, with what it calls."""
     plain = function.py_func
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"__builtins__": builtins}  # without which torch does not trace it
     for name in plain.__globals__.keys() & plain.__code__.co_names:
         value = plain.__globals__[name]
         if hasattr(value, "py_func"):

@@ -170,8 +170,9 @@ def defined(definitions: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for every cell whose definition was measured."""
     return [
         f"{one['cell']}: defined in {duration(one['define_s'])}; forward and backward from an "
-        f"empty cache {duration(one['first_s'])}, {one['compiled']} functions compiled; in a "
-        f"second process {duration(one['again_s'])}, {one['compiled_again']} compiled"
+        f"empty cache {duration(one['first_s'])}, {one['compiled']} functions compiled "
+        f"({duration(one['cpu_s'])} of CPU time); in a second process "
+        f"{duration(one['again_s'])}, {one['compiled_again']} compiled"
         for one in definitions
     ]
 

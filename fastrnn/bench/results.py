@@ -35,8 +35,9 @@
       "definitions": [                    of the suite `cells`
         {"cell": "MinGRU",
          "define_s": ...,                 its file, which may define two, in a fresh process
-         "first_s": ..., "compiled": 14,  forward and backward from an empty cache, and how many
-                                          functions were compiled for it
+         "first_s": ..., "cpu_s": ...,    forward and backward from an empty cache, and that in CPU
+                                          time, where other programs take their share
+         "compiled": 66,                  the functions that were compiled for it
          "again_s": ..., "compiled_again": 0}                     the same in a second process
       ]
     }
