@@ -10,10 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fastrnn_kernels.cells import registry
+from fastrnn.cells import FILES
+from fastrnn.models.classes import entry_of
+from fastrnn_kernels.cells.cell import Cell
 
 #: The cells of a run that names none: those that all contenders have.
 CELLS = ("rnn", "lstm", "gru")
+#: Cells written with `fastrnn.cell`, and the built-in ones that they are measured beside.
+WRITTEN = {f"fastrnn.bench.written:Written{cell.upper()}": cell for cell in ("lstm", "gru")}
 PASSES = ("forward", "train")
 DTYPES = ("float32", "float64", "bfloat16", "int8")
 #: Bytes of a weight.
@@ -24,12 +28,6 @@ LOW = ("bfloat16", "int8")
 
 #: Numbers in the largest array of a case: 4 GiB of float32.
 LARGEST = 2**30
-
-
-def measurable() -> list[str]:
-    """The cells that may be named: the truth (`reference.py`) knows no others."""
-    cells = {name: entry.cell for name, entry in registry.CELLS.items()}
-    return [name for name, cell in cells.items() if not (cell.late or cell.per_unit or cell.x_only)]
 
 
 class Shape(NamedTuple):
@@ -78,6 +76,8 @@ class Suite:
         total_seconds: what the whole suite may take, compilation not counted.
         on_threads: a shape that is also measured with 1, 2, 4, ... threads, fewer than the
             run's; None for none.
+        cells: those of a run that names none.
+        written: suites with whose shapes and passes cells of `WRITTEN` are measured.
     """
 
     shapes: tuple[Shape, ...] | Mapping[str, tuple[Shape, ...]]
@@ -87,11 +87,17 @@ class Suite:
     seconds: float = 5.0
     total_seconds: float | None = None
     on_threads: Shape | None = None
+    cells: tuple[str, ...] = CELLS
+    written: tuple[str, ...] = ()
 
     def shapes_of(self, cell: str) -> tuple[Shape, ...]:
         """The shapes that a cell is measured with; none where each has a list, and it has not."""
         return self.shapes.get(cell, ()) if isinstance(self.shapes, Mapping) else self.shapes
 
+
+#: Of the suite `cells`: the shape of all, that of long sequences, and whose these are.
+OF_CELLS, LONG = Shape(100, 32, 128, 128), Shape(4096, 1, 256, 256)
+SCANNED = ("MinGRU", "MinGRULog")
 
 SUITES = {
     "quick": Suite(
@@ -170,6 +176,14 @@ SUITES = {
         seconds=2.5,
         on_threads=Shape(100, 16, 128, 256),
     ),
+    # Cells that are defined by their equations; of the minGRUs also one long sequence.
+    "cells": Suite(
+        {cell: (OF_CELLS, LONG) if cell in SCANNED else (OF_CELLS,) for cell in FILES},
+        PASSES,
+        seconds=2.5,
+        cells=(*FILES, *WRITTEN),
+        written=("sequence", "train", "stream"),
+    ),
 }
 
 
@@ -185,14 +199,19 @@ class Case:
     threads: int | None = None  # where they are not the run's
 
     @property
+    def equations(self) -> Cell:
+        """The kernels' cell."""
+        return entry_of(self.cell).cell
+
+    @property
     def gates(self) -> int:
         """G."""
-        return len(registry.CELLS[self.cell].cell.gates)
+        return self.equations.G
 
     @property
     def states(self) -> int:
         """How many states the cell has, h among them."""
-        return len(registry.CELLS[self.cell].cell.states)
+        return self.equations.N
 
     @property
     def arrays(self) -> str:
@@ -221,34 +240,61 @@ class Case:
     def flops(self) -> int:
         """Floating-point operations of one call, those of the products only.
 
-        A step of one sequence multiplies (G*H, I+H) weights with [x; h], two operations to a
-        weight. Steps beyond a sequence's length are not needed and do not count. The backward
-        pass has two such products, one for the gradient of [x; h] and one for the weights'.
+        A step of one sequence multiplies (G*H, I) weights with x and (GH*H, H) with h, GH gates
+        that have an h-part, two operations to a weight. Steps beyond a sequence's length are not
+        needed and do not count. The backward pass has two such products, one for the gradient of
+        [x; h] and one for the weights'.
         """
         T, B, I, H = self.shape
         steps = T * B if self.lengths is None else sum(self.lengths)
-        forward = 2 * steps * self.gates * H * (I + H)
+        forward = 2 * steps * H * (self.gates * I + self.equations.GH * H)
         return 3 * forward if self.pass_ == "train" else forward
+
+    @property
+    def title(self) -> str:
+        """The cell as tables call it."""
+        return self.cell.upper() if self.cell.islower() else self.cell.rpartition(":")[2]
 
     def __str__(self) -> str:
         on = "" if self.threads is None else f" on {self.threads}"
-        return f"{self.cell.upper()} {self.shape} {self.pass_}{on}"
+        return f"{self.title} {self.shape} {self.pass_}{on}"
 
 
 def cases_of(
     suite: str,
-    cells: tuple[str, ...] = CELLS,
+    cells: tuple[str, ...] = (),
     shapes: tuple[Shape, ...] = (),
     passes: tuple[str, ...] = (),
     dtype: str = "float32",
     threads: int = 1,
 ) -> list[Case]:
-    """The cases of a suite on `threads`; `shapes` and `passes` stand in for the suite's own.
+    """The cases of a suite on `threads`; cells, shapes and passes stand in for the suite's own.
 
     Raises:
         ValueError: for a pass or a shape that the suite cannot take, and a cell it has none for.
     """
     chosen = SUITES[suite]
+    cells = cells or chosen.cells
+    if chosen.written and not shapes:
+        beside = tuple(cell for cell in cells if cell in WRITTEN)
+        cells = tuple(cell for cell in cells if cell not in WRITTEN)
+        own = _cases(suite, chosen, cells, shapes, passes, dtype, threads) if cells else []
+        parts = [
+            part for part in chosen.written if not passes or {*SUITES[part].passes} & {*passes}
+        ]
+        return own + [case for part in parts for case in cases_of(part, beside, dtype=dtype)]
+    return _cases(suite, chosen, cells, shapes, passes, dtype, threads)
+
+
+def _cases(
+    suite: str,
+    chosen: Suite,
+    cells: tuple[str, ...],
+    shapes: tuple[Shape, ...],
+    passes: tuple[str, ...],
+    dtype: str,
+    threads: int,
+) -> list[Case]:
     if chosen.stepwise:
         if "train" in passes:
             raise ValueError(f"suite {suite} times single steps, it has no pass 'train'")

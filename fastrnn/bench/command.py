@@ -12,9 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import fastrnn
 from fastrnn.bench import machine
-from fastrnn.bench.cases import Case
+from fastrnn.bench.cases import WRITTEN, Case
 from fastrnn.bench.contender import Contender
-from fastrnn.bench.contenders import COMPILED, OWN, PEERS, peer
+from fastrnn.bench.contenders import BUILT_IN, COMPILED, OWN, PEERS, peer
+from fastrnn.bench.defining import measure as measure_definition
 from fastrnn.bench.loop import run as loop
 from fastrnn.bench.loop.models import Model
 from fastrnn.bench.process import CAN_STOP
@@ -47,8 +48,10 @@ def _limits(peers: Sequence[Contender], cases: Sequence[Case]) -> list[str]:
     """Why some peers have no number in some rows."""
     found = []
     for one in peers:
-        lacks = dict.fromkeys(case.cell for case in cases if not one.has(case.cell))
-        found += [f"{one.name} has no {cell}" for cell in lacks]
+        lacks = dict.fromkeys(
+            case.title for case in cases if not one.has(case.cell) and case.cell not in WRITTEN
+        )
+        found += [f"{one.name} has no {', '.join(lacks)}"] if lacks else []
         if not all(one.takes(case) for case in cases if one.has(case.cell)):
             passes, dtypes = ", ".join(one.passes), ", ".join(one.dtypes)
             found.append(f"{one.name} takes part in {passes} with {dtypes} only")
@@ -69,11 +72,12 @@ def field(device: str, peers: str | None, cases: Sequence[Case]) -> Field:
     """
     notes = []
     own = [OWN] if device in ("cpu", "auto") else []
-    if own and cases[0].stepwise:
-        own.append(COMPILED)
+    stepwise = any(case.stepwise for case in cases)
+    if own:
+        own += [one for one in (COMPILED, BUILT_IN) if any(map(one.takes, cases))]
     if device in ("cuda", "auto"):
         cuda = next(found for found in fastrnn.devices() if found.name == "cuda")
-        if cuda.available and cases[0].stepwise:
+        if cuda.available and stepwise:
             notes.append("CUDA: streams run on the CPU so far")
         elif cuda.available:
             own.append(replace(OWN, device="cuda"))
@@ -82,18 +86,17 @@ def field(device: str, peers: str | None, cases: Sequence[Case]) -> Field:
         else:
             notes.append(f"CUDA: {cuda.reason}")
     if peers is None:
-        present = tuple(found for found in PEERS.values() if not found.missing)
+        able = [found for found in PEERS.values() if any(found.has(case.cell) for case in cases)]
+        present = tuple(found for found in able if not found.missing)
         notes += [
-            f"no column for {found.name}: {_absence(found)}"
-            for found in PEERS.values()
-            if found.missing
+            f"no column for {found.name}: {_absence(found)}" for found in able if found.missing
         ]
         return Field(tuple(own), present, (*notes, *_limits(present, cases)))
     asked = [] if peers == "none" else [peer(text.strip()) for text in peers.split(",")]
     for found in asked:
         if found.missing:
             raise ValueError(f"peer {found.name}: {_absence(found)}")
-    names = [OWN.name, COMPILED.name, *(found.name for found in asked)]
+    names = [OWN.name, COMPILED.name, BUILT_IN.name, *(found.name for found in asked)]
     if len(set(names)) < len(names):
         raise ValueError(f"each name once, and not {OWN.name!r}: got {peers!r}")
     return Field(tuple(own), tuple(asked), (*notes, *_limits(asked, cases)))
@@ -148,7 +151,10 @@ def measure(cases: Sequence[Case], contenders: Field, threads: int, timeout: flo
 
         settings = Settings(threads, timeout, probes, machine.cache_bytes())
         rows = run(cases, (*contenders.own, *contenders.peers), settings, done)
-    return Results(describe(threads, load, probes), rows)
+        defined = dict.fromkeys(case.cell for case in cases if case.suite == "cells")
+        progress.update(task, description="defining cells")
+        definitions = [measure_definition(cell) for cell in defined]
+    return Results(describe(threads, load, probes), rows, definitions)
 
 
 def measure_loop(models: Sequence[Model], threads: int | None, timeout: float) -> Results[loop.Row]:

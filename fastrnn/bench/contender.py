@@ -51,6 +51,9 @@ class Contender:
         low: types of low precision that it computes inference over whole sequences in by itself.
         stepwise: whether single steps are all it takes; ragged: whether it takes ragged batches.
         cells: the cells it has; None for all.
+        without: of these, the cells that it is not measured with.
+        limit: seconds after which its first answer is no longer waited for, as its compiling is
+            known to take long; that is no fault then. None for the run's own limit, a fault.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Contender:
     stepwise: bool = False
     ragged: bool = True
     cells: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+    limit: float | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -82,7 +87,7 @@ class Contender:
 
     def has(self, cell: str) -> bool:
         """Whether it has a cell."""
-        return self.cells is None or cell in self.cells
+        return cell not in self.without and (self.cells is None or cell in self.cells)
 
     def dtype(self, case: Case) -> str:
         """What it computes a case in: float32, where it has no low precision of its own."""

@@ -37,20 +37,26 @@ class Sample:
 
 
 def weights(case: Case) -> dict[str, Array]:
-    """The parameters, named and laid out as in `torch.nn.LSTMCell`, U(-1/sqrt(H), 1/sqrt(H))."""
+    """The parameters, named and laid out as in `torch.nn.LSTMCell`, U(-1/sqrt(H), 1/sqrt(H)).
+
+    weight_hh and bias_hh are there for the gates that have an h-part; then the parameters (H,) of
+    each unit.
+    """
     _, _, I, H = case.shape
-    rows = case.gates * H
+    cell = case.equations
     draw = np.random.default_rng(1)
     bound = H**-0.5
-    shapes = {
-        "weight_ih": (rows, I),
-        "weight_hh": (rows, H),
-        "bias_ih": (rows,),
-        "bias_hh": (rows,),
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight_ih": (cell.G * H, I),
+        "weight_hh": (cell.GH * H, H),
+        "bias_ih": (cell.G * H,),
+        "bias_hh": (cell.GH * H,),
+        **dict.fromkeys(cell.per_unit, (H,)),
     }
     return {
         name: draw.uniform(-bound, bound, shape).astype(case.arrays)
         for name, shape in shapes.items()
+        if 0 not in shape
     }
 
 

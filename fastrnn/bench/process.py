@@ -32,6 +32,10 @@ class WorkerError(Exception):
     """A contender raised, died, or gave no answer in time; the text says which."""
 
 
+class LateError(WorkerError):
+    """A contender gave no answer in time."""
+
+
 def _environment(threads: int | None) -> dict[str, str]:
     # The worker is to import what this process would, however this one came by its paths.
     paths = [path or os.getcwd() for path in sys.path]
@@ -90,16 +94,21 @@ class Worker:
             pickle.dump((method, arguments), self._process.stdin)
             self._process.stdin.flush()
 
-    def receive(self) -> Any:
+    def receive(self, timeout: float | None = None) -> Any:
         """Wait for the answer, then stop it.
 
+        Args:
+            timeout: seconds, where they are not those of all answers.
+
         Raises:
-            WorkerError: if it raised, died, or took longer than the timeout.
+            LateError: if it took longer than the timeout.
+            WorkerError: if it raised or died.
         """
+        timeout = timeout or self.timeout
         try:
-            kind, value = self._replies.get(timeout=self.timeout)
+            kind, value = self._replies.get(timeout=timeout)
         except queue.Empty:
-            raise WorkerError(f"gave no answer within {self.timeout:g} s") from None
+            raise LateError(f"gave no answer within {timeout:g} s") from None
         if kind == "end":
             self._replies.put((kind, value))  # for whoever asks again
             raise WorkerError(self._death())

@@ -1,7 +1,7 @@
 """The truth that every contender is compared with: one layer in plain NumPy, and its gradient.
 
-T time steps, B batch, I input size, H hidden size, G gates. Every cell here is two functions
-of the halves of its gates' pre-activations, (B, G*H) each:
+T time steps, B batch, I input size, H hidden size, G gates, GH of them with an h-part. Every cell
+here is two functions of the halves of its gates' pre-activations, (B, G*H) and (B, GH*H):
 
     from_x = W x_t + b_ih          from_h = R h_{t-1} + b_hh
 
@@ -11,14 +11,15 @@ weight layout are PyTorch's. Computed in whatever dtype the arrays have.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn_kernels.cells import functions, registry
+from fastrnn.bench.equations import sums, written_with
+from fastrnn.models.classes import entry_of
 from fastrnn_kernels.cells.cell import Cell as Equations
 
 Array = NDArray[np.floating[Any]]
@@ -94,11 +95,31 @@ def gru_backward(saved: State, dstate: State) -> tuple[Array, Array, State]:
     return from_x, from_h, (dh * z,)
 
 
+class Late(NamedTuple):
+    """The gates whose R multiplies another value than h.
+
+    Attributes:
+        places: theirs among the rows of weight_hh, counted in gates.
+        inner: the value, of from_x, from_h of the other gates, and the old states.
+        backward: the gradients of their sums, of what was saved and those of the new states.
+    """
+
+    places: tuple[int, ...]
+    inner: Callable[[Array, Array, State], Array]
+    backward: Callable[[State, State], Array]
+
+
 class Cell(NamedTuple):
-    """A cell's equations and their derivative."""
+    """A cell's equations and their derivative.
+
+    The parameters of each unit stand behind the old states, and their gradients behind those; the
+    backward pass of a cell with late gates is also given the gradient of what those multiply.
+    """
 
     forward: Callable[[Array, Array, State], tuple[State, State]]
-    backward: Callable[[State, State], tuple[Array, Array, State]]
+    backward: Callable[..., tuple[Array, Array, State]]
+    per_unit: tuple[str, ...] = ()
+    late: Late | None = None
 
 
 #: The cells whose truth is written by hand; the others' are the equations of the kernels.
@@ -110,8 +131,24 @@ CELLS = {
 
 
 def cell_of(name: str) -> Cell:
-    """The truth of a cell of the registry without late gates or parameters per unit."""
-    return CELLS.get(name) or of_equations(registry.CELLS[name].cell)
+    """The truth of a cell."""
+    return CELLS.get(name) or of_equations(entry_of(name).cell)
+
+
+#: The functions that equations are written in, of arrays.
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    name: getattr(np, name)
+    for name in ("exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "absolute")
+} | {
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "sigmoid": _sigmoid,
+    "relu": lambda a: np.maximum(a, 0),
+    "softplus": lambda a: np.logaddexp(a, 0),
+    "where_at_most": lambda a, b, then, otherwise: np.where(a <= b, then, otherwise),
+    "number": lambda like, value: value,
+    "one": lambda like: 1.0,
+    "zero": lambda like: 0.0,
+}
 
 
 def of_equations(cell: Equations) -> Cell:
@@ -119,63 +156,93 @@ def of_equations(cell: Equations) -> Cell:
 
     What the kernels do around them is compared with this; the equations are the tests' to hold.
     """
-    step, derivative = _in_numpy(cell.forward), _in_numpy(cell.backward)
-    G, saves = len(cell.gates), len(cell.saved)
+    step, derivative = (written_with(_FUNCTIONS, f) for f in (cell.forward, cell.backward))
+    saves, early = len(cell.saved), [gate for gate in cell.recurrent if gate not in cell.late]
 
-    def forward(from_x: Array, from_h: Array, state: State) -> tuple[State, State]:
-        x, h = (dict(zip(cell.gates, _split(a, G), strict=True)) for a in (from_x, from_h))
-        parts = {f"{g}_x": x[g] for g in cell.apart} | {f"{g}_h": h[g] for g in cell.apart}
-        sums = {g: x[g] + h[g] for g in cell.gates} | parts
-        new, saved = step(tuple(sums[name] for name in cell.sums), state)
-        return tuple(new), (*saved, *state)
+    def given(from_x: Array, from_h: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        x = dict(zip(cell.gates, _split(from_x, cell.G), strict=True))
+        h = _split(from_h, cell.GH) if cell.GH else []
+        return x, dict(zip(cell.recurrent, h, strict=True))
 
-    def backward(saved: State, dstate: State) -> tuple[Array, Array, State]:
-        d_sums, d_old = derivative(dstate, saved[:saves], saved[saves:])
-        by_name = dict(zip(cell.sums, d_sums, strict=True))
+    def forward(from_x: Array, from_h: Array, old: State) -> tuple[State, State]:
+        new, saved = step(sums(cell, *given(from_x, from_h)), old)
+        return tuple(_like(value, old[0]) for value in new), (*saved, *old)
 
-        def side(part: str) -> Array:
-            names = [f"{g}_{part}" if g in cell.apart else g for g in cell.gates]
-            return np.concatenate([by_name[name] for name in names], axis=-1)
+    def backward(saved: State, dstate: State, *d_inner: Array) -> tuple[Array, Array, State]:
+        kept, old = saved[:saves], saved[saves:]
+        d_sums, d_old = derivative(dstate, kept, old, *d_inner)
+        if cell.late:
+            d_sums = (*d_sums, *late_sums(dstate, kept, old))
+        by_name = {
+            name: _like(value, old[0]) for name, value in zip(cell.sums, d_sums, strict=True)
+        }
 
-        return side("x"), side("h"), tuple(d_old)
+        def side(part: str, gates: tuple[str, ...]) -> Array:
+            names = [f"{gate}_{part}" if gate in cell.apart else gate for gate in gates]
+            none = np.zeros((len(old[0]), 0), old[0].dtype)
+            return np.concatenate([none, *(by_name[name] for name in names)], axis=-1)
 
-    return Cell(forward, backward)
+        found = tuple(_like(value, old[0]) for value in d_old)
+        return side("x", cell.gates), side("h", cell.recurrent), found
+
+    if not cell.late:
+        return Cell(forward, backward, cell.per_unit)
+    value, late_sums = (written_with(_FUNCTIONS, f) for f in (cell.inner, cell.late_backward))
+
+    def inner(from_x: Array, from_h: Array, old: State) -> Array:
+        x, h = given(from_x, from_h)
+        found: Array = value(sums(cell, x, {gate: h[gate] for gate in early}), old)
+        return found
+
+    def late_backward(saved: State, dstate: State) -> Array:
+        return np.concatenate(late_sums(dstate, saved[:saves], saved[saves:]), axis=-1)
+
+    places = tuple(cell.recurrent.index(gate) for gate in cell.late)
+    return Cell(forward, backward, cell.per_unit, Late(places, inner, late_backward))
 
 
-#: The functions that equations are written in, of arrays.
-_FUNCTIONS: dict[Any, Any] = {
-    functions.exp: np.exp,
-    functions.sigmoid: _sigmoid,
-    functions.tanh: np.tanh,
-    functions.relu: lambda a: np.maximum(a, 0),
-    functions.where_at_most: lambda a, b, then, otherwise: np.where(a <= b, then, otherwise),
-    functions.one: np.ones_like,
-    functions.zero: np.zeros_like,
-}
+def _like(value: Any, state: Array) -> Array:
+    """A value for each row and unit, where equations have a number or one for each unit."""
+    return np.broadcast_to(np.asarray(value, state.dtype), state.shape)
 
 
-def _in_numpy(function: Any) -> Callable[..., Any]:
-    """A jitted function of numbers as a plain one of arrays, with what it calls."""
-    plain = function.py_func
-    found = {}
-    for name in plain.__globals__.keys() & plain.__code__.co_names:
-        value = plain.__globals__[name]
-        known = _in_numpy(value) if hasattr(value, "py_func") else _FUNCTIONS.get(value, value)
-        found[name] = known
-    return FunctionType(plain.__code__, found, plain.__name__, closure=plain.__closure__)
+class _Products:
+    """R, and which rows of it multiply h or, of late gates, another value."""
+
+    def __init__(self, cell: Cell, weights: Mapping[str, Array], H: int) -> None:
+        none = np.zeros((0, H), weights["weight_ih"].dtype)
+        self.R, self.bias = weights.get("weight_hh", none), weights.get("bias_hh", none[:, 0])
+        self.late = np.zeros(len(self.R), bool)
+        for gate in cell.late.places if cell.late else ():
+            self.late[gate * H : (gate + 1) * H] = True
+        #: of all rows, or copies of some
+        self.R_early = self.R[~self.late] if cell.late else self.R
+        self.R_late = self.R[self.late]
+
+    def early(self, h: Array) -> Array:
+        """from_h; of late gates it has nothing yet."""
+        if self.R_early is self.R:
+            return h @ self.R.T + self.bias
+        found = np.zeros((len(h), len(self.R)), h.dtype)
+        found[:, ~self.late] = h @ self.R_early.T + self.bias[~self.late]
+        return found
 
 
 class Tape(NamedTuple):
-    """What the backward pass needs: the inputs, h before every step, what each step saved."""
+    """What the backward pass needs: the inputs, h and what late gates multiply, and what is saved.
+
+    The lists have an entry for each step; `inner` is empty for cells without late gates.
+    """
 
     x: Array
     h_before: list[Array]
+    inner: list[Array]
     saved: list[State]
     lengths: NDArray[np.int64] | None
 
 
 def forward(
-    cell: str,
+    name: str,
     weights: Mapping[str, Array],
     x: Array,
     state: State,
@@ -184,8 +251,9 @@ def forward(
     """Run one layer over whole sequences.
 
     Args:
-        cell: its name, "lstm".
-        weights: weight_ih (G*H, I), weight_hh (G*H, H), bias_ih (G*H,), bias_hh (G*H,).
+        name: the cell's, "lstm".
+        weights: weight_ih (G*H, I), weight_hh (GH*H, H), bias_ih (G*H,), bias_hh (GH*H,), and the
+            parameters (H,) of each unit.
         x (T, B, I): the sequences.
         state: initial h (B, H), and c for an LSTM.
         lengths (B,): steps of each sequence; beyond them y is 0 and the state stays.
@@ -194,15 +262,21 @@ def forward(
         y (T, B, H), the final state, and the tape for `backward`.
     """
     T, B, I = x.shape
-    H = weights["weight_hh"].shape[1]
-    step = cell_of(cell).forward
+    H = state[0].shape[1]
+    cell = cell_of(name)
+    products, units = _Products(cell, weights, H), tuple(weights[one] for one in cell.per_unit)
     from_x = x.reshape(T * B, I) @ weights["weight_ih"].T + weights["bias_ih"]
     from_x = from_x.reshape(T, B, -1)
     y = np.zeros((T, B, H), x.dtype)
-    tape = Tape(x, [], [], lengths)
+    tape = Tape(x, [], [], [], lengths)
     for t in range(T):
-        from_h = state[0] @ weights["weight_hh"].T + weights["bias_hh"]
-        new, saved = step(from_x[t], from_h, state)
+        old = (*state, *units)
+        from_h = products.early(state[0])
+        if cell.late:
+            inner = cell.late.inner(from_x[t], from_h, old)
+            from_h[:, products.late] = inner @ products.R_late.T + products.bias[products.late]
+            tape.inner.append(inner)
+        new, saved = cell.forward(from_x[t], from_h, old)
         tape.h_before.append(state[0])
         tape.saved.append(saved)
         if lengths is None:
@@ -215,12 +289,12 @@ def forward(
 
 
 def backward(
-    cell: str, weights: Mapping[str, Array], tape: Tape, dy: Array, dstate: State
+    name: str, weights: Mapping[str, Array], tape: Tape, dy: Array, dstate: State
 ) -> tuple[Array, State, dict[str, Array]]:
     """Backpropagate through time (Werbos 1990).
 
     Args:
-        cell: its name, "lstm".
+        name: the cell's, "lstm".
         weights: as in `forward`.
         tape: what `forward` gave.
         dy (T, B, H): gradient that arrives at the outputs; ignored beyond a sequence's length.
@@ -230,25 +304,41 @@ def backward(
         Gradients of x (T, B, I), of the initial state, and of each weight by its name.
     """
     T, B, I = tape.x.shape
-    rows, H = weights["weight_hh"].shape
-    step = cell_of(cell).backward
-    da_x = np.zeros((T, B, rows), dy.dtype)
-    da_h = np.zeros((T, B, rows), dy.dtype)
+    H = dy.shape[2]
+    cell = cell_of(name)
+    products = _Products(cell, weights, H)
+    da_x = np.zeros((T, B, len(weights["weight_ih"])), dy.dtype)
+    da_h = np.zeros((T, B, len(products.R)), dy.dtype)
+    d_units = np.zeros((len(cell.per_unit), H), dy.dtype)
     for t in reversed(range(T)):
-        da_x[t], da_h[t], old = step(tape.saved[t], (dstate[0] + dy[t], *dstate[1:]))
-        old = (old[0] + da_h[t] @ weights["weight_hh"], *old[1:])
+        arriving = (dstate[0] + dy[t], *dstate[1:])
+        d_inner = []
+        if cell.late:
+            d_inner = [cell.late.backward(tape.saved[t], arriving) @ products.R_late]
+        da_x[t], da_h[t], d_old = cell.backward(tape.saved[t], arriving, *d_inner)
+        to_h = da_h[t][:, ~products.late] if cell.late else da_h[t]
+        old = (d_old[0] + to_h @ products.R_early, *d_old[1 : len(dstate)])
+        more = d_old[len(dstate) :]
         if tape.lengths is None:
             dstate = old
         else:
             runs = (t < tape.lengths)[:, None]
             da_x[t] *= runs
             da_h[t] *= runs
+            more = tuple(one * runs for one in more)
             dstate = tuple(np.where(runs, a, b) for a, b in zip(old, dstate, strict=True))
-    all_x, all_h = da_x.reshape(T * B, rows), da_h.reshape(T * B, rows)
-    gradients = {
+        for k, one in enumerate(more):
+            d_units[k] += one.sum(axis=0)
+    all_x, all_h = da_x.reshape(T * B, -1), da_h.reshape(T * B, -1)
+    dR = all_h.T @ np.concatenate(tape.h_before).reshape(T * B, H)
+    if cell.late:
+        dR[products.late] = all_h[:, products.late].T @ np.concatenate(tape.inner)
+    found = {
         "weight_ih": all_x.T @ tape.x.reshape(T * B, I),
-        "weight_hh": all_h.T @ np.concatenate(tape.h_before).reshape(T * B, H),
+        "weight_hh": dR,
         "bias_ih": all_x.sum(axis=0),
         "bias_hh": all_h.sum(axis=0),
+        **dict(zip(cell.per_unit, d_units, strict=True)),
     }
+    gradients = {one: value for one, value in found.items() if one in weights}
     return (all_x @ weights["weight_ih"]).reshape(T, B, I), dstate, gradients

@@ -11,12 +11,14 @@ from rich.table import Table
 
 from fastrnn.bench.cases import SUITES, Case
 from fastrnn.bench.contender import Contender
-from fastrnn.bench.contenders import COMPILED
+from fastrnn.bench.contenders import BUILT_IN, COMPILED
 from fastrnn.bench.results import Results, Row
 
 NONE = "–"
 #: Stands in the report where a contender was wrong or gave no answer, and nowhere else.
 FAILED = "FAILED"
+#: Stands where a contender's own time limit ran out.
+LATE = "too long"
 #: Load average from which on a run is said to be disturbed.
 BUSY = 0.5
 #: What is said of calls timed one by one.
@@ -36,7 +38,11 @@ def duration(seconds: float | None) -> str:
 def _time(row: Row | None) -> str:
     if row is None:
         return NONE
-    return FAILED if row.error else duration(row.median_s)
+    if row.error:
+        return FAILED if row.failed else LATE
+    # of who takes long to compile, how long
+    after = f" after {duration(row.compile_s)}" if row.contender.limit else ""
+    return duration(row.median_s) + after
 
 
 def _number(value: float | None, shown: str) -> str:
@@ -70,6 +76,8 @@ def table(rows: Sequence[Row], peers: Sequence[Contender]) -> Table:
     titles = ["fastrnn\nCPU"]
     titles += ["in compiled\ncode", *SINGLE] if stepwise else ["\np99"]
     titles += ["fastrnn\nCUDA", "GFLOP/s", "% of\npeak", "% of\nroof"]
+    beside = any(row.contender == BUILT_IN for row in rows)
+    titles += ["built-in", "built-in\n/ written"] if beside else []
     titles += [peer.name for peer in peers]
     for title in [*titles, "best peer\n/ fastrnn", "compile\ns"]:
         made.add_column(title, justify="right", no_wrap=True)
@@ -81,8 +89,10 @@ def table(rows: Sequence[Row], peers: Sequence[Contender]) -> Table:
         on_cpu, on_gpu = found.get(("fastrnn", "cpu")), found.get(("fastrnn", "cuda"))
         compiled, own = found.get((COMPILED.name, "cpu")), on_cpu or on_gpu
         others = [found.get((peer.name, peer.device)) for peer in peers]
+        built_in = found.get((BUILT_IN.name, "cpu"))
+        both = [_time(built_in), _number(ratio(own, [built_in] if built_in else []), ".2f")]
         made.add_row(
-            case.cell.upper(),
+            case.title,
             str(case.shape),
             case.pass_ if case.threads is None else f"{case.pass_}, {case.threads} threads",
             _time(on_cpu),
@@ -91,6 +101,7 @@ def table(rows: Sequence[Row], peers: Sequence[Contender]) -> Table:
             _field(own, "gflops", ".3g"),
             _field(own, "of_peak", ".0%"),
             _field(own, "of_roof", ".0%"),
+            *(both if beside else []),
             *map(_time, others),
             _number(ratio(own, [row for row in others if row]), ".2f"),
             _field(own, "compile_s", ".2f"),
@@ -100,6 +111,8 @@ def table(rows: Sequence[Row], peers: Sequence[Contender]) -> Table:
 
 def _suite(cases: Sequence[Case]) -> str:
     """The suite, or the shapes that the user named, which are called as the suite's are."""
+    if any(case.suite == "cells" for case in cases):
+        return "suite cells"
     suite = SUITES[cases[0].suite]
     own = any(case.shape not in suite.shapes_of(case.cell) for case in cases)
     return f"shapes of your own as in suite {cases[0].suite}" if own else f"suite {cases[0].suite}"
@@ -140,7 +153,27 @@ def faults(rows: Sequence[Row]) -> list[str]:
         f"{FAILED} {row.case} {row.contender.dtype(row.case)}, "
         f"{row.contender.name} on {row.contender.device}: {row.error}"
         for row in rows
-        if row.error
+        if row.failed
+    ]
+
+
+def late(rows: Sequence[Row]) -> list[str]:
+    """A line for every contender whose own time limit ran out."""
+    return [
+        f"{row.case}: {row.contender.name} {row.error}"
+        for row in rows
+        if row.error and not row.failed
+    ]
+
+
+def defined(definitions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for every cell whose definition was measured."""
+    return [
+        f"{one['cell']}: defined in {duration(one['define_s'])}; forward and backward from an "
+        f"empty cache {duration(one['first_s'])}, {one['compiled']} functions compiled "
+        f"({duration(one['cpu_s'])} of CPU time); in a second process "
+        f"{duration(one['again_s'])}, {one['compiled_again']} compiled"
+        for one in definitions
     ]
 
 
@@ -158,5 +191,6 @@ def show(
     for line in headline(results.machine, [row.case for row in results.rows], peers):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(made)
-    for line in (*faults(results.rows), *disturbances(results.machine), *notes):
+    told = [*faults(results.rows), *late(results.rows), *defined(results.definitions)]
+    for line in (*told, *disturbances(results.machine), *notes):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

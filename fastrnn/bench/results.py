@@ -31,6 +31,14 @@
          "single_s": null,                of a suite of single steps, calls timed one by one:
                                           {"p50": ..., "p99": ..., "p99.9": ..., "worst": ...}
          "error": null}                   or why it was not timed; the numbers then are null
+      ],
+      "definitions": [                    of the suite `cells`
+        {"cell": "MinGRU",
+         "define_s": ...,                 its file, which may define two, in a fresh process
+         "first_s": ..., "cpu_s": ...,    forward and backward from an empty cache, and that in CPU
+                                          time, where other programs take their share
+         "compiled": 66,                  the functions that were compiled for it
+         "again_s": ..., "compiled_again": 0}                     the same in a second process
       ]
     }
 
@@ -54,7 +62,10 @@ from fastrnn.bench.contender import Contender
 
 @dataclass(frozen=True)
 class Row:
-    """One contender in one case; either `error` is None or the numbers are."""
+    """One contender in one case; either `error` is None or the numbers are.
+
+    An error is no fault where a contender ran out of a time limit of its own.
+    """
 
     case: Case
     contender: Contender
@@ -68,6 +79,12 @@ class Row:
     memory: int | None = None
     single: Mapping[str, float] | None = None
     error: str | None = None
+    fault: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether its numbers were wrong, or there were none that should have been."""
+        return self.error is not None and self.fault
 
     @property
     def gflops(self) -> float | None:
@@ -104,7 +121,7 @@ class AnyRow(Protocol):
     """What rows of all suites have."""
 
     @property
-    def error(self) -> str | None: ...  # noqa: D102
+    def failed(self) -> bool: ...  # noqa: D102
 
     def as_json(self) -> dict[str, Any]: ...  # noqa: D102
 
@@ -118,15 +135,17 @@ class Results(Generic[RowT]):
 
     machine: Mapping[str, Any]
     rows: Sequence[RowT]
+    definitions: Sequence[Mapping[str, Any]] = ()
 
     @property
     def good(self) -> bool:
         """Whether every contender gave the right numbers everywhere."""
-        return all(row.error is None for row in self.rows)
+        return not any(row.failed for row in self.rows)
 
     def as_json(self) -> dict[str, Any]:
         """The run as the module's docstring shows it."""
         rows = [row.as_json() for row in self.rows]
         for row in rows:
             row["threads"] = row["threads"] or self.machine["threads"]
-        return {"machine": dict(self.machine), "rows": rows}
+        found = {"machine": dict(self.machine), "rows": rows}
+        return found | ({"definitions": list(self.definitions)} if self.definitions else {})

@@ -10,12 +10,12 @@ from fastrnn.bench.cases import ITEM_BYTES, Case
 def step_bytes(case: Case) -> int:
     """Bytes of weights that every time step has to read anew.
 
-    Of a sequence these are the recurrent weights R (G*H, H): the product for x can be taken for
+    Of a sequence these are the recurrent weights R (GH*H, H): the product for x can be taken for
     many steps at once. A single step reads W (G*H, I) too.
     """
     _, _, I, H = case.shape
-    columns = I + H if case.stepwise else H
-    return case.gates * H * columns * ITEM_BYTES[case.dtype]
+    columns = case.equations.GH * H + (case.gates * I if case.stepwise else 0)
+    return H * columns * ITEM_BYTES[case.dtype]
 
 
 def bandwidth(

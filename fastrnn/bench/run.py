@@ -11,7 +11,7 @@ from typing import Any
 from fastrnn.bench import parity, roofline, timing
 from fastrnn.bench.cases import SUITES, Case
 from fastrnn.bench.contender import Contender
-from fastrnn.bench.process import Worker, WorkerError
+from fastrnn.bench.process import LateError, Worker, WorkerError
 from fastrnn.bench.results import Row
 
 #: How long a contender's calls are tried out before they are timed.
@@ -60,9 +60,9 @@ class _Race:
         """Those still in the race; one that fails in the loop's body has to be told to `out`."""
         yield from list(self.workers.items())
 
-    def out(self, contender: Contender, error: str) -> None:
+    def out(self, contender: Contender, error: str, fault: bool = True) -> None:
         """Take a contender out, and end its process at once: it may be spinning."""
-        self.rows[contender] = Row(self.case, contender, error=error)
+        self.rows[contender] = Row(self.case, contender, error=error, fault=fault)
         self.workers.pop(contender).close()
 
     def start(self, stack: ExitStack, settings: Settings) -> None:
@@ -88,8 +88,10 @@ class _Race:
                 dtype=contender.dtype(self.case),
                 tolerance=parity.TOLERANCE if contender.own else parity.PEER_TOLERANCE,
             )
+            fault = True
             try:
-                first_s, answer = worker.ask("first")
+                worker.send("first")
+                first_s, answer = worker.receive(contender.limit)
                 wrong = wrong_in(answer)
                 if wrong is None:
                     median_s = worker.ask("calibrate", CALIBRATION_SECONDS)
@@ -97,8 +99,9 @@ class _Race:
                     wrong = wrong_in(answer)
             except WorkerError as error:
                 wrong = str(error)
+                fault = contender.limit is None or not isinstance(error, LateError)
             if wrong is not None:
-                self.out(contender, wrong)
+                self.out(contender, wrong, fault)
                 continue
             self.rows[contender] = replace(
                 self.rows[contender],

@@ -30,16 +30,18 @@ FILES = {
 __all__ = [*FILES]
 
 
-def define(name: str) -> None:
-    """Define a cell of this folder, if there is one of the name."""
-    if name in FILES:
-        import_module(f"{__name__}.{FILES[name]}")
+def define(name: str) -> Any:
+    """The layers of a cell of this folder; None if there is none of the name."""
+    if name not in FILES:
+        return None
+    return getattr(import_module(f"{__name__}.{FILES[name]}"), name)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in FILES:
+    found = define(name)
+    if found is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{FILES[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastrnn.bench.cases import CELLS, DTYPES, PASSES, SUITES, Shape, cases_of, measurable
+from fastrnn.bench.cases import DTYPES, PASSES, SUITES, Shape, cases_of
 from fastrnn.bench.loop.models import NAME as LOOP
 from fastrnn.bench.loop.models import Model, models_of
 from fastrnn.cli import options
@@ -36,9 +36,9 @@ def _shapes(
     default="quick",
     show_default=True,
     help="Which shapes, and what a call is; loop takes whole steps of ordinary models in PyTorch "
-    "and Keras, with their own layers and with fastrnn's.",
+    "and Keras, with their own layers and with fastrnn's; cells has those of fastrnn.cells.",
 )
-@options.cells(measurable())
+@options.cells()
 @click.option(
     "--shape",
     "shapes",
@@ -72,8 +72,8 @@ def _shapes(
 @click.option(
     "--peers",
     metavar="NAMES",
-    help="Comma list of torch, onnxruntime, numpy, or name=module for your own; or none. "
-    "[default: all that are installed]",
+    help="Comma list of torch, torch.compile, onnxruntime, numpy, or name=module for your own; or "
+    "none. [default: all that are installed]",
 )
 @click.option(
     "--threads",
@@ -116,7 +116,7 @@ def bench(
         if suite == LOOP:
             models = models_of(cells)
         else:
-            cases_of(suite, cells or CELLS, shapes, passes, dtype)
+            cases_of(suite, cells, shapes, passes, dtype)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if json_file is not None and not os.access(json_file.parent, os.W_OK):
@@ -143,7 +143,7 @@ def bench(
         )
         return
     threads = threads or fastrnn.get_num_threads()
-    chosen = cases_of(suite, cells or CELLS, shapes, passes, dtype, threads)
+    chosen = cases_of(suite, cells, shapes, passes, dtype, threads)
     try:
         contenders = command.field(device, peers, chosen)
     except command.DeviceUnavailableError as error:

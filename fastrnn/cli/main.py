@@ -19,7 +19,6 @@ from fastrnn.cli.models import export, model, stream
 from fastrnn.cli.show import show
 from fastrnn.cli.tune import tune
 from fastrnn.tools import convert
-from fastrnn_kernels.cells import registry
 
 
 def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
@@ -90,7 +89,7 @@ def info() -> None:
 
 
 @main.command()
-@options.cells(list(registry.CELLS))
+@options.cells()
 @click.option(
     "--dtype",
     "dtypes",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
+
+from fastrnn_kernels.cells import registry
 
 
 def prefix(told: str) -> Callable[[Any], Any]:
@@ -13,12 +17,34 @@ def prefix(told: str) -> Callable[[Any], Any]:
     return click.option("--prefix", metavar="NAME", default="", help=told)
 
 
-def cells(choices: Sequence[str]) -> Callable[[Any], Any]:
+class _Cell(click.ParamType):  # type: ignore[type-arg]
+    """A name of a cell; modules are looked for in the current folder, too."""
+
+    name = "cell"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it was given."""
+        from fastrnn.models.classes import entry_of
+
+        name = str(value)
+        here = os.getcwd()
+        if ":" in name and here not in sys.path:
+            sys.path.insert(0, here)
+        try:
+            entry_of(name)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return name
+
+
+def cells() -> Callable[[Any], Any]:
     """--cell, as often as one likes."""
     return click.option(
         "--cell",
         "cells",
-        type=click.Choice(choices),
+        type=_Cell(),
+        metavar="NAME",
         multiple=True,
-        help="Only this cell; may be repeated.",
+        help=f"Only this cell, of {', '.join(registry.CELLS)}, a name of fastrnn.cells, as MinGRU, "
+        "or module:Name for one that your own module defines; may be repeated.",
     )

@@ -9,7 +9,7 @@ from fastrnn_kernels.cells import registry
 
 
 @click.command()
-@options.cells(list(registry.CELLS))
+@options.cells()
 @click.option(
     "--size",
     "sizes",

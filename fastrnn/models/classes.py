@@ -1,19 +1,23 @@
 """The classes of layers and of single steps, found or made by what the registry calls them.
 
-A kind whose classes nobody wrote out gets them here, from its line in the registry.
+A kind whose classes nobody wrote out gets them here, from its line in the registry. Cells on
+command lines have names, too: those of the registry, of `fastrnn.cells`, or "module:Name".
 """
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from fastrnn.models import layers  # noqa: F401  (its classes are found here)
 from fastrnn.models.cells import RecurrentCell
+from fastrnn.models.defined import DefinedLayer
 from fastrnn.models.layer import Layer
 from fastrnn.models.recurrent import CLASSES, Recurrent
 from fastrnn_kernels.cells import registry
 
-#: What defines the cell of a name where nobody has yet; `fastrnn.cells`, above models, is one.
+#: What gives the layers of a name, defined where nobody has yet, or None where it has none of the
+#: name; `fastrnn.cells`, above models, is one.
 DEFINING: list[Callable[[str], Any]] = []
 
 
@@ -25,20 +29,57 @@ def class_of(kind: str) -> type[Recurrent]:
     return CLASSES[kind] if kind in CLASSES else _made(kind)
 
 
+def entry_of(name: str) -> registry.Entry:
+    """The cell of a name: "lstm", "MinGRU" of `fastrnn.cells`, or "module:PeepholeLSTM".
+
+    Raises TypeError or ValueError, which says what is wrong with the name.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a cell is {name!r}, wanted its name, as 'lstm'")
+    defined = _defined(name)
+    if defined is not None:
+        return registry.Entry(name, defined._cell, defined.kind, defined=True)
+    if name not in registry.CELLS:
+        known = ", ".join(registry.CELLS)
+        raise ValueError(
+            f"no cell {name!r}: there are {known}, those of fastrnn.cells, as MinGRU, and "
+            "module:Name for your own"
+        )
+    return registry.CELLS[name]
+
+
 def layer_of(name: str, *sizes: int, **arguments: Any) -> Layer[Any]:
     """A layer of the cell of a name, "gru-reset-before"."""
-    entry = registry.CELLS[name]
-    make: Any = class_of(entry.kind)
+    entry = entry_of(name)
+    make: Any = _defined(name) or class_of(entry.kind)
     layer: Layer[Any] = make(*sizes, **entry.options, **arguments)
     return layer
 
 
 def step_of(name: str, *sizes: int, **arguments: Any) -> RecurrentCell[Any]:
     """A single step of the cell of a name."""
-    entry = registry.CELLS[name]
-    make: Any = class_of(f"{entry.kind}Cell")
+    entry, defined = entry_of(name), _defined(name)
+    make: Any = class_of(f"{entry.kind}Cell") if defined is None else defined.Cell
     step: RecurrentCell[Any] = make(*sizes, **entry.options, **arguments)
     return step
+
+
+def _defined(name: str) -> type[DefinedLayer] | None:
+    """The layers of a name that are defined by equations; None for others of the registry."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        return next((found for define in DEFINING if (found := define(name)) is not None), None)
+    try:
+        place: Any = import_module(module)
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise ValueError(f"cell {name!r}: {module!r} cannot be imported: {told}") from error
+    if not hasattr(place, attribute):
+        raise ValueError(f"cell {name!r}: {module!r} has no {attribute!r}")
+    given = getattr(place, attribute)
+    if not (isinstance(given, type) and issubclass(given, DefinedLayer)):
+        raise ValueError(f"{name!r} is no cell: wanted what @fastrnn.cell(...) has made")
+    return given
 
 
 def _made(kind: str) -> type[Recurrent]:

@@ -47,9 +47,12 @@ class Defined(Recurrent):
         return super()._restored(rest, values)
 
 
+class DefinedCell(Defined, RecurrentCell[Any]):
+    """One step of a cell that a program has defined."""
+
+
 class DefinedLayer(Defined, Layer[Any]):
     """A stack of recurrent layers of a cell that a program has defined."""
 
-
-class DefinedCell(Defined, RecurrentCell[Any]):
-    """One step of a cell that a program has defined."""
+    #: the class of its single step
+    Cell: ClassVar[type[DefinedCell]]

@@ -15,8 +15,7 @@ import numba
 from fastrnn import check
 from fastrnn.device import CPU_COMPUTE, GPU_COMPUTE, kernels_for, tf32
 from fastrnn.models import auto
-from fastrnn.models.classes import layer_of
-from fastrnn_kernels.cells.registry import CELLS
+from fastrnn.models.classes import entry_of, layer_of
 from fastrnn_kernels.device import TunedDevice, possible
 
 #: Sizes and batches that are measured where none are named.
@@ -51,7 +50,7 @@ def points(
 ) -> list[Point]:
     """All combinations; raises TypeError or ValueError for what there is no layer of."""
     for cell in cells:
-        check.choice("cells", cell, list(CELLS))
+        entry_of(cell)
     for dtype in dtypes:
         check.choice("dtypes", dtype, (*GPU_COMPUTE, "tf32"))
     H = [check.size("sizes", size) for size in sizes]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from fastrnn import check
-from fastrnn.models.classes import layer_of
+from fastrnn.models.classes import entry_of, layer_of
 from fastrnn_kernels.cells.registry import CELLS
 from fastrnn_kernels.cpu import device as cpu
 
@@ -24,14 +24,17 @@ def warmup(
     What is compiled is kept on disk: on a machine with a cache folder this is needed once,
     in any process, and not at all for what has come compiled (`fastrnn info`).
 
-    cells: of "rnn", "rnn-relu", "lstm", "gru", "gru-reset-before"; all if None.
+    cells: of "rnn", "rnn-relu", "lstm", "gru", "gru-reset-before", names of `fastrnn.cells`, as
+        "MinGRU", and "module:Name" for one's own; all that are known if None.
     dtypes: of "float32", "float64", "bfloat16".
     training: the backward pass too; bfloat16 has none.
     done: called after each cell and dtype.
 
     Raises TypeError or ValueError for another cell or dtype, before anything is compiled.
     """
-    chosen = [check.choice("cells", cell, list(CELLS)) for cell in (cells or CELLS)]
+    chosen = list(cells or CELLS)
+    for cell in chosen:
+        entry_of(cell)
     types = [check.compute_type("dtypes", dtype) for dtype in dtypes]
     types = [check.choice("dtypes", dtype, DTYPES) for dtype in types]
     cpu.prepare_threads()

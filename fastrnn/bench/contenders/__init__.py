@@ -1,6 +1,6 @@
 """Who is measured: fastrnn itself, and its peers."""
 
-from fastrnn.bench.cases import CELLS
+from fastrnn.bench.cases import CELLS, SCANNED, WRITTEN
 from fastrnn.bench.contender import Contender
 from fastrnn_kernels.cells import registry
 
@@ -8,6 +8,10 @@ OWN = Contender("fastrnn", "fastrnn.bench.contenders.fastrnn", own=True)
 #: The same steps from a compiled function, as `fastrnn.jit` has them.
 COMPILED = Contender(
     "fastrnn.jit", "fastrnn.bench.contenders.compiled", own=True, stepwise=True, passes=("forward",)
+)
+#: What cells that are written like built-in ones are measured beside, in place of peers.
+BUILT_IN = Contender(
+    "built-in", "fastrnn.bench.contenders.built_in", own=True, cells=tuple(WRITTEN)
 )
 
 PEERS = {
@@ -18,7 +22,30 @@ PEERS = {
             "fastrnn.bench.contenders.torch",
             ("torch",),
             low=("bfloat16",),
-            cells=tuple(name for name, entry in registry.CELLS.items() if entry.torch),
+            without=tuple(WRITTEN),
+        ),
+        Contender(
+            "torch.compile",
+            "fastrnn.bench.contenders.torch_compile",
+            ("torch",),
+            low=("bfloat16",),
+            ragged=False,
+            without=(*WRITTEN, *(name for name, entry in registry.CELLS.items() if entry.torch)),
+            limit=120.0,
+        ),
+        Contender(
+            "torch scan",
+            "fastrnn.bench.contenders.torch_scan",
+            ("torch",),
+            ragged=False,
+            cells=SCANNED,
+        ),
+        Contender(
+            "torch log-scan",
+            "fastrnn.bench.contenders.torch_log_scan",
+            ("torch",),
+            ragged=False,
+            cells=("MinGRULog",),
         ),
         Contender(
             "onnxruntime",
@@ -36,9 +63,9 @@ PEERS = {
             dtypes=("float32", "bfloat16"),
             low=("bfloat16",),
             ragged=False,
-            cells=("rnn", "lstm", "gru"),
+            cells=CELLS,
         ),
-        Contender("numpy", "fastrnn.bench.contenders.numpy"),
+        Contender("numpy", "fastrnn.bench.contenders.numpy", without=tuple(WRITTEN)),
     )
 }
 

@@ -9,16 +9,27 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fastrnn.bench.cases import Case
 from fastrnn.bench.contender import Program
+from fastrnn.bench.contenders.torch_loop import Loop, Step
 from fastrnn.bench.data import Array, Sample, answer, weights
-from fastrnn_kernels.cells.registry import CELLS
+from fastrnn.models.classes import entry_of
 
 
 def _module(case: Case, what: str) -> Any:
-    """torch's module of a case: of its cell, or, where `what` is "Cell", of a single step."""
-    name, _, nonlinearity = CELLS[case.cell].torch.partition("_")
+    """The module of a case: of its cell, or, where `what` is "Cell", of a single step.
+
+    Cells that torch does not have are a plain loop of its operations.
+    """
+    entry = entry_of(case.cell)
+    values = {name: torch.from_numpy(array) for name, array in weights(case).items()}
+    if not entry.torch:
+        return Step(entry.cell, values) if what else Loop(entry.cell, values)
+    name, _, nonlinearity = entry.torch.partition("_")
     own = {"nonlinearity": nonlinearity.lower()} if nonlinearity else {}
     make = getattr(torch.nn, name + what)
-    return make(case.shape.I, case.shape.H, dtype=getattr(torch, case.arrays), **own)
+    module = make(case.shape.I, case.shape.H, dtype=getattr(torch, case.arrays), **own)
+    suffix = "" if what else "_l0"
+    module.load_state_dict({f"{name}{suffix}": value for name, value in values.items()})
+    return module
 
 
 def _state(case: Case, arrays: tuple[Array, ...]) -> Any:
@@ -30,13 +41,12 @@ def _tensors(state: Any) -> tuple[Any, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
-class Step:
+class OneStep:
     """One step of a cell."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
         self.module = _module(case, "Cell")
-        self.module.load_state_dict({n: torch.from_numpy(a) for n, a in weights(case).items()})
 
     def load(self, sample: Sample) -> Any:
         """One x (B, I) and the state as tensors."""
@@ -62,9 +72,6 @@ class Sequence:
     def __init__(self, case: Case, low: bool = True) -> None:
         self.case = case
         self.module = _module(case, "")
-        self.module.load_state_dict(
-            {f"{n}_l0": torch.from_numpy(a) for n, a in weights(case).items()}
-        )
         #: bfloat16 throughout, as of a module after `.bfloat16()`; its training stays in float32
         self.low = low and case.dtype == "bfloat16" and case.pass_ == "forward"
         if self.low:
@@ -84,6 +91,8 @@ class Sequence:
         """Outputs y (T, B, H) and the final state."""
         if lengths is None:
             return self.module(x, state)
+        if isinstance(self.module, Loop):
+            return self.module(x, state, lengths)
         packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
         y, state = self.module(packed, state)
         return pad_packed_sequence(y, total_length=self.case.shape.T)[0], state
@@ -119,7 +128,9 @@ class Training(Sequence):
         x, state, lengths, arriving = loaded
         y, state_n = self.call(x, state, lengths)
         wanted = (x, *_tensors(state), *self.module.parameters())
-        return y, state_n, torch.autograd.grad((y, *_tensors(state_n)), wanted, arriving)
+        outputs = y, *_tensors(state_n)
+        # the SRU's first h reaches nothing
+        return y, state_n, torch.autograd.grad(outputs, wanted, arriving, materialize_grads=True)
 
     def read(self, result: Any) -> dict[str, Array]:
         """The arrays by their names."""
@@ -140,5 +151,5 @@ def build(case: Case, threads: int, device: str) -> Program:
     """The case as a torch module."""
     torch.set_num_threads(threads)
     if case.stepwise:
-        return Step(case)
+        return OneStep(case)
     return Training(case) if case.pass_ == "train" else Sequence(case)

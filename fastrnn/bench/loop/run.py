@@ -47,6 +47,11 @@ class Row:
     error: str | None = None
     taken: tuple[float, ...] = ()  # the samples
 
+    @property
+    def failed(self) -> bool:
+        """Whether its numbers were wrong, or there were none."""
+        return self.error is not None
+
     def as_json(self) -> dict[str, Any]:
         """The row as the docstring of `fastrnn.bench.results` shows it."""
         return {

@@ -1,6 +1,7 @@
 import pytest
 
-from fastrnn.bench.cases import CELLS, SUITES, Case, Shape, cases_of
+from fastrnn.bench.cases import CELLS, SUITES, WRITTEN, Case, Shape, cases_of
+from fastrnn.cells import FILES
 
 SHAPES = {
     "stream": "1,1,1,16 1,1,32,32 1,1,40,64 1,1,64,128 1,1,128,128 1,1,128,256 1,1,384,384 "
@@ -22,6 +23,7 @@ PASSES = {
     "ragged": ["forward", "train"],
     "deepbench": ["forward", "train"],
     "scaling": ["forward", "train"],
+    "cells": ["forward", "train"],
 }
 
 
@@ -34,6 +36,32 @@ def test_a_suite_has_its_shapes_for_every_cell(suite):
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_has_its_passes(suite):
     assert sorted({case.pass_ for case in cases_of(suite)}) == PASSES[suite]
+
+
+def test_cells_are_those_of_fastrnn_and_two_that_are_written_like_built_in_ones():
+    cases = cases_of("cells")
+    named = [case for case in cases if case.suite == "cells"]
+    assert {case.cell for case in named} == {*FILES}
+    assert len(named) == 2 * (len(FILES) + 2)
+    assert {case.cell for case in named if case.shape.T > 1000} == {"MinGRU", "MinGRULog"}
+    for cell in WRITTEN:
+        found = [case for case in cases if case.cell == cell]
+        assert [(case.suite, case.shape, case.pass_) for case in found] == [
+            (suite, shape, pass_)
+            for suite in ("sequence", "train", "stream")
+            for shape in SUITES[suite].shapes
+            for pass_ in SUITES[suite].passes
+        ]
+    trained = cases_of("cells", tuple(WRITTEN), passes=("train",))
+    assert {case.suite for case in trained} == {"train"}
+    shape = Shape(3, 2, 5, 7)
+    (case, _) = cases_of("cells", ("MinGRU",), (shape,))
+    assert case == Case("cells", "MinGRU", shape, "forward", "float32")
+
+
+def test_flops_count_an_h_part_where_there_is_one():
+    case = Case("cells", "MinGRU", Shape(5, 3, 2, 7), "forward", "float32")
+    assert case.flops == 2 * 5 * 3 * 2 * 7 * 2
 
 
 def test_deepbench_has_a_list_for_each_cell():

@@ -6,40 +6,44 @@ import numpy as np
 import pytest
 
 from fastrnn.bench import reference
-from fastrnn.bench.cases import measurable
+from fastrnn.cells import FILES
+from fastrnn.models.classes import entry_of
 from fastrnn_kernels.cells import registry
 
-#: All with a truth, by hand or by the kernels' equations.
-CELLS = measurable()
+#: Truths by hand and by the kernels' equations.
+CELLS = [*registry.CELLS, *FILES]
 T, B, I, H = 4, 3, 2, 5
 STEP = 1e-6
 
 
 def gates(cell):
-    return len(registry.CELLS[cell].cell.gates)
+    return entry_of(cell).cell.G
 
 
 def problem(cell):
     draw = np.random.default_rng(3)
-    rows = gates(cell) * H
+    equations = entry_of(cell).cell
+    rows, of_h = equations.G * H, equations.GH * H
     arrays = {
         "weight_ih": draw.normal(size=(rows, I)),
-        "weight_hh": draw.normal(size=(rows, H)),
+        "weight_hh": draw.normal(size=(of_h, H)),
         "bias_ih": draw.normal(size=rows),
-        "bias_hh": draw.normal(size=rows),
+        "bias_hh": draw.normal(size=of_h),
+        **{name: draw.normal(size=H) for name in equations.per_unit},
         "x": draw.normal(size=(T, B, I)),
-        "h0": draw.normal(size=(B, H)),
+        # an sLSTM divides by its state n
+        **{f"{s}0": abs(draw.normal(size=(B, H))) + (s == "n") for s in equations.states},
     }
-    if cell == "lstm":
-        arrays["c0"] = draw.normal(size=(B, H))
     dy = draw.normal(size=(T, B, H))
-    dstate = tuple(draw.normal(size=(B, H)) for _ in range(2 if cell == "lstm" else 1))
+    dstate = tuple(draw.normal(size=(B, H)) for _ in equations.states)
     return arrays, dy, dstate
 
 
 def parts(arrays):
-    weights = {name: arrays[name] for name in arrays if name.startswith(("weight", "bias"))}
-    state = tuple(arrays[name] for name in ("h0", "c0") if name in arrays)
+    names = list(arrays)
+    at = names.index("x")
+    weights = {name: arrays[name] for name in names[:at]}
+    state = tuple(arrays[name] for name in names[at + 1 :])
     return weights, arrays["x"], state
 
 
@@ -55,7 +59,8 @@ def test_every_gradient_equals_finite_differences(cell, lengths):
     weights, x, state = parts(arrays)
     _, _, tape = reference.forward(cell, weights, x, state, lengths)
     dx, dstate0, gradients = reference.backward(cell, weights, tape, dy, dstate)
-    found = gradients | {"x": dx} | dict(zip(("h0", "c0"), dstate0, strict=False))
+    states = [f"{name}0" for name in entry_of(cell).cell.states]
+    found = gradients | {"x": dx} | dict(zip(states, dstate0, strict=True))
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         expected = np.empty_like(array)
@@ -68,7 +73,8 @@ def test_every_gradient_equals_finite_differences(cell, lengths):
             array[at] = value
             expected[at] = (above - below) / (2 * STEP)
         # central differences: truncation STEP^2, rounding 1e-16 / STEP times values of some 10
-        np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-7, err_msg=name)
+        scale = max(1, np.max(np.abs(expected), initial=0))
+        np.testing.assert_allclose(found[name] / scale, expected / scale, rtol=0, atol=1e-7)
 
 
 def test_padding_is_zero_and_keeps_the_state():

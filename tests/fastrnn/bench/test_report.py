@@ -1,11 +1,12 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from fastrnn.bench import report
-from fastrnn.bench.cases import Case, Shape, cases_of
-from fastrnn.bench.contenders import COMPILED, OWN, PEERS
+from fastrnn.bench.cases import WRITTEN, Case, Shape, cases_of
+from fastrnn.bench.contenders import BUILT_IN, COMPILED, OWN, PEERS
 from fastrnn.bench.results import Results, Row
 
 CASE = Case("quick", "lstm", Shape(10, 2, 30, 40), "train", "float32")
@@ -17,6 +18,10 @@ MACHINE = {
     "load": 0.2,
     "stops": True,
 }
+DEFINITION = {
+    "cell": "MinGRU", "define_s": 0.003, "first_s": 4.5, "cpu_s": 2.5, "compiled": 14,
+    "again_s": 0.02, "compiled_again": 0,
+}  # fmt: skip
 TORCH, NUMPY = PEERS["torch"], PEERS["numpy"]
 
 
@@ -45,6 +50,36 @@ def printed(rows, notes=()):
 )
 def test_durations_have_three_digits_and_a_unit(seconds, text):
     assert report.duration(seconds) == text
+
+
+def test_what_is_written_stands_beside_what_is_built_in():
+    case = Case("train", next(iter(WRITTEN)), Shape(10, 2, 30, 40), "train", "float32")
+    found = [replace(row(one, s), case=case) for one, s in ((OWN, 0.2), (BUILT_IN, 0.18))]
+    (line,) = (line for line in printed(found).splitlines() if "WrittenLSTM" in line)
+    assert "180 ms 0.90" in " ".join(line.split())
+
+
+def test_compiling_is_shown_where_it_takes_long_and_what_was_too_long():
+    slow = PEERS["torch.compile"]
+    case = Case("cells", "MinGRU", Shape(10, 2, 30, 40), "train", "float32")
+    file = io.StringIO()
+    own = replace(row(OWN, 0.2), case=case)
+    for one, told in (
+        (replace(row(slow, 0.3), case=case), "300 ms after 125 ms"),
+        (Row(case, slow, error="gave no answer within 120 s", fault=False), "too long"),
+    ):
+        results = Results(MACHINE, [own, one], [DEFINITION])
+        report.show(results, (slow,), (), Console(width=80, file=file))
+        assert results.good
+        assert told in file.getvalue()
+    text = file.getvalue()
+    assert "MinGRU 10,2,30,40 train: torch.compile gave no answer within 120 s" in text
+    assert "suite cells" in text
+    assert (
+        "MinGRU: defined in 3 ms; forward and backward from an empty cache 4.5 s, 14 functions "
+        "compiled (2.5 s of CPU time); in a second process 20 ms, 0 compiled"
+    ) in text
+    assert results.as_json()["definitions"] == [DEFINITION]
 
 
 def test_the_ratio_is_the_best_peer_over_fastrnn():

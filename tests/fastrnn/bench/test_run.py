@@ -1,5 +1,7 @@
 """The gate: who is wrong, dies or hangs is said to be, is not timed, and stops nobody else."""
 
+from dataclasses import replace
+
 import pytest
 
 from fastrnn.bench import timing
@@ -126,6 +128,16 @@ def test_one_that_hangs_is_told_in_time(spoilt):
     found = rows(FORWARD, spoilt(run="time.sleep(600)"), PEERS["numpy"], timeout=8.0)
     assert found["spoilt"].error == "gave no answer within 8 s"
     assert found["numpy"].error is None
+
+
+def test_one_that_runs_out_of_a_limit_of_its_own_is_no_fault(spoilt):
+    slow = replace(spoilt(run="time.sleep(600)"), limit=1.0)
+    found = rows(FORWARD, slow, PEERS["numpy"])
+    assert found["spoilt"].error == "gave no answer within 1 s"
+    assert not found["spoilt"].failed
+    assert found["numpy"].median_s > 0
+    wrong = rows(FORWARD, replace(spoilt(**WRONG), limit=60.0))["spoilt"]
+    assert wrong.failed
 
 
 def test_one_that_does_not_take_a_case_has_no_row_for_it():

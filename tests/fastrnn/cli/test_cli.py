@@ -1,8 +1,10 @@
 """The commands as a user has them: what they print, what they write, how they end."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 import fastrnn
 from fastrnn.bench import command, timing
 from fastrnn.bench.cases import cases_of
+from fastrnn.cells import peephole_lstm
 from fastrnn.cli.main import main
 
 ROW = {
@@ -102,6 +105,24 @@ def test_every_suite_runs(short, options):
     assert "peers: none" in result.stdout
 
 
+def test_a_cell_of_ones_own_is_measured_from_the_current_folder(tmp_path):
+    """The same equations under the same name have the same kernels, which are compiled once."""
+    (tmp_path / "mine.py").write_text(Path(peephole_lstm.__file__).read_text(encoding="utf-8"))
+    options = "--suite sequence --shape 3,2,4,5 --cell mine:PeepholeLSTM --dtype float64 "
+    options += "--peers numpy --device cpu --threads 1 --json out.json"
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "fastrnn", "bench", *options.split()],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert {row["contender"] for row in rows} == {"fastrnn", "numpy"}
+    assert {row["cell"] for row in rows} == {"mine:PeepholeLSTM"}
+    assert all(row["median_s"] > 0 for row in rows)
+    assert "PeepholeLSTM 3,2,4,5" in done.stdout
+
+
 def test_a_wrong_contender_fails_the_run_and_the_others_are_shown(short, tmp_path, monkeypatch):
     (tmp_path / "wrong_contender.py").write_text(WRONG)
     monkeypatch.syspath_prepend(tmp_path)
@@ -125,7 +146,10 @@ def test_a_wrong_contender_fails_the_run_and_the_others_are_shown(short, tmp_pat
         ("--suite stream --shape 2,1,1,1", "T=1, got 2,1,1,1"),
         ("--suite stream --pass train", "no pass 'train'"),
         ("--suite slow", "'slow' is not one of"),
-        ("--cell elman", "'elman' is not one of"),
+        ("--cell elman", "no cell 'elman': there are rnn, "),
+        ("--cell no_such_module:Own", "'no_such_module' cannot be imported: ModuleNotFoundError"),
+        ("--cell math:Own", "'math' has no 'Own'"),
+        ("--cell fastrnn:LSTM", "'fastrnn:LSTM' is no cell: wanted what @fastrnn.cell"),
         ("--dtype int8", "int8 is how a stream's weights are stored"),
         ("--dtype int16", "'int16' is not one of"),
         ("--threads 0", "0 is not in the range"),

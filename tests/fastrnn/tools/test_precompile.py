@@ -18,7 +18,7 @@ def test_a_level_that_is_unknown_is_told_before_anything_is_compiled(tmp_path):
 
 def test_what_a_process_says_that_fails_is_told(tmp_path):
     levels = precompile.native()[:1] or NAMES[:1]
-    with pytest.raises(RuntimeError, match=r"qrnn float32 for (.*\n)*.*wanted one of 'rnn'"):
+    with pytest.raises(RuntimeError, match=r"qrnn float32 for (.*\n)*.*no cell 'qrnn'"):
         precompile.precompile(tmp_path, levels, cells=[["qrnn"]], dtypes=["float32"])
     assert list(tmp_path.rglob("*.nbc")) == []
 

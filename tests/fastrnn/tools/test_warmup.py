@@ -36,7 +36,7 @@ def test_nothing_is_left_to_compile(dtype):
 
 def test_wrong_names_are_refused_before_anything_is_done():
     seen = []
-    with pytest.raises(ValueError, match="cells is 'qrnn', wanted one of 'rnn'"):
+    with pytest.raises(ValueError, match="no cell 'qrnn': there are rnn"):
         fastrnn.warmup(["gru", "qrnn"], done=lambda *what: seen.append(what))
     with pytest.raises((TypeError, ValueError), match="dtypes is 'float8'"):
         fastrnn.warmup(["gru"], ["float32", "float8"], done=lambda *what: seen.append(what))
@@ -69,7 +69,7 @@ def test_the_command_says_so_where_all_has_come(monkeypatch, tmp_path):
 
 def test_the_command_offers_every_cell():
     (option,) = (o for o in main.warmup.params if o.name == "cells")
-    assert list(option.type.choices) == list(CELLS)
+    assert f"of {', '.join(CELLS)}," in option.help
 
 
 def test_a_cache_that_cannot_be_kept_is_an_error(monkeypatch):

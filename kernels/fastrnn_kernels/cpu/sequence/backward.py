@@ -78,7 +78,8 @@ class Arguments(NamedTuple):
 @for_each
 def backward_job(cell: Cell) -> Callable[..., Job]:
     """The backward pass of a cell, as a job."""
-    G, L, E, S, N, K, Q = cell.G, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
+    G, GH, L, E, S = cell.G, cell.GH, cell.L, cell.E, cell.S
+    N, K, Q = cell.N, cell.K, cell.Q
     Z = cell.X + cell.A  # the first sum that h has a part in
     product, largest = multiply_columns(), current().rows(VECTORS)
     fetching = current().fetch_rows
@@ -147,7 +148,8 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                 for j in range(N - 1):
                     at = (j * B + b) * H + u_first
                     copy(d_rest, (j * rows + p) * HU + u_first, d_final_rest, at, u_many)
-            phase = meet(record, members, phase)
+            if GH > 0 or projected:
+                phase = meet(record, members, phase)
 
             for s in range(min(longest, T - first_step) - 1, max(0, T - last_step) - 1, -1):
                 active = min(rows, valid[s] - first)
@@ -247,7 +249,8 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                     if projected:  # its cell reads no h: the products alone give the gradient
                         for u in range(c_first, p_last * W4):
                             dh[p * PU + u] = 0
-                phase = meet(record, members, phase)
+                if GH > 0 or projected:
+                    phase = meet(record, members, phase)
 
                 for position in range(p_first, p_last if E > 0 else p_first):
                     n = alternate(s, position, p_first, p_last)

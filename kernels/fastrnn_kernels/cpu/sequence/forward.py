@@ -4,7 +4,8 @@ A block of time steps at a time: first the x-parts of all its steps as one produ
 step by step the h-part and, tile by tile, the gates. Nothing is allocated inside.
 
 Threads either take rows of their own, or, as members of a team, the same rows and units of
-their own; members wait for each other once a step, when h is whole.
+their own; members wait for each other once a step, when h is whole. Where no gate has an h-part
+they do not, as each unit's h is read by that unit alone.
 """
 
 from collections.abc import Callable
@@ -92,7 +93,8 @@ class Arguments(NamedTuple):
 @for_each
 def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     """The forward pass of a cell, with `values` to an element of the products' rows, as a job."""
-    G, A, L, E, S, N, K, Q = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
+    G, GH, A, L, E = cell.G, cell.GH, cell.A, cell.L, cell.E
+    S, N, K, Q = cell.S, cell.N, cell.K, cell.Q
     Z = cell.X + A  # the first sum that h has a part in
     # Sums that the last product of a step leaves as they are: without one, all.
     F = G - L if L else Z if E else S
@@ -262,7 +264,8 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                 store_one(sums, at + (r * S + G) * U + j * W, 0, h_part)
                         q += m
 
-                if block_start == 0:  # not sooner: a member may come late, and has its x-part to do
+                # Not sooner: a member may come late, and has its x-part to do.
+                if block_start == 0 and (GH > 0 or projected):
                     phase = meet(record, members, phase)
                 step_at = 0  # of the step's first row among the block's
                 for s in range(block_start, block_end):
@@ -445,7 +448,8 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                     copy(state_rest, at, start_rest, start, u_many)
                     current, following = following, current
                     step_at += active
-                    phase = meet(record, members, phase)
+                    if GH > 0 or projected:
+                        phase = meet(record, members, phase)
                 block_start = block_end
             if tiled:
                 leave_tiles(unit)

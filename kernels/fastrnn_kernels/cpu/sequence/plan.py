@@ -173,7 +173,8 @@ def _split(
     few_rows = FEW_ROWS * parts > rows.B or (
         weights.w_hh.nbytes >= LARGE_WEIGHTS and rows.B < TEAM_ROWS
     )
-    if parts > 1 and few_rows and step_work >= MIN_STEP_WORK:
+    waiting = weights.cell.GH > 0  # members of a cell whose h meets no R never wait
+    if parts > 1 and few_rows and (step_work >= MIN_STEP_WORK or not waiting):
         return [(0, rows.B)], parts, work
     # More rows at a time than make good tiles only push their sums out of the caches.
     return rows.split(max(parts, rows.B // MANY_ROWS)), 1, work
