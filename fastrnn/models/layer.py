@@ -15,10 +15,10 @@ from fastrnn.models.stack import Call, Stack, draw_masks, run_backward, run_forw
 from fastrnn.models.streamable import Streamable
 from fastrnn.models.tape import Gradients, Tape, check_owner
 from fastrnn.streams.source import LayerState
-from fastrnn_kernels.cpu.device import Stage, stage_of
+from fastrnn_kernels.cpu.device import Stage, checkpoint_bytes, stage_of
 from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.gradients import NO_CLIP, Clip
 from fastrnn_kernels.rows import Rows
-from fastrnn_kernels.tape import Tape as PassTape
 from fastrnn_kernels.weights import Weights
 
 
@@ -172,6 +172,7 @@ class Layer(Recurrent, Streamable[State]):
         training: bool = True,
         rng: np.random.Generator | None = None,
         return_gates: bool = False,
+        checkpoint: int | str | None = None,
     ) -> tuple[Array, State, Tape]:
         """Run over a whole sequence and keep what `backward` needs.
 
@@ -181,6 +182,10 @@ class Layer(Recurrent, Streamable[State]):
         rng: draws the dropout masks; one made from the layer's seed if None.
         return_gates: put the values of all gates and cell states, (T, B, H) each, into
             `tape.gates[layer * D + direction][gate]`; 0 where a sequence has ended.
+        checkpoint: for long sequences. The tape then keeps the states of every so many steps, and
+            `backward` computes what lies between them again: it takes about a third longer, and
+            memory for that many steps at a time. Gradients are the same, bit for bit. "auto" is
+            the square root of T, or more where sequences are few; None keeps all steps.
 
         Returns y, the final state and the tape.
         """
@@ -189,12 +194,19 @@ class Layer(Recurrent, Streamable[State]):
         check.flag("return_gates", return_gates)
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng is {rng!r}, wanted a numpy.random.Generator")
-        call = self._call(x, state, lengths, reset, taping=True)
+        call = self._call(x, state, lengths, reset, taping=True, rather_cpu=checkpoint is not None)
+        every = check.checkpoint(checkpoint, call.rows.T, call.rows.B)
+        if every is not None and return_gates:
+            raise ValueError("return_gates is True: with a checkpoint the gates are not kept")
+        if every is not None and not call.kernels.ON_HOST:
+            raise ValueError(
+                f"checkpoint is {checkpoint!r}, and this call is the GPU's: wanted None"
+            )
         masks = None
         if training and self.dropout > 0 and self.num_layers > 1:
             generator = self._dropout_generator() if rng is None else rng
             masks = draw_masks(self._stack, call, self.dropout, generator)
-        y, final, tapes = run_forward(self._stack, call, masks, taping=True)
+        y, final, tapes = run_forward(self._stack, call, masks, taping=True, every=every)
         given = call.as_given(y)
         gates = [self._given_gates(one, call) for one in tapes] if return_gates else None
         tape = Tape(
@@ -210,18 +222,33 @@ class Layer(Recurrent, Streamable[State]):
         )
         return given, call.joined(final), tape
 
-    def backward(self, tape: Tape, dy: Any, dstate: State | None = None) -> Gradients[State]:
+    def backward(
+        self,
+        tape: Tape,
+        dy: Any,
+        dstate: State | None = None,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+    ) -> Gradients[State]:
         """Gradients of a loss by backpropagation through time.
 
         tape: from this layer's `forward`; it may be used again.
         dy: gradient of y, in y's shape; None for zeros. What stands at padding is ignored.
         dstate: gradient of the final state, laid out like it; zeros if None.
+        clip_value, clip_norm: clip the gradient that each step gives to the state before it, where
+            else it may explode over a long sequence: its values to at most `clip_value` in
+            magnitude, then the norm of each row of a state to at most `clip_norm`. Each layer,
+            direction and state is clipped by itself, the initial state too. On the CPU alone.
 
         Returns the gradients of x (0 at padding), of the initial state, and of each
         parameter by name. Raises TypeError or ValueError for wrong arguments.
         """
         check_owner(tape, Tape, self, "another layer, {!r}")
         kernels = kernels_of(tape.device)
+        clip = Clip(check.clip("clip_value", clip_value), check.clip("clip_norm", clip_norm))
+        if clip != NO_CLIP and not kernels.ON_HOST:
+            raise ValueError("clip_value and clip_norm are for tapes of the CPU, this is the GPU's")
         if dy is None:
             dy = kernels.xp.zeros(tape.shape, self.dtype)
         dy = check.shaped("dy", dy, self.dtype, tape.shape, "that of y", self._owner)
@@ -235,7 +262,7 @@ class Layer(Recurrent, Streamable[State]):
         d_final = self._states(kernels, "dstate", given, rows.B)
         dy = time_first(dy, tape.batched, tape.batch_first)
         call = Call(kernels, (), dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
-        dx, d_start, gradients = run_backward(self._stack, tape.passes, tape.masks, call)
+        dx, d_start, gradients = run_backward(self._stack, tape.passes, tape.masks, call, clip=clip)
         if kernels.ON_HOST:
             rows.clear_padding(dx)
         parameters: dict[str, Array] = {}
@@ -243,6 +270,24 @@ class Layer(Recurrent, Streamable[State]):
         for suffix, of in zip(suffixes, gradients, strict=True):
             parameters |= self._by_name(kernels, of, suffix, tape.host)
         return Gradients(call.as_given(dx), call.joined(d_start), parameters)
+
+    def tape_bytes(self, T: int, B: int, checkpoint: int | str | None = None) -> int:
+        """Bytes that the tape of T steps of B sequences keeps from `forward` to `backward`.
+
+        checkpoint: as that of `forward`; `backward` then takes, for a layer at a time, about as
+        much again as a tape of that many steps. Dropout counts as in training; resets, a byte a
+        step of a sequence, do not.
+        """
+        T, B = check.size("T", T, least=0), check.size("B", B, least=0)
+        every, version, D = check.checkpoint(checkpoint, T, B), self._version, self.directions
+        weights: tuple[Any, ...] = version.weights
+        if every is None:
+            passes = sum(version.kernels.tape_bytes(one, T, B) for one in weights)
+        else:
+            passes = sum(checkpoint_bytes(one, T, B, every) for one in weights)
+        # The inputs of layers, and of all but the first the masks.
+        above = (self.num_layers - 1) * (2 if self.dropout > 0 else 1) * D * self.state_size
+        return passes + T * B * (self.input_size + above) * self.dtype.itemsize
 
     def scratch_bytes(self, T: int, B: int) -> int:
         """Bytes that a call on T steps of B sequences takes beside its results and the tape.
@@ -299,7 +344,16 @@ class Layer(Recurrent, Streamable[State]):
         T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
         return x, T, B, True
 
-    def _call(self, x: Any, state: Any, lengths: Any, reset: Any, *, taping: bool) -> Call:
+    def _call(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        reset: Any,
+        *,
+        taping: bool,
+        rather_cpu: bool = False,
+    ) -> Call:
         """Check the arguments of a pass; arrays come out time first and with a batch axis."""
         x, T, B, batched = self._checked_input(x)
         steps = mask = None
@@ -312,7 +366,7 @@ class Layer(Recurrent, Streamable[State]):
         given = self._checked_states("state", state, B, batched)
         host = check.on_host(x)
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
-        kernels, weights = self._placed(T, B, taping, on_gpu)
+        kernels, weights = self._placed(T, B, taping, on_gpu, rather_cpu)
         copied = x.nbytes if host or taping else 0
         sizes = self.directions, T, B, taping, copied
         kernels.check_forward(weights, *sizes, lambda: f"{self._owner}, T={T}, B={B}")
@@ -351,7 +405,7 @@ class Layer(Recurrent, Streamable[State]):
         many, others = self.num_layers * self.directions, len(self._cell.states) - 1
         return [(many, B, width) for width in (self.state_size, *[self.hidden_size] * others)]
 
-    def _given_gates(self, one: PassTape[Any], call: Call) -> dict[str, Array]:
+    def _given_gates(self, one: Any, call: Call) -> dict[str, Array]:
         """The values of the gates of one pass, by name, as the user's input is laid out."""
         give = call.kernels.give
         return {

@@ -140,6 +140,11 @@ class Linear(Module, Streamable[tuple[()]]):
         given = {name: self._back(value, tape.host) for name, value in parameters.items()}
         return Gradients(self._back(da @ tape.weight, tape.host), (), given)
 
+    def tape_bytes(self, T: int, B: int) -> int:
+        """Bytes that the tape of T steps of B sequences keeps: x and y."""
+        T, B = check.size("T", T, least=0), check.size("B", B, least=0)
+        return T * B * (self.in_features + self.out_features) * self.dtype.itemsize
+
     def _checked(self, x: Any) -> Array:
         given = check.floats("input", x, self.dtype, self._owner)
         if given.ndim < 1 or given.shape[-1] != self.in_features:

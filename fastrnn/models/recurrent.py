@@ -88,14 +88,14 @@ class Recurrent(Module):
         """The input as it is laid out, T, B, and whether it has an axis of B."""
 
     def _placed(
-        self, T: int, B: int, taping: bool, on_gpu: bool
+        self, T: int, B: int, taping: bool, on_gpu: bool, rather_cpu: bool = False
     ) -> tuple[Kernels, tuple[Weights, ...]]:
         """The kernels that run a call, and their weights.
 
-        on_gpu: whether an array of the call lies on the GPU.
+        on_gpu: whether an array of the call lies on the GPU. rather_cpu: "auto" is the CPU, if not.
         """
         version = self._version
-        if version.few >= T * B and (version.device == "cpu" or not on_gpu):
+        if (rather_cpu or version.few >= T * B) and (version.device == "cpu" or not on_gpu):
             return version.kernels, version.weights
         kernels = version.kernels
         if version.device == "auto":

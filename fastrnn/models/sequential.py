@@ -173,10 +173,12 @@ class Sequential(Streamable[States]):
         states: Sequence[Any] | None = None,
         training: bool = True,
         rng: np.random.Generator | None = None,
+        checkpoint: int | str | None = None,
     ) -> tuple[Array, States, SequentialTape]:
         """Run over a whole sequence and keep what `backward` needs.
 
-        Arguments as those of a plain call, `training` and `rng` as those of a layer's forward.
+        Arguments as those of a plain call; `training`, `rng` and `checkpoint` as those of a
+        layer's forward.
         Returns y, the final states and the tape.
         """
         begin = iter(self._states("states", states))
@@ -187,18 +189,27 @@ class Sequential(Streamable[States]):
                 x, own = module.forward(x)
                 tapes.append(own)
             else:
-                x, state, tape = module.forward(x, next(begin), training=training, rng=rng)
+                x, state, tape = module.forward(
+                    x, next(begin), training=training, rng=rng, checkpoint=checkpoint
+                )
                 final.append(state)
                 tapes.append(tape)
         return x, tuple(final), SequentialTape(self, tapes)
 
     def backward(
-        self, tape: SequentialTape, dy: Any, dstates: Sequence[Any] | None = None
+        self,
+        tape: SequentialTape,
+        dy: Any,
+        dstates: Sequence[Any] | None = None,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
     ) -> Gradients[States]:
         """Gradients of a loss: of x, of the initial states, and of each parameter by name.
 
         tape: from this model's `forward`. dy: gradient of y; dstates: of the final states,
-        zeros if None. Raises TypeError or ValueError for wrong arguments.
+        zeros if None. clip_value, clip_norm: as those of a layer's backward. Raises TypeError or
+        ValueError for wrong arguments.
         """
         check_owner(tape, SequentialTape, self, "another model")
         end = list(self._states("dstates", dstates))
@@ -210,11 +221,22 @@ class Sequential(Streamable[States]):
             if isinstance(module, Linear):
                 found = module.backward(tape.tapes[k], dy)
             else:
-                found = module.backward(tape.tapes[k], dy, end.pop())
+                found = module.backward(
+                    tape.tapes[k], dy, end.pop(), clip_value=clip_value, clip_norm=clip_norm
+                )
                 states.append(found.state)
             dy = found.x
             parameters |= {f"{k}.{name}": value for name, value in found.parameters.items()}
         return Gradients(dy, tuple(reversed(states)), parameters)
+
+    def tape_bytes(self, T: int, B: int, checkpoint: int | str | None = None) -> int:
+        """Bytes that the tape of T steps of B sequences keeps; arguments as those of a layer's."""
+        return sum(
+            module.tape_bytes(T, B)
+            if isinstance(module, Linear)
+            else module.tape_bytes(T, B, checkpoint)
+            for module in self.modules
+        )
 
     def _states(self, name: str, given: Any) -> Sequence[Any]:
         many = sum(isinstance(module, Layer) for module in self.modules)

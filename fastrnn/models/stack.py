@@ -1,17 +1,23 @@
 """A call of a layer, taken through its stack and directions by the kernels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastrnn.arrays import Array, Shape
+from fastrnn_kernels.cpu.device import (
+    BackwardSegments,
+    Checkpoints,
+    forward_segments,
+    new_checkpoints,
+)
 from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.gradients import NO_CLIP, Clip
 from fastrnn_kernels.gradients import Gradients as PassGradients
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.tape import Tape as PassTape
-from fastrnn_kernels.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class Call:
     """
 
     kernels: Kernels
-    weights: tuple[Weights, ...]
+    weights: tuple[Any, ...]
     x: Array
     states: tuple[Array, ...]
     rows: Rows
@@ -128,31 +134,44 @@ def _told(stack: Stack, call: Call, error: MemoryError) -> MemoryError:
     )
 
 
+def _run_together(kernels: Kernels, turns: Iterable[Sequence[Any]]) -> None:
+    """Run the passes of all directions of a layer; with checkpoints, a segment a turn."""
+    for runs in turns:
+        kernels.run([run.job for run in runs], sum(run.work for run in runs))
+
+
 def run_forward(
-    stack: Stack, call: Call, masks: Sequence[Array | None] | None = None, *, taping: bool
-) -> tuple[Array, tuple[Array, ...], list[PassTape[Any]]]:
+    stack: Stack,
+    call: Call,
+    masks: Sequence[Array | None] | None = None,
+    *,
+    taping: bool,
+    every: int | None = None,
+) -> tuple[Array, tuple[Array, ...], list[PassTape[Any] | Checkpoints]]:
     """All layers and directions: y (T, B, D * P), final states, and what backward needs.
 
-    masks: in front of each layer, None for no dropout.
+    masks: in front of each layer, None for no dropout. every: steps between checkpoints, on the
+    CPU, or None for a tape of all steps.
     """
     try:
         kernels, weights = call.kernels, call.weights
         T, B, D, P = call.rows.T, call.rows.B, stack.directions, stack.state_size
         final = tuple(kernels.xp.empty_like(state) for state in call.states)
-        tapes: list[PassTape[Any]] = []
+        tapes: list[PassTape[Any] | Checkpoints] = []
         x = call.x
         for k in range(stack.num_layers):
             mask = None if masks is None else masks[k]
             if mask is not None:
                 x = x * mask
             y = kernels.empty((T, B, D * P), stack.dtype)
-            runs, ends = [], [_of_pass(kernels, final, k * D + d) for d in range(D)]
-            for d in range(D):
-                runs.append(
+            starts = [_of_pass(kernels, call.states, k * D + d) for d in range(D)]
+            ends = [_of_pass(kernels, final, k * D + d) for d in range(D)]
+            if every is None:
+                runs = [
                     kernels.start_forward(
                         weights[k * D + d],
                         x,
-                        *_of_pass(kernels, call.states, k * D + d),
+                        *starts[d],
                         *ends[d],
                         call.rows,
                         y,
@@ -162,13 +181,23 @@ def run_forward(
                         taping=taping,
                         share=D,
                     )
-                )
-            kernels.run([run.job for run in runs], sum(run.work for run in runs))
+                    for d in range(D)
+                ]
+                _run_together(kernels, [runs])
+                tapes += [run.tape for run in runs if run.tape is not None]
+            else:
+                kept = [
+                    new_checkpoints(weights[k * D + d], call.rows, x, d == 1, call.reset, every)
+                    for d in range(D)
+                ]
+                parts = [
+                    forward_segments(kept[d], starts[d], ends[d], y, d * P, D) for d in range(D)
+                ]
+                _run_together(kernels, zip(*parts, strict=True))
+                tapes += kept
             if len(final) > 2:  # else the passes have written to views of it
                 for d, end in enumerate(ends):
                     _keep(final, k * D + d, *end)
-            if taping:
-                tapes += [run.tape for run in runs if run.tape is not None]
             x = y
         return x, final, tapes
     except MemoryError as error:
@@ -177,11 +206,12 @@ def run_forward(
 
 def run_backward(
     stack: Stack,
-    tapes: Sequence[PassTape[Any]],
+    tapes: Sequence[Any],
     masks: Sequence[Array | None] | None,
     call: Call,
     *,
     inputs: bool = True,
+    clip: Clip = NO_CLIP,
 ) -> tuple[Array, tuple[Array, ...], list[PassGradients]]:
     """All layers and directions backwards: dx, d_start, and each pass's gradients.
 
@@ -194,20 +224,24 @@ def run_backward(
         gradients: list[PassGradients] = []
         dy = kernels.take(call.x, "dy")
         for k in reversed(range(stack.num_layers)):
-            runs = []
-            for d in range(D):
-                h, rest = _of_pass(kernels, call.states, k * D + d)
-                runs.append(
+            ends = [_of_pass(kernels, call.states, k * D + d) for d in range(D)]
+            here, through = tapes[k * D : k * D + D], inputs or k > 0
+            if isinstance(here[0], Checkpoints):
+                found = _segments_backward(kernels, here, dy, ends, through, clip)
+            else:
+                runs = [
                     kernels.start_backward(
-                        tapes[k * D + d], dy, d * P, h, rest, share=D, inputs=inputs or k > 0
+                        tape, dy, d * P, *ends[d], share=D, inputs=through, clip=clip
                     )
-                )
-            kernels.run([run.job for run in runs], sum(run.work for run in runs))
-            dy, found = None, []
-            for d, run in enumerate(runs):
-                found.append(run.finish(dy))
-                dy = found[d].x
-                _keep(d_start, k * D + d, found[d].start_h, found[d].start_rest)
+                    for d, tape in enumerate(here)
+                ]
+                _run_together(kernels, [runs])
+                found = []
+                for run in runs:
+                    found.append(run.finish(found[-1].x if found else None))
+            dy = found[-1].x
+            for d, of in enumerate(found):
+                _keep(d_start, k * D + d, of.start_h, of.start_rest)
             gradients = found + gradients
             mask = None if masks is None else masks[k]
             if mask is not None:
@@ -216,3 +250,25 @@ def run_backward(
         return dy, d_start, gradients
     except MemoryError as error:
         raise _told(stack, call, error) from None
+
+
+def _segments_backward(
+    kernels: Kernels,
+    kept: Sequence[Checkpoints],
+    dy: Array,
+    ends: Sequence[tuple[Array, Array]],
+    inputs: bool,
+    clip: Clip,
+) -> list[PassGradients]:
+    """The directions of a layer backwards, by their checkpoints; x is that of all in each."""
+    D, P = len(kept), kept[0].weights.state_size
+    dx = None
+    if inputs:
+        dx = kernels.empty(kept[0].x.shape, dy.dtype)
+        if D > 1:  # both add to it: to zeros that leave even the sign of a zero
+            dx.fill(-0.0)
+    passes = [
+        BackwardSegments(one, dy, d * P, ends[d], dx, D > 1, D, clip) for d, one in enumerate(kept)
+    ]
+    _run_together(kernels, zip(*passes, strict=True))
+    return [one.finish() for one in passes]

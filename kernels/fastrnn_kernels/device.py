@@ -7,7 +7,7 @@ call runs. mypy holds the modules against it.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from fastrnn_kernels.gradients import Gradients
+from fastrnn_kernels.gradients import Clip, Gradients
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.tape import Tape
 from fastrnn_kernels.weights import Weights
@@ -109,11 +109,12 @@ class Device(Protocol):
 
     def start_backward(
         self, tape: Any, dy: Array, y_at: int, d_final_h: Array, d_final_rest: Array, *,
-        share: int = ..., inputs: bool = ...,
+        share: int = ..., inputs: bool = ..., clip: Clip = ...,
     ) -> Backward:  # fmt: skip
         """Prepare its backward pass: dy (T, B, Y), read from column y_at on.
 
-        inputs: whether the gradient of x is wanted.
+        inputs: whether the gradient of x is wanted. clip: how that of states is clipped,
+        on the CPU.
         """
 
     def run(self, jobs: Any, work: float) -> None:
@@ -136,6 +137,9 @@ class Device(Protocol):
 
     def scratch_bytes(self, weights: Any, T: int, B: int, share: int) -> int:
         """Bytes that a forward pass takes beside its results and tape."""
+
+    def tape_bytes(self, weights: Any, T: int, B: int) -> int:
+        """Bytes of the tape of a forward pass, without its input."""
 
     def route(self, weights: Any, T: int, B: int, share: int, backward: bool) -> Route:
         """The path that a pass over whole sequences takes."""

@@ -2,9 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Array = Any  # of the device's own kind
+
+
+class Clip(NamedTuple):
+    """How the gradient of each state is clipped that a step gives the one before; 0 is off.
+
+    value: the most of a value. norm: the most of the norm of a row's values.
+    """
+
+    value: float = 0.0
+    norm: float = 0.0
+
+
+#: It stays as it is.
+NO_CLIP = Clip()
 
 
 @dataclass(slots=True, eq=False)  # frozen ones take longer to make

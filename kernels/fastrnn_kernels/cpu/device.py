@@ -9,8 +9,21 @@ from fastrnn_kernels.cpu.arrays.memory import empty, waiting_bytes
 from fastrnn_kernels.cpu.arrays.memory import release as release_memory
 from fastrnn_kernels.cpu.arrays.take import give, take
 from fastrnn_kernels.cpu.product.weights import Weights
+from fastrnn_kernels.cpu.sequence.checkpoints import (
+    BackwardSegments,
+    Checkpoints,
+    checkpoint_bytes,
+    forward_segments,
+    new_checkpoints,
+)
 from fastrnn_kernels.cpu.sequence.plan import route, scratch_bytes
-from fastrnn_kernels.cpu.sequence.start import Backward, Forward, start_backward, start_forward
+from fastrnn_kernels.cpu.sequence.start import (
+    Backward,
+    Forward,
+    start_backward,
+    start_forward,
+    tape_bytes,
+)
 from fastrnn_kernels.cpu.stream.functions import Stage
 from fastrnn_kernels.cpu.stream.linear_stage import LinearStage
 from fastrnn_kernels.cpu.stream.program import Program, pack_linear, stage_of
@@ -57,6 +70,8 @@ __all__ = [
     "NAME",
     "ON_HOST",
     "Backward",
+    "BackwardSegments",
+    "Checkpoints",
     "Forward",
     "Gradients",
     "LinearStage",
@@ -69,9 +84,12 @@ __all__ = [
     "board_address",
     "check_backward",
     "check_forward",
+    "checkpoint_bytes",
     "empty",
+    "forward_segments",
     "get_num_threads",
     "give",
+    "new_checkpoints",
     "pack_linear",
     "prepare_threads",
     "release_memory",
@@ -84,6 +102,7 @@ __all__ = [
     "start_backward",
     "start_forward",
     "take",
+    "tape_bytes",
     "wait",
     "waiting_bytes",
     "xp",

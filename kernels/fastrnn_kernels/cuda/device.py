@@ -1,7 +1,7 @@
 """What runs layers on the GPU, under the names of every device; needs CuPy."""
 
 from fastrnn_kernels.cuda.choice import keep, only, route
-from fastrnn_kernels.cuda.data.memory import check_backward, check_forward, room
+from fastrnn_kernels.cuda.data.memory import check_backward, check_forward, room, tape_bytes
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.launch.arrays import empty, give, take, wait, xp
 from fastrnn_kernels.cuda.sequence import (
@@ -45,6 +45,7 @@ __all__ = [
     "start_backward",
     "start_forward",
     "take",
+    "tape_bytes",
     "wait",
     "xp",
 ]

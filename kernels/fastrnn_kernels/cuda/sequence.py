@@ -15,7 +15,7 @@ from fastrnn_kernels.cuda.data.tape import new_tape
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.gradients import gradients
 from fastrnn_kernels.cuda.launch.arrays import Array, take, xp
-from fastrnn_kernels.gradients import Gradients
+from fastrnn_kernels.gradients import NO_CLIP, Clip, Gradients
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.tape import Tape
 
@@ -97,10 +97,11 @@ def start_backward(
     *,
     share: int = 1,
     inputs: bool = True,
+    clip: Clip = NO_CLIP,
 ) -> Backward:
     """Prepare a backward pass: dy (T, B, Y) C-contiguous, read from column y_at on.
 
-    inputs: whether the gradient of x is wanted.
+    inputs: whether the gradient of x is wanted. clip: has to be none, which layers see to.
     """
     weights, rows = tape.weights, tape.rows
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size

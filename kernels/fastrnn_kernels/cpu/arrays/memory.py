@@ -184,6 +184,18 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return _store.array(_size_class(size), shape, dtype)
 
 
+def bytes_of(make: Callable[[Empty], object]) -> int:
+    """The bytes of all arrays that `make(empty)` asks for, which are not made."""
+    sizes: list[int] = []
+
+    def counted(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        sizes.append(math.prod(shape) * dtype.itemsize)
+        return np.empty(0, dtype)
+
+    make(counted)
+    return sum(sizes)
+
+
 def aligned(size: int, dtype: np.dtype[Any]) -> Array:
     """So many values, not initialised, that begin on a cache line, few as they may be."""
     if size * dtype.itemsize >= LEAST:

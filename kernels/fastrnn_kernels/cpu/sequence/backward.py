@@ -5,6 +5,7 @@ as one product with R. The gradients of x and of the weights are products over a
 and come afterwards (`time_products.py`), from d_sums.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,6 +60,8 @@ class Arguments(NamedTuple):
     d_final_rest: Any  # (states but h, B, H)
     d_start_h: Any  # as d_final_h
     d_start_rest: Any  # as d_final_rest
+    d_begin_h: Any  # of the states before the first step, if those are others
+    d_begin_rest: Any
     d_units: Any  # (B, Q, HL): what each row adds to the gradients of parameters per unit
     saved: Any
     old_h: Any
@@ -73,6 +76,27 @@ class Arguments(NamedTuple):
     reverse: Any
     resetting: Any
     projected: Any
+    clip_value: Any  # 0 where it is off, as below
+    clip_norm: Any
+
+
+@inlined
+def clip_row(array, at, many, value, norm):  # type: ignore[no-untyped-def]
+    """Clip the gradient of a state of a row: each of its values, then its norm; NaN stays."""
+    if value > 0:
+        for u in range(at, at + many):
+            if array[u] > value:
+                array[u] = value
+            elif array[u] < -value:
+                array[u] = -value
+    if norm > 0:
+        squares = 0.0
+        for u in range(at, at + many):
+            squares += float(array[u]) * float(array[u])
+        if squares > norm * norm:
+            scale = norm / math.sqrt(squares)
+            for u in range(at, at + many):
+                array[u] *= scale
 
 
 @for_each
@@ -106,9 +130,11 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
             per_unit, d_units = given.units, flat(given.d_units)
             d_final_h, d_final_rest = flat(given.d_final_h), flat(given.d_final_rest)
             d_start_h, d_start_rest = flat(given.d_start_h), flat(given.d_start_rest)
+            d_begin_h, d_begin_rest = flat(given.d_begin_h), flat(given.d_begin_rest)
             saved, old_h, old_rest = flat(given.saved), flat(given.old_h), flat(given.old_rest)
             dh_tape = flat(given.dh_tape)
             pieces, scratch, indices = given.pieces, given.scratch, given.indices
+            clip_value, clip_norm = given.clip_value, given.clip_norm
             W = lanes(dy)
             W4 = W * VECTORS
             panels, state_panels = (H + W4 - 1) // W4, (P + W4 - 1) // W4
@@ -264,26 +290,38 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                         )  # fmt: skip
                         q += m
 
+                if clip_value > 0 or clip_norm > 0:
+                    # A member takes whole rows here, of which others have written the columns.
+                    phase = meet(record, members, phase)
+                    for p in range(active * member // members, active * (member + 1) // members):
+                        clip_row(dh, p * PU, P, clip_value, clip_norm)
+                        for j in range(N - 1):
+                            clip_row(d_rest, (j * rows + p) * HU, H, clip_value, clip_norm)
+                    phase = meet(record, members, phase)
+
                 for p in range(active):
                     b = order[first + p]
                     t = time_of(lengths[first + p], s, reverse)
                     restarted = resetting and s > 0 and reset[(t + 1 if reverse else t) * B + b]
                     if s == 0 or restarted:
+                        to_h, to_rest = d_start_h, d_start_rest
+                        if s == 0:
+                            to_h, to_rest = d_begin_h, d_begin_rest
                         for u in range(c_first, c_last):
-                            d_start_h[b * P + u] += dh[p * PU + u]
+                            to_h[b * P + u] += dh[p * PU + u]
                             dh[p * PU + u] = 0
                         for j in range(N - 1):
                             for u in range(u_first, u_last):
-                                d_start_rest[(j * B + b) * H + u] += d_rest[(j * rows + p) * HU + u]
+                                to_rest[(j * B + b) * H + u] += d_rest[(j * rows + p) * HU + u]
                                 d_rest[(j * rows + p) * HU + u] = 0
 
             for p in range(rows if last_step >= T else 0):
                 if lengths[first + p] == 0:
                     b = order[first + p]
-                    copy(d_start_h, b * P + c_first, d_final_h, b * P + c_first, c_many)
+                    copy(d_begin_h, b * P + c_first, d_final_h, b * P + c_first, c_many)
                     for j in range(N - 1):
                         at = (j * B + b) * H + u_first
-                        copy(d_start_rest, at, d_final_rest, at, u_many)
+                        copy(d_begin_rest, at, d_final_rest, at, u_many)
 
         return run
 

@@ -68,6 +68,10 @@ class Arguments(NamedTuple):
     units: Any  # (Q, HU)
     start_h: Any  # (B, P)
     start_rest: Any  # (states but h, B, H)
+    # The states before the first step, of what begins with it: start_h and start_rest, where
+    # resets go back to, or those that the time before has left.
+    begin_h: Any
+    begin_rest: Any
     final_h: Any  # as start_h
     final_rest: Any  # as start_rest
     # The tape, where `taping`:
@@ -153,6 +157,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             h_panels, h_bias = given.h_panels, given.h_bias
             late_panels, p_panels, per_unit = given.late_panels, given.p_panels, given.units
             start_h, start_rest = flat(given.start_h), flat(given.start_rest)
+            begin_h, begin_rest = flat(given.begin_h), flat(given.begin_rest)
             final_h, final_rest = flat(given.final_h), flat(given.final_rest)
             saved, old_h, old_rest = flat(given.saved), flat(given.old_h), flat(given.old_rest)
             inner_tape, full_tape = flat(given.inner), flat(given.full_h)
@@ -215,17 +220,17 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             # What begins with a later step finds the states as the part before has left them.
             for p in range(rows if first_step == 0 else 0):
                 b = order[first + p]
-                copy(state_h, p * PU + c_first, start_h, b * P + c_first, c_many)
+                copy(state_h, p * PU + c_first, begin_h, b * P + c_first, c_many)
                 if paired:
-                    keep_row(h_rows, p * PU + c_first, start_h, b * P + c_first, c_many, W)
+                    keep_row(h_rows, p * PU + c_first, begin_h, b * P + c_first, c_many, W)
                 for j in range(N - 1):
                     at = (j * B + b) * H + u_first
-                    copy(state_rest, (j * rows + p) * HU + u_first, start_rest, at, u_many)
+                    copy(state_rest, (j * rows + p) * HU + u_first, begin_rest, at, u_many)
                 if lengths[first + p] == 0:
-                    copy(final_h, b * P + c_first, start_h, b * P + c_first, c_many)
+                    copy(final_h, b * P + c_first, begin_h, b * P + c_first, c_many)
                     for j in range(N - 1):
                         at = (j * B + b) * H + u_first
-                        copy(final_rest, at, start_rest, at, u_many)
+                        copy(final_rest, at, begin_rest, at, u_many)
                 for t in range(lengths[first + p], T):
                     at = (t * B + b) * Y + y_at + c_first
                     y[at : at + c_many] = 0

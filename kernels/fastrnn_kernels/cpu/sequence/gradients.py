@@ -55,16 +55,18 @@ class TimeProducts:
         I, H, P = weights.input_size, weights.hidden_size, weights.state_size
         G, L, E, S = cell.G, cell.L, cell.E, cell.S
         self._weights, self._d_sums, self._dx, self._adding = weights, d_sums, dx, adding
+        self._descending = down = not tape.reverse
         self.d_bias, self._space = zeros((S * H,), dtype), empty((S * H,), dtype)
-        self.d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, zeros)
+        self.d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, down, zeros)
         self.d_h = self.d_late = self.d_projection = None
         if E:
             at = (cell.X + cell.A) * H
-            self.d_h = WeightGradient(d_sums, S * H, at, E * H, tape.old_h, P, zeros)
+            self.d_h = WeightGradient(d_sums, S * H, at, E * H, tape.old_h, P, down, zeros)
         if L:
-            self.d_late = WeightGradient(d_sums, S * H, (G - L) * H, L * H, tape.inner, H, zeros)
+            at = (G - L) * H
+            self.d_late = WeightGradient(d_sums, S * H, at, L * H, tape.inner, H, down, zeros)
         if weights.projected:
-            self.d_projection = WeightGradient(dh_tape, P, 0, P, tape.full_h, H, zeros)
+            self.d_projection = WeightGradient(dh_tape, P, 0, P, tape.full_h, H, down, zeros)
         make = zeros if cell.Q else empty
         self._of_rows, self.d_units = d_units, make(d_units.shape[1:], dtype)
         #: multiply-adds of a row
@@ -73,17 +75,27 @@ class TimeProducts:
     def jobs(self, some: Running, empty: Empty = memory.empty) -> list[Job]:
         """What adds these rows to the sums, and computes their part of dx."""
         cell, width = self._weights.cell, self._space.size
-        jobs = [
-            time_products.bias_gradient(
-                1, False, self._d_sums, width, *some, self.d_bias, self._space
-            )
-        ]
+        of_bias = self._d_sums, width, self._descending, *some, self.d_bias, self._space
+        jobs = [time_products.bias_gradient(1, False, *of_bias)]
         if self._dx is not None:
             depth, panels = cell.G * self._weights.hidden_size, self._weights.input_panels()
             given = self._d_sums, width, depth, panels, some, self._dx, self._adding
             jobs.append(input_job(*given, empty))
         of_weights = self.d_x, self.d_h, self.d_late, self.d_projection
         return jobs + [one.job(some, empty) for one in of_weights if one is not None]
+
+    def add(self, running: Indices) -> None:
+        """Do this for all these rows, in parts between which Python answers signals."""
+        # Parts are taken from the end where the sums are, and begin at whole chains all the same.
+        whole = -(-running.size // time_products.ALIGN) * time_products.ALIGN
+
+        def part(first: int, last: int) -> None:
+            if self._descending:
+                first, last = whole - last, whole - first
+            some = running[first:last]
+            pool.run(self.jobs(Running.of(some)), float(some.size) * self.each)
+
+        pool.in_parts(part, whole, float(running.size) * self.each, time_products.ALIGN)
 
     def jobs_of_units(self, empty: Empty = memory.empty) -> list[Job]:
         """What adds up, row by row, what each has for the parameters per unit; once for a pass."""
@@ -92,7 +104,9 @@ class TimeProducts:
             return []
         rows = Running.of(np.arange(len(self._of_rows), dtype=_INDEX))
         space = empty((size,), found.dtype)
-        return [time_products.bias_gradient(1, False, self._of_rows, size, *rows, found, space)]
+        return [
+            time_products.bias_gradient(1, False, self._of_rows, size, False, *rows, found, space)
+        ]
 
 
 def gradients(
@@ -109,21 +123,25 @@ def gradients(
 
     inputs: whether that of x is wanted. onto: what it is added to, in place, if there is something.
     """
-    cell, running = tape.weights.cell, tape.rows.running
-    dx = onto
+    running, dx = tape.rows.running, onto
     if inputs and onto is None:
         dx = memory.empty(tape.x.shape, d_sums.dtype)
     found = TimeProducts(tape, d_sums, dh_tape, d_units, dx, onto is not None)
-    work = float(running.size) * found.each
+    found.add(running)
+    return gathered(tape, found, dx, d_start_h, d_start_rest)
 
-    def part(first: int, last: int) -> None:
-        some = running[first:last]
-        pool.run(found.jobs(Running.of(some)), float(some.size) * found.each)
 
-    pool.in_parts(part, running.size, work, time_products.ALIGN)
+def gathered(
+    tape: Tape[Weights],
+    found: TimeProducts,
+    dx: Array | None,
+    d_start_h: Array,
+    d_start_rest: Array,
+) -> Gradients:
+    """The gradients of a pass, when the products over all its steps are there."""
+    cell = tape.weights.cell
     if cell.Q:
         pool.run(found.jobs_of_units(), 0.0)
-
     H, d_bias, d_projection = tape.weights.hidden_size, found.d_bias, found.d_projection
     of_h = [one.rows for one in (found.d_h, found.d_late) if one is not None]
     h_rows = np.concatenate(of_h) if len(of_h) > 1 else (of_h or [tape.weights.w_hh])[0]
@@ -153,10 +171,12 @@ class WeightGradient:
     """The (M, N) gradient of a weight that multiplied b (T, B, N or more): the sum of its parts."""
 
     def __init__(
-        self, d_sums: Array, width: int, at: int, M: int, b: Array, N: int, empty: Empty
-    ) -> None:
+        self, d_sums: Array, width: int, at: int, M: int, b: Array, N: int, descending: bool,
+        empty: Empty,
+    ) -> None:  # fmt: skip
         lanes = lanes_of(b.dtype)
-        self._given, self._sizes = (d_sums, at, width, b, b.shape[2], N), (M, N, lanes)
+        self._given = d_sums, at, width, b, b.shape[2], N, descending
+        self._sizes = M, N, lanes
         padded = -(-N // (VECTORS * lanes)) * VECTORS * lanes
         #: all there is, to be zeros at first; and the same as rows, padded to whole vectors
         self.out = empty((M * padded,), b.dtype)

@@ -67,13 +67,14 @@ def forward_recipe(of: Sequences, taping: bool) -> Recipe:
     plan = forward_plan(of.weights, of.rows, 1, steps.later)
     scratch, indices = _scratch(plan, work)
     start_h, final_h = (Slot(at).empty((B, H), dtype) for at in (start, final))
+    start_rest = Slot(start + 1).empty((N - 1, B, H), dtype)
     arguments = forward.Arguments(
         x=tape.x, y=y, reset=_NO_RESET, order=steps.order, lengths=steps.lengths, valid=steps.valid,
         x_panels=panels(kernel, cell.x_gates), bias=panels(x_bias, cell.x_gates),
         h_panels=panels(recurrent, cell.early), h_bias=panels(h_bias, cell.apart),
         late_panels=panels(recurrent, cell.late), p_panels=np.empty(0, dtype),
         units=np.empty(0, dtype),
-        start_h=start_h, start_rest=Slot(start + 1).empty((N - 1, B, H), dtype),
+        start_h=start_h, start_rest=start_rest, begin_h=start_h, begin_rest=start_rest,
         final_h=final_h, final_rest=Slot(final + 1).empty((N - 1, B, H), dtype),
         saved=tape.saved, old_h=tape.old_h, old_rest=tape.old_rest, inner=tape.inner,
         full_h=np.empty((0, 0, 0), dtype), pieces=steps.pieces(plan), scratch=scratch,
@@ -122,27 +123,30 @@ def backward_recipe(of: Sequences, inputs: bool) -> Recipe:
     plan = backward_plan(of.weights, of.rows, 1, steps.later)
     scratch, indices = _scratch(plan, work)
     d_start_h = zeros(Slot(d_start).empty((B, H), dtype))
+    d_start_rest = zeros(Slot(d_start + 1).empty((N - 1, B, H), dtype))
     arguments = backward.Arguments(
         dy=dy, d_sums=d_sums, reset=_NO_RESET, order=steps.order, lengths=steps.lengths,
         valid=steps.valid, h_panels=panels(recurrent, cell.early),
         late_panels=panels(recurrent, cell.late), p_panels=np.empty(0, dtype),
         units=np.empty(0, dtype), d_units=np.empty((0, 0, 0), dtype),
         d_final_h=d_final_h, d_final_rest=Slot(5).empty((N - 1, B, H), dtype),
-        d_start_h=d_start_h, d_start_rest=zeros(Slot(d_start + 1).empty((N - 1, B, H), dtype)),
+        d_start_h=d_start_h, d_start_rest=d_start_rest, d_begin_h=d_start_h,
+        d_begin_rest=d_start_rest,
         saved=tape.saved, old_h=tape.old_h, old_rest=tape.old_rest,
         dh_tape=np.empty((0, 0, 0), dtype), pieces=steps.pieces(plan), scratch=scratch,
         indices=indices, H=H, P=H, y_at=0, reverse=False, resetting=False, projected=False,
+        clip_value=0.0, clip_norm=0.0,
     )  # fmt: skip
 
     running = steps.running()
     d_bias, space = zeros(work.empty((S * H,), dtype)), work.empty((S * H,), dtype)
-    d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, work.empty)
-    d_h = WeightGradient(d_sums, S * H, A * H, E * H, tape.old_h, H, work.empty)
+    d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, True, work.empty)
+    d_h = WeightGradient(d_sums, S * H, A * H, E * H, tape.old_h, H, True, work.empty)
     of_weights = [(d_x, cell.x_gates, d_kernel), (d_h, cell.early, d_kernel + 1)]
     if L:
-        d_late = WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H, work.empty)
+        d_late = WeightGradient(d_sums, S * H, E * H, L * H, tape.inner, H, True, work.empty)
         of_weights.append((d_late, cell.late, d_kernel + 1))
-    jobs = [time_products.bias_gradient(1, False, d_sums, S * H, *running, d_bias, space)]
+    jobs = [time_products.bias_gradient(1, False, d_sums, S * H, True, *running, d_bias, space)]
     finished = steps.d_start(d_start_h)
     if inputs:
         dx, found = work.empty((T, B, I), dtype), Slot(results).empty((B, T, I), dtype)

@@ -20,7 +20,7 @@ from fastrnn_kernels.cpu.sequence import backward, forward
 from fastrnn_kernels.cpu.sequence.gradients import gradients
 from fastrnn_kernels.cpu.sequence.plan import backward_plan, forward_plan
 from fastrnn_kernels.cpu.threads.job import Job
-from fastrnn_kernels.gradients import Gradients
+from fastrnn_kernels.gradients import NO_CLIP, Clip, Gradients
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.tape import Tape
 
@@ -67,6 +67,15 @@ def new_tape(
     )
 
 
+def tape_bytes(weights: Weights, T: int, B: int) -> int:
+    """Bytes of the tape of a forward pass, without its input."""
+    return memory.bytes_of(
+        lambda empty: new_tape(
+            weights, Rows.whole(T, B), _NOTHING[weights.dtype][0], False, None, empty
+        )
+    )
+
+
 def start_forward(
     weights: Weights,
     x: Array,
@@ -82,6 +91,8 @@ def start_forward(
     reset: NDArray[np.bool_] | None = None,
     taping: bool = False,
     share: int = 1,
+    begin: tuple[Array, Array] | None = None,
+    tape: Tape[Weights] | None = None,
     kept: Empty = memory.empty,
     empty: Empty = memory.empty,
 ) -> Forward:
@@ -90,6 +101,8 @@ def start_forward(
     x (T, B, I), y (T, B, Y) and all states C-contiguous; h goes to the columns of y from y_at
     on, zeros where a row is padding. start_h and final_h (B, P), start_rest and final_rest
     (states but h, B, H); the pass writes the final ones. `share` passes will run together.
+    begin: the states before the first step, where they are not those that resets go back to.
+    tape: one to be written, if not a new one.
     kept, empty: give the memory of the tape, and that in which the pass works.
     """
     cell, values = weights.cell, VALUES[weights.compute]
@@ -100,7 +113,9 @@ def start_forward(
     panels, plan = weights.forward(), forward_plan(weights, rows, share)
     scratch, indices = plan.scratch(empty)
     operands = scratch.view(np.int32) if values > 1 else scratch
-    tape = new_tape(weights, rows, x, reverse, reset, kept) if taping else None
+    if tape is None and taping:
+        tape = new_tape(weights, rows, x, reverse, reset, kept)
+    begin_h, begin_rest = begin or (start_h, start_rest)
     if tape is None:
         small, large = _NOTHING[weights.dtype]
         saved, old_h, old_rest, inner, full_h = large, small, large, small, small
@@ -112,8 +127,9 @@ def start_forward(
         order=rows.order, lengths=rows.lengths, valid=rows.valid,
         x_panels=panels.x, bias=panels.bias, h_panels=panels.h, h_bias=panels.h_bias,
         late_panels=panels.late, p_panels=panels.projection, units=panels.units,
-        start_h=start_h, start_rest=start_rest, final_h=final_h, final_rest=final_rest,
-        saved=saved, old_h=old_h, old_rest=old_rest, inner=inner, full_h=full_h,
+        start_h=start_h, start_rest=start_rest, begin_h=begin_h, begin_rest=begin_rest,
+        final_h=final_h, final_rest=final_rest, saved=saved, old_h=old_h, old_rest=old_rest,
+        inner=inner, full_h=full_h,
         pieces=plan.pieces, scratch=scratch, operands=operands, indices=indices,
         H=weights.hidden_size, P=weights.state_size, y_at=y_at, reverse=reverse,
         resetting=reset is not None, projected=weights.projected, taping=taping,
@@ -141,12 +157,13 @@ def start_backward(
     *,
     share: int = 1,
     inputs: bool = True,
+    clip: Clip = NO_CLIP,
 ) -> Backward:
     """Prepare a backward pass: dy (T, B, Y) C-contiguous, read from column y_at on.
 
     inputs: whether the gradient of x is wanted.
     """
-    through = through_time(tape, dy, y_at, d_final_h, d_final_rest, share)
+    through = through_time(tape, dy, y_at, d_final_h, d_final_rest, share, clip=clip)
     sums = through.d_sums, through.dh_tape, through.d_units
     start = through.d_start_h, through.d_start_rest
 
@@ -182,23 +199,33 @@ def through_time(
     start: tuple[Array, Array] | None = None,
     empty: Empty = memory.empty,
     zeros: Empty = memory.zeros,
+    clip: Clip = NO_CLIP,
+    begin: tuple[Array, Array] | None = None,
+    written: tuple[Array, Array, Array] | None = None,
 ) -> Through:
     """Prepare the loop over time of a backward pass.
 
     start: zeros, to which the gradients of the initial h and other states are added. empty, zeros:
-    give all other memory, and that of sums.
+    give all other memory, and that of sums. begin: as `start`, of the states before the first step
+    where they are not those that resets go back to. written: d_sums, dh_tape and d_units, if they
+    are there.
     """
     weights, rows = tape.weights, tape.rows
     cell, dtype = weights.cell, weights.dtype
     T, B, H, P = rows.T, rows.B, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
-    d_sums = empty((T, B, cell.S, H), dtype)
     if start is None:
         start = np.zeros((B, P), dtype), np.zeros((cell.N - 1, B, H), dtype)
     d_start_h, d_start_rest = start
-    dh_tape = empty((T, B, P) if projected else (0, 0, 0), dtype)
-    make = zeros if cell.Q else empty
-    d_units = make((B, cell.Q, padded(H, lanes_of(dtype))), dtype)
+    d_begin_h, d_begin_rest = begin or start
+    if written is None:
+        make = zeros if cell.Q else empty
+        written = (
+            empty((T, B, cell.S, H), dtype),
+            empty((T, B, P) if projected else (0, 0, 0), dtype),
+            make((B, cell.Q, padded(H, lanes_of(dtype))), dtype),
+        )
+    d_sums, dh_tape, d_units = written
     panels, plan = weights.backward(), backward_plan(weights, rows, share)
     scratch, indices = plan.scratch(empty)
     given = backward.Arguments(
@@ -206,10 +233,12 @@ def through_time(
         order=rows.order, lengths=rows.lengths, valid=rows.valid,
         h_panels=panels.h, late_panels=panels.late, p_panels=panels.projection, units=panels.units,
         d_final_h=d_final_h, d_final_rest=d_final_rest,
-        d_start_h=d_start_h, d_start_rest=d_start_rest, d_units=d_units,
+        d_start_h=d_start_h, d_start_rest=d_start_rest,
+        d_begin_h=d_begin_h, d_begin_rest=d_begin_rest, d_units=d_units,
         saved=tape.saved, old_h=tape.old_h, old_rest=tape.old_rest, dh_tape=dh_tape,
         pieces=plan.pieces, scratch=scratch, indices=indices, H=H, P=P, y_at=y_at,
         reverse=tape.reverse, resetting=tape.reset is not None, projected=projected,
+        clip_value=clip.value, clip_norm=clip.norm,
     )  # fmt: skip
     job = backward.backward_job(cell)(plan.count, plan.team, *given)
     job.steps = T

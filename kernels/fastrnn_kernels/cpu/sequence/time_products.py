@@ -1,8 +1,11 @@
 """The products over all time steps: gradients of x, of the weights and of the biases.
 
 Rows are taken by index, so that padding costs nothing and is never read; `many` (1,) tells how
-many of them there are, which who prepares a job may not know. Every sum runs over the rows in their
-order, whatever the number of threads. All are jobs, whose calls take a part of the results' rows.
+many of them there are, which who prepares a job may not know. A sum over rows is made of chains of
+DEPTH of them, and adds these in one order, whatever the number of threads: as the loop over time
+comes to them, from the last to the first if `descending`. So parts of the time, one after another,
+make the sums of the whole (`checkpoints.py`). All are jobs, whose calls take a part of the results'
+rows.
 """
 
 import math
@@ -57,7 +60,7 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
         (
-            d_sums_given, d_at, d_width, b_given, b_width, columns, rows, many, M, each,
+            d_sums_given, d_at, d_width, b_given, b_width, columns, descending, rows, many, M, each,
             out, scratch,
         ) = arguments(record)  # fmt: skip
         d_sums, b, count = flat(d_sums_given), flat(b_given), many[0]
@@ -66,8 +69,9 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
         panels = (columns + W4 - 1) // W4
         a_rows = scratch[number * _weight_scratch(columns, lanes(b)) :]
         b_panels = a_rows[DEPTH * (SPAN + PADDING) :]
-        start = 0
-        while start < count:
+        chains = (count + DEPTH - 1) // DEPTH
+        for turn in range(chains):
+            start = (chains - 1 - turn if descending else turn) * DEPTH
             depth = min(DEPTH, count - start)
             whole = rows[start + depth - 1] - rows[start] == depth - 1
             # The last vector of a row reads what is behind it, for columns that nobody reads.
@@ -104,7 +108,6 @@ def weight_gradient(arguments):  # type: ignore[no-untyped-def]
                             panel, panel_at + n * panel_width, panel_step, depth,
                         )  # fmt: skip
                         m += tile
-            start += depth
 
     return run
 
@@ -173,9 +176,11 @@ def bias_gradient(arguments):  # type: ignore[no-untyped-def]
     """out[m] += Σ_k d_sums[rows[k], m]; out (width,), zeros at first; scratch part (width,)."""
 
     def run(record, number, members):  # type: ignore[no-untyped-def]
-        (d_sums_given, width, rows, many, out, part) = arguments(record)  # fmt: skip
+        (d_sums_given, width, descending, rows, many, out, part) = arguments(record)  # fmt: skip
         d_sums, count = flat(d_sums_given), many[0]
-        for start in range(0, count, DEPTH):
+        chains = (count + DEPTH - 1) // DEPTH
+        for turn in range(chains):
+            start = (chains - 1 - turn if descending else turn) * DEPTH
             for m in range(width):
                 part[m] = 0
             for k in range(start, min(start + DEPTH, count)):

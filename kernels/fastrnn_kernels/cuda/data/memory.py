@@ -106,6 +106,11 @@ def _row_values(weights: Sequence[Weights], D: int, taping: bool) -> int:
     return kept + most
 
 
+def tape_bytes(weights: Weights, T: int, B: int) -> int:
+    """Bytes of the tape of a forward pass, without its input."""
+    return T * B * _tape_values(weights) * weights.dtype.itemsize
+
+
 def _tape_values(weights: Weights) -> int:
     """Values that a tape keeps of a step of a row."""
     cell, H, P = weights.cell, weights.hidden_size, weights.state_size
