@@ -28,6 +28,7 @@ from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
 from fastrnn.models.tape import Gradients, Tape
+from fastrnn.models.truncated import Window, truncated
 from fastrnn.streams.cpu import Stream
 from fastrnn.streams.snapshot import Snapshot
 from fastrnn.tools.explain import Explanation, explain
@@ -51,6 +52,7 @@ __all__ = [
     "Snapshot",
     "Stream",
     "Tape",
+    "Window",
     "__version__",
     "allow_tf32",
     "cell",
@@ -64,6 +66,7 @@ __all__ = [
     "release_memory",
     "set_num_threads",
     "tf32_allowed",
+    "truncated",
     "warmup",
 ]
 

@@ -182,6 +182,18 @@ def test_padding_may_hold_anything(on):
         np.testing.assert_array_equal(array, clean[name], err_msg=name)
 
 
+def test_tapes_of_long_sequences(on):
+    """Their bytes are told ahead; checkpoints and clipped gradients are for the CPU."""
+    layer = on("stepwise", "LSTM", 2, 3, 2)
+    y, _, tape = layer.forward(problem(layer, 4, 2).x)
+    held = [a for one in tape.passes for a in (one.x, one.saved, one.old_h, one.old_rest)]
+    assert layer.tape_bytes(4, 2) == sum(array.size * array.dtype.itemsize for array in held)
+    with pytest.raises(ValueError, match="checkpoint is 2, and this call is the GPU's"):
+        layer.forward(problem(layer, 4, 2).x, checkpoint=2)
+    with pytest.raises(ValueError, match="clip_norm are for tapes of the CPU"):
+        layer.backward(tape, y, clip_norm=1)
+
+
 def test_what_the_gpu_has_not_is_said():
     layer = fastrnn.LSTM(I, H, device="cuda")
     with pytest.raises(ValueError, match="dtype is 'float16', which is the GPU's alone"):
