@@ -70,6 +70,8 @@ def cell(
     for name in chosen["per_unit"]:
         if name in PARAMETERS:
             raise EquationError(f"per_unit has {name!r}, which every layer has: call it otherwise")
+        if name.startswith("initial_"):
+            raise EquationError(f"per_unit has {name!r}: initial_... are what states begin from")
         if name in chosen["states"]:
             raise EquationError(f"{name!r} is named in states and in per_unit")
     if not chosen["gates"]:

@@ -75,7 +75,7 @@ extern "C" {{
 /* Bytes of a state. */
 size_t {name}_state_size(void);
 
-/* Begin anew, from a state of zeros. */
+/* Begin anew, from a state of {start}. */
 int {name}_reset(void *state);
 
 /* One step: x of {inputs} values, y of {outputs}. */
@@ -131,10 +131,13 @@ def export(
     try:
         with host.compiling_for(host.HOST if cpu == "host" else _CPUS[cpu][1]):
             stages = made._stages(1, storage)
-            code, state = emit(stages, name, _target(cpu))
+            starts = made._split_layers("state", None, 1)
+            code, state = emit(stages, starts, name, _target(cpu))
     except (RuntimeError, NumbaError) as error:  # LLVM's, and the compiler's own
         raise RuntimeError(f"the code could not be emitted: {error}") from error
+    learned = any(one.any() for start in starts for one in start)
     header = _HEADER.format(
+        start="the model's" if learned else "zeros",
         model=repr(model).replace("*/", "* /"), version=fastrnn.__version__, cpu=cpu, name=name,
         guard=name.upper(), inputs=stages[0][0].I, outputs=stages[-1][0].out_size, state=state,
         number="double" if model.dtype == "float64" else "float",

@@ -35,10 +35,14 @@ DONE, WRONG_INPUT, WRONG_OUTPUT = 0, 1, 2
 
 
 class Handle(NamedTuple):
-    """A stream for compiled code: its record, which keeps all else alive, and its memory."""
+    """A stream for compiled code: its record, which keeps all else alive, and its memory.
+
+    start: the memory of a stream that begins.
+    """
 
     words: Array
     memory: Array
+    start: Array
 
     def __reduce__(self) -> Any:
         """Refuse to be pickled or copied: its words are addresses of this process's memory."""
@@ -95,7 +99,7 @@ def block(handle: Handle, X: Array, Y: Array) -> int:
 
 
 def reset(handle: Handle) -> None:
-    """Begin anew, all rows from states of zeros."""
+    """Begin anew, all rows from states of zeros, or from those that the model has learned."""
     _reset(handle)
 
 
@@ -163,9 +167,9 @@ def _overload_reset(handle):  # type: ignore[no-untyped-def]
     _check_handle(handle)
 
     def run(handle):  # type: ignore[no-untyped-def]
-        memory = handle.memory
+        memory, start = handle.memory, handle.start
         for at in range(HEADER // memory.itemsize, memory.size):
-            memory[at] = 0
+            memory[at] = start[at]
 
     return run
 

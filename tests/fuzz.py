@@ -32,7 +32,14 @@ def seeds(name, folder):
     """Whole files of a format, as bytes."""
     suffix = FORMATS[name]
     models = [fastrnn.GRU(2, 3, seed=0), fastrnn.LSTM(3, 2, seed=1)]
-    if name != "haste":
+    if name == "nam":
+        models = [
+            fastrnn.Sequential(
+                fastrnn.LSTM(I, 2, L, initial_state="learned", seed=1), fastrnn.Linear(2, 1, seed=2)
+            )
+            for I, L in ((1, 1), (3, 2))
+        ]
+    elif name != "haste":
         linear = fastrnn.Linear(6, 1, activation="tanh", seed=2)
         lstm = fastrnn.LSTM(2, 3, bidirectional=name != "rtneural", seed=1)
         if name == "rtneural":

@@ -10,13 +10,14 @@ import keras
 
 from fastrnn.adapting import level_of_user
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cells.registry import cell_of
+from fastrnn_kernels.equations import variants
+from fastrnn_kernels.equations.activations import NAMES, Activation, activation
 from fastrnn_kernels.equations.define import Derived
 
 #: The cases in which Keras's own step runs, by name.
 FALLBACKS: Mapping[str, str] = MappingProxyType(
     {
-        "activation": "the kernels have tanh (SimpleRNN: or relu), with sigmoid for the gates",
+        "activation": "an activation is none of those of Keras's that fastrnn.LSTM has by name",
         "recurrent_dropout": "in training it masks h between the steps, inside the kernels' loop",
         "dropout_per_gate": "in training with implementation=1 each gate has an x of its own",
         "whole_dropout": "dropout=1 in training, where Keras's own paths differ",
@@ -30,9 +31,16 @@ FALLBACKS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_TANH = keras.activations.tanh, keras.ops.tanh
-_RELU = keras.activations.relu, keras.ops.relu
-_SIGMOID = keras.activations.sigmoid, keras.ops.sigmoid
+#: Keras's functions, and what each is in equations. Those of `keras.ops` are other objects, some
+#: with other usual parameters.
+ACTIVATIONS: list[tuple[Any, Activation]] = [
+    *((getattr(keras.ops, name), activation(name)) for name in ("tanh", "relu", "sigmoid")),
+    *(
+        (getattr(keras.activations, name), activation(name))
+        for name in NAMES
+        if hasattr(keras.activations, name)
+    ),
+]
 
 #: Packages whose functions may stand between a layer's call and here.
 _INNER = {"contextlib", "fastrnn", "functools", "jax", "keras", "numpy", "tensorflow", "torch"}
@@ -61,15 +69,21 @@ def kernel_of(cell: Any) -> Cell | None:
     derived: Derived | None = getattr(cell, "derived", None)
     if derived is not None:
         return derived.cell
+    act = _activation(cell.activation)
+    if act is None:
+        return None
     if isinstance(cell, keras.layers.SimpleRNNCell):
-        if cell.activation not in _TANH + _RELU:
-            return None
-        return cell_of("RNN", nonlinearity="tanh" if cell.activation in _TANH else "relu")
-    if cell.activation not in _TANH or cell.recurrent_activation not in _SIGMOID:
+        return variants.rnn(act)
+    gate = _activation(cell.recurrent_activation)
+    if gate is None:
         return None
     if isinstance(cell, keras.layers.LSTMCell):
-        return cell_of("LSTM")
-    return cell_of("GRU", reset_after=cell.reset_after)
+        return variants.lstm(gate, act, act)
+    return variants.gru(gate, act, None, cell.reset_after)
+
+
+def _activation(function: Any) -> Activation | None:
+    return next((ours for theirs, ours in ACTIVATIONS if theirs is function), None)
 
 
 def always(cell: Any) -> str | None:

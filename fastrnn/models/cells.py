@@ -39,14 +39,15 @@ class RecurrentCell(Recurrent, Streamable[State]):
         hidden_size: int,
         bias: bool = True,
         *,
+        initial_state: str = "zeros",
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
         **options: Any,
     ) -> None:
         self._configure(
-            input_size=input_size, hidden_size=hidden_size, bias=bias, device=device, dtype=dtype,
-            **self._with_usual(options),
+            input_size=input_size, hidden_size=hidden_size, bias=bias,
+            initial_state=initial_state, device=device, dtype=dtype, **self._with_usual(options),
         )  # fmt: skip
         self._draw(seed)
 
@@ -69,6 +70,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
         if self.bias and GH:
             self._shapes["bias_hh"] = (GH * H,)
         self._shapes |= dict.fromkeys(self._cell.per_unit, (H,))
+        self._shapes |= self._start_shapes()
 
     def _make_weights(
         self, kernels: Kernels, values: Mapping[str, Array], compute: str
@@ -83,7 +85,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
         """One step, without a tape.
 
         x (B, I) or (I,): the input, in the cell's float type.
-        state: h (B, H), for the LSTM (h, c), (B, H) each; zeros if None.
+        state: h (B, H), for the LSTM (h, c), (B, H) each; if None, zeros, or with
+            initial_state="learned" the parameters.
 
         Returns the new state. Raises TypeError or ValueError for wrong arguments.
         """
@@ -101,6 +104,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
         """
         version, dtype = self._version, self.dtype
         if type(x) is not np.ndarray or x.dtype != dtype or not x.flags.carray or not x.ndim:
+            return None
+        if state is None and self._learned:
             return None
         call = version.small.get(x.shape, False)
         if not isinstance(call, SmallCall):
@@ -147,7 +152,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
         self._refuse_tape()
         kernels, one, new, batched, host = self._step(x, state, taping=True)
         shape = (one.rows.B, self.hidden_size) if batched else (self.hidden_size,)
-        tape = Tape(self, shape, batched, False, (one,), None, host, kernels.NAME)
+        learned = self._learned and state is None
+        tape = Tape(self, shape, batched, False, (one,), None, host, kernels.NAME, learned)
         return self._joined(kernels, *new, batched, host), tape
 
     def backward(self, tape: Tape, dstate: State) -> Gradients[State]:
@@ -171,10 +177,14 @@ class RecurrentCell(Recurrent, Streamable[State]):
         kernels.run([run.job], run.work)
         found = run.finish(None)
         host = tape.host
+        parameters = self._by_name(kernels, found, "", host)
+        if self._learned:
+            d_start = [d[None] for d in (found.start_h, *found.start_rest)]
+            parameters |= self._start_gradients(d_start, [""], tape)
         return Gradients(
             kernels.give(found.x[0] if tape.batched else found.x[0, 0], host),
             self._joined(kernels, found.start_h, found.start_rest, tape.batched, host),
-            self._by_name(kernels, found, "", host),
+            parameters,
         )
 
     def _stages(self, batch_size: int, storage: str) -> list[tuple[Stage, tuple[Array, ...]]]:
@@ -189,8 +199,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
         return self._joined(kernels, h.copy(), rest.copy(), True, host)
 
     def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
-        given = self._checked_states(name, state, batch_size, True)
-        return [self._states(self._version.kernels, name, given, batch_size)]
+        given, version = self._checked_states(name, state, batch_size, True), self._version
+        return [self._states(version.kernels, name, given, batch_size, version.values)]
 
     def _checked_input(self, x: Any) -> tuple[Array, int, int, bool]:
         """The input as it is laid out, T = 1, B, and whether it has an axis of B."""
@@ -214,12 +224,12 @@ class RecurrentCell(Recurrent, Streamable[State]):
         given = self._checked_states("state", state, B, batched)
         host = check.on_host(x)
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
-        kernels, (weights,) = self._placed(1, B, taping, on_gpu)
+        kernels, (weights,), values = self._placed(1, B, taping, on_gpu)
         what = (weights,), 1, 1, B, taping, 0
         kernels.check_forward(*what, lambda: f"{self._owner}, B={B}")
         # The tape must not change when the caller fills the same array with the next input.
         x = kernels.take(x.reshape(1, B, self.input_size), "input", copy=taping)
-        h, rest = self._states(kernels, "state", given, B)
+        h, rest = self._states(kernels, "state", given, B, values)
         y = kernels.xp.empty((1, B, self.hidden_size), self.dtype)
         rows = Rows.whole(1, B)
         new = kernels.xp.empty_like(h), kernels.xp.empty_like(rest)
@@ -237,10 +247,20 @@ class RecurrentCell(Recurrent, Streamable[State]):
         return check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
 
     def _states(
-        self, kernels: Kernels, name: str, given: list[Array] | None, B: int
+        self,
+        kernels: Kernels,
+        name: str,
+        given: list[Array] | None,
+        B: int,
+        values: Mapping[str, Array] | None = None,
     ) -> tuple[Array, Array]:
-        """Checked states as h (B, H) and the others (states but h, B, H), zeros if none are."""
+        """Checked states as h (B, H) and the others (states but h, B, H); if none, as they begin.
+
+        values: the parameters, of states; gradients begin from zeros.
+        """
         H, many = self.hidden_size, len(self._cell.states)
+        if given is None and values is not None and self._learned:
+            given = list(self._begun(kernels, values, [""], B))
         if given is None:
             zeros = kernels.xp.zeros
             return zeros((B, H), self.dtype), zeros((many - 1, B, H), self.dtype)
@@ -266,6 +286,7 @@ class RNNCell(RecurrentCell[Array]):
     """
 
     kind = "RNNCell"
+    activation: Any
     nonlinearity: str
 
     def __init__(
@@ -275,6 +296,8 @@ class RNNCell(RecurrentCell[Array]):
         bias: bool = True,
         nonlinearity: str = "tanh",
         *,
+        activation: Any = None,
+        initial_state: str = "zeros",
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -282,6 +305,7 @@ class RNNCell(RecurrentCell[Array]):
         self._configure(
             input_size=input_size, hidden_size=hidden_size, bias=bias,
             nonlinearity=nonlinearity, device=device, dtype=dtype,
+            activation=activation, initial_state=initial_state,
         )  # fmt: skip
         self._draw(seed)
 
@@ -294,6 +318,9 @@ class LSTMCell(RecurrentCell[tuple[Array, Array]]):
     """
 
     kind = "LSTMCell"
+    activation: Any
+    recurrent_activation: Any
+    peepholes: bool
 
     def __init__(
         self,
@@ -301,13 +328,20 @@ class LSTMCell(RecurrentCell[tuple[Array, Array]]):
         hidden_size: int,
         bias: bool = True,
         *,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        peepholes: bool = False,
+        initial_state: str = "zeros",
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
         self._configure(
-            input_size=input_size, hidden_size=hidden_size, bias=bias, device=device, dtype=dtype
-        )
+            input_size=input_size, hidden_size=hidden_size, bias=bias,
+            activation=activation, recurrent_activation=recurrent_activation,
+            peepholes=peepholes, initial_state=initial_state,
+            device=device, dtype=dtype,
+        )  # fmt: skip
         self._draw(seed)
 
 
@@ -319,6 +353,8 @@ class GRUCell(RecurrentCell[Array]):
     """
 
     kind = "GRUCell"
+    activation: Any
+    recurrent_activation: Any
     reset_after: bool
 
     def __init__(
@@ -328,6 +364,9 @@ class GRUCell(RecurrentCell[Array]):
         bias: bool = True,
         *,
         reset_after: bool = True,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        initial_state: str = "zeros",
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -335,5 +374,7 @@ class GRUCell(RecurrentCell[Array]):
         self._configure(
             input_size=input_size, hidden_size=hidden_size, bias=bias,
             reset_after=reset_after, device=device, dtype=dtype,
+            activation=activation, recurrent_activation=recurrent_activation,
+            initial_state=initial_state,
         )  # fmt: skip
         self._draw(seed)

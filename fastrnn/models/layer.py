@@ -41,6 +41,7 @@ class Layer(Recurrent, Streamable[State]):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        initial_state: str = "zeros",
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -49,7 +50,7 @@ class Layer(Recurrent, Streamable[State]):
         self._configure(
             input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
-            device=device, dtype=dtype, **self._with_usual(options),
+            initial_state=initial_state, device=device, dtype=dtype, **self._with_usual(options),
         )  # fmt: skip
         self._draw(seed)
 
@@ -100,6 +101,7 @@ class Layer(Recurrent, Streamable[State]):
                     self._shapes[f"weight_hr{suffix}"] = (P, H)
                 for name in self._cell.per_unit:
                     self._shapes[f"{name}{suffix}"] = (H,)
+                self._shapes |= self._start_shapes(suffix)
 
     @property
     def directions(self) -> int:
@@ -122,6 +124,10 @@ class Layer(Recurrent, Streamable[State]):
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
+
+    @property
+    def _every_suffix(self) -> list[str]:
+        return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
 
     def _make_weights(
         self, kernels: Kernels, values: Mapping[str, Array], compute: str
@@ -149,11 +155,11 @@ class Layer(Recurrent, Streamable[State]):
         x (T, B, I), or (B, T, I) with batch_first, or (T, I): the input, in the layer's
             float type, any strides. NaN and infinity pass through.
         state: h_0 (num_layers * D, B, P); for the LSTM (h_0, c_0), c_0 (num_layers * D, B, H).
-            Zeros if None.
+            If None, zeros, or with initial_state="learned" the parameters.
         lengths (B,): steps of each sequence, 0 to T, in any order; all T if None. What is
             past the end is not read, and comes out 0.
         reset (T, B), or (B, T) with batch_first, or (T,): where true, a new sequence begins
-            at that step: the row goes back to the given state before it, and the reverse
+            at that step: the row goes back to where it began before it, and the reverse
             direction, which comes from the other side, after it.
 
         Returns y (T, B, D * P), or as x is laid out, and the state at each sequence's own
@@ -218,6 +224,7 @@ class Layer(Recurrent, Streamable[State]):
             masks,
             call.host,
             call.kernels.NAME,
+            self._learned and state is None,
             gates,
         )
         return given, call.joined(final), tape
@@ -266,9 +273,12 @@ class Layer(Recurrent, Streamable[State]):
         if kernels.ON_HOST:
             rows.clear_padding(dx)
         parameters: dict[str, Array] = {}
-        suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
+        suffixes = self._every_suffix
         for suffix, of in zip(suffixes, gradients, strict=True):
             parameters |= self._by_name(kernels, of, suffix, tape.host)
+        if self._learned:
+            parameters |= self._start_gradients(d_start, suffixes, tape)
+            parameters = {name: parameters[name] for name in self._shapes}
         return Gradients(call.as_given(dx), call.joined(d_start), parameters)
 
     def tape_bytes(self, T: int, B: int, checkpoint: int | str | None = None) -> int:
@@ -319,7 +329,8 @@ class Layer(Recurrent, Streamable[State]):
 
     def _split_layers(self, name: str, state: Any, batch_size: int) -> Sequence[LayerState]:
         given = self._checked_states(name, state, batch_size, True)
-        h, *rest = self._states(self._version.kernels, name, given, batch_size)
+        version = self._version
+        h, *rest = self._states(version.kernels, name, given, batch_size, version.values)
         none = np.empty((0, batch_size, self.hidden_size), self.dtype)
         return [
             (h[k], np.stack([one[k] for one in rest]) if rest else none)
@@ -366,7 +377,7 @@ class Layer(Recurrent, Streamable[State]):
         given = self._checked_states("state", state, B, batched)
         host = check.on_host(x)
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
-        kernels, weights = self._placed(T, B, taping, on_gpu, rather_cpu)
+        kernels, weights, values = self._placed(T, B, taping, on_gpu, rather_cpu)
         copied = x.nbytes if host or taping else 0
         sizes = self.directions, T, B, taping, copied
         kernels.check_forward(weights, *sizes, lambda: f"{self._owner}, T={T}, B={B}")
@@ -376,7 +387,7 @@ class Layer(Recurrent, Streamable[State]):
             mask = time_first(mask, batched, self.batch_first)
             mask = kernels.take(mask, "reset", copy=True)
         rows = Rows.whole(T, B) if steps is None else Rows(T, B, steps)
-        states = self._states(kernels, "state", given, B)
+        states = self._states(kernels, "state", given, B, values)
         return Call(kernels, weights, x, states, rows, mask, batched, self.batch_first, host)
 
     def _checked_states(self, name: str, given: Any, B: int, batched: bool) -> list[Array] | None:
@@ -391,10 +402,20 @@ class Layer(Recurrent, Streamable[State]):
         return check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
 
     def _states(
-        self, kernels: Kernels, name: str, given: list[Array] | None, B: int
+        self,
+        kernels: Kernels,
+        name: str,
+        given: list[Array] | None,
+        B: int,
+        values: Mapping[str, Array] | None = None,
     ) -> tuple[Array, ...]:
-        """Checked states as (num_layers * D, B, width) each, zeros if there are none."""
+        """Checked states as (num_layers * D, B, width) each; if there are none, as they begin.
+
+        values: the parameters, of states; gradients begin from zeros.
+        """
         shapes = self._state_shapes(B)
+        if given is None and values is not None and self._learned:
+            return self._begun(kernels, values, self._every_suffix, B)
         if given is None:
             return tuple(kernels.xp.zeros(shape, self.dtype) for shape in shapes)
         pairs = zip(given, shapes, strict=True)

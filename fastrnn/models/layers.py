@@ -18,10 +18,12 @@ class RNN(Layer[Array]):
     Parameters of layer k, with `_reverse` added for the other direction: weight_ih_lk
     (H, I; D * H above the first layer), weight_hh_lk (H, H), bias_ih_lk and bias_hh_lk (H,).
 
-    nonlinearity: "tanh" or "relu". Other arguments as those of `LSTM`.
+    nonlinearity: φ, "tanh" or "relu".
+    activation: φ in its place, any that `LSTM` takes. Other arguments as those of `LSTM`.
     """
 
     kind = "RNN"
+    activation: Any
     nonlinearity: str
 
     def __init__(
@@ -35,6 +37,8 @@ class RNN(Layer[Array]):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        activation: Any = None,
+        initial_state: str = "zeros",
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -43,6 +47,7 @@ class RNN(Layer[Array]):
             input_size=input_size, hidden_size=hidden_size, num_layers=num_layers,
             nonlinearity=nonlinearity, bias=bias, batch_first=batch_first, dropout=dropout,
             bidirectional=bidirectional, device=device, dtype=dtype,
+            activation=activation, initial_state=initial_state,
         )  # fmt: skip
         self._draw(seed)
 
@@ -60,7 +65,8 @@ class LSTM(Layer[tuple[Array, Array]]):
 
     Parameters of layer k, with `_reverse` added for the other direction, rows in the order
     i, f, g, o: weight_ih_lk (4 H, I; D * P above the first layer), weight_hh_lk (4 H, P),
-    bias_ih_lk and bias_hh_lk (4 H,), weight_hr_lk (P, H) with proj_size.
+    bias_ih_lk and bias_hh_lk (4 H,), weight_hr_lk (P, H) with proj_size; p_i_lk, p_f_lk and p_o_lk
+    (H,) with peepholes; initial_h_lk (P,) and initial_c_lk (H,) if the initial state is learned.
 
     input_size, hidden_size: I and H.
     num_layers: layers of the stack; bidirectional: run each in both directions.
@@ -68,6 +74,14 @@ class LSTM(Layer[tuple[Array, Array]]):
     batch_first: x and y are (B, T, ...), states stay as they are.
     dropout: probability of a zero between layers, in `forward` with training=True.
     proj_size: P, less than H; 0 for no projection.
+    activation, recurrent_activation: in place of tanh and of σ. Keras's by name, as "relu",
+        "hard_sigmoid", "softsign", "elu", "selu", "gelu", "silu", "softplus", "mish",
+        "leaky_relu", "linear", or (name, parameters), as ("elu", 0.5); ("tanh", 1.7159, 2 / 3) is
+        1.7159 tanh(2/3 x). Such a cell is compiled when it is first used, once for a machine.
+    peepholes: have i and f see c_(t-1), and o see c_t: i = σ(... + p_i c_(t-1)); F. A. Gers,
+        N. N. Schraudolph, J. Schmidhuber (2002), Sec. 2.2.
+    initial_state: "zeros", or "learned": parameters, zeros at first, that states begin from
+        wherever none is given, in streams and exported C as well.
     device: "auto", "cpu" or "cuda".
     dtype: "float32" or "float64". For inference also "bfloat16", and "float16" on the GPU: the
         products are of that type then, all else is float32.
@@ -78,6 +92,9 @@ class LSTM(Layer[tuple[Array, Array]]):
     """
 
     kind = "LSTM"
+    activation: Any
+    recurrent_activation: Any
+    peepholes: bool
 
     def __init__(
         self,
@@ -90,6 +107,10 @@ class LSTM(Layer[tuple[Array, Array]]):
         bidirectional: bool = False,
         proj_size: int = 0,
         *,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        peepholes: bool = False,
+        initial_state: str = "zeros",
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -98,6 +119,8 @@ class LSTM(Layer[tuple[Array, Array]]):
             input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
             proj_size=proj_size, device=device, dtype=dtype,
+            activation=activation, recurrent_activation=recurrent_activation,
+            peepholes=peepholes, initial_state=initial_state,
         )  # fmt: skip
         self._draw(seed)
 
@@ -108,10 +131,12 @@ class LSTM(Layer[tuple[Array, Array]]):
             raise ValueError(
                 f"proj_size is {proj_size}, wanted less than hidden_size = {hidden_size}"
             )
-        self._set_up_stack(**common)
+        self._set_up_stack(**self._take_options(common))
 
     def _gates(self, one: PassTape[Any], xp: Any) -> dict[str, Array]:
         gates = super()._gates(one, xp)
+        if not {"i", "f", "g"} <= gates.keys():
+            return gates
         c_old = xp.zeros_like(gates["i"])
         H, running = self.hidden_size, one.rows.running
         c_old.reshape(-1, H)[running] = one.old_rest.reshape(-1, one.old_rest.shape[3])[running, :H]
@@ -133,11 +158,14 @@ class GRU(Layer[Array]):
     r, z, n: weight_ih_lk (3 H, I; D * H above the first layer), weight_hh_lk (3 H, H),
     bias_ih_lk and bias_hh_lk (3 H,).
 
-    reset_after: whether the reset gate acts after the product with h or before it. Other
-    arguments as those of `LSTM`.
+    reset_after: whether the reset gate acts after the product with h or before it.
+    activation, recurrent_activation: in place of tanh and of σ, as `LSTM` has them. Other arguments
+    as those of `LSTM`.
     """
 
     kind = "GRU"
+    activation: Any
+    recurrent_activation: Any
     reset_after: bool
 
     def __init__(
@@ -151,6 +179,9 @@ class GRU(Layer[Array]):
         bidirectional: bool = False,
         *,
         reset_after: bool = True,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        initial_state: str = "zeros",
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -159,5 +190,7 @@ class GRU(Layer[Array]):
             input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
             reset_after=reset_after, device=device, dtype=dtype,
+            activation=activation, recurrent_activation=recurrent_activation,
+            initial_state=initial_state,
         )  # fmt: skip
         self._draw(seed)

@@ -232,14 +232,12 @@ class Module(Named):
         except (TypeError, ValueError) as error:
             handlers.pass_on(error)
             raise type(error)(f"seed is {seed!r}, which NumPy refuses: {error}") from None
-        bound = 1 / np.sqrt(self._fan)
         size = sum(map(math.prod, self._shapes.values())) * self.dtype.itemsize
         try:
             if size > sys.maxsize:
                 raise MemoryError
             values = {
-                name: generator.uniform(-bound, bound, shape).astype(self.dtype)
-                for name, shape in self._shapes.items()
+                name: self._drawn(name, shape, generator) for name, shape in self._shapes.items()
             }
         except (ValueError, MemoryError):
             raise MemoryError(
@@ -247,6 +245,11 @@ class Module(Named):
             ) from None
         self._bind(values)
         self._seed_dropout(generator)
+
+    def _drawn(self, name: str, shape: Shape, generator: np.random.Generator) -> Array:
+        """The first value of a parameter."""
+        bound = 1 / np.sqrt(self._fan)
+        return generator.uniform(-bound, bound, shape).astype(self.dtype)
 
     def _seed_dropout(self, generator: np.random.Generator) -> None:
         self._dropout_seed, self._dropout_calls = int(generator.integers(2**63)), 0

@@ -1,17 +1,18 @@
 """What layers and cells share: a cell of the kernels, and the choice of where a call runs."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastrnn import check
-from fastrnn.arrays import Array
-from fastrnn.device import gpu_compute
-from fastrnn.models import auto
+from fastrnn.arrays import Array, Shape
+from fastrnn.device import gpu_compute, kernels_of
+from fastrnn.models import auto, variants
 from fastrnn.models.module import Module, Version
+from fastrnn.models.tape import Tape
 from fastrnn_kernels.cells import registry
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.device import Device as Kernels
@@ -28,6 +29,7 @@ class Recurrent(Module):
 
     input_size: int
     hidden_size: int
+    initial_state: str
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -50,14 +52,45 @@ class Recurrent(Module):
         usual = {name: values[0] for name, values in cls._options().items()}
         return {**super()._arguments(), **usual}
 
+    @classmethod
+    def _choices(cls) -> dict[str, Any]:
+        """Arguments that a configuration leaves out where they are what they usually are."""
+        of_kind = variants.ARGUMENTS.get(cls.kind.removesuffix("Cell"), {})
+        return {**of_kind, "initial_state": "zeros"}
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make another one of the same kind and size."""
+        usual = self._choices()
+        found = super().config()
+        return {n: value for n, value in found.items() if n not in usual or value != usual[n]}
+
+    @property
+    def _chosen(self) -> dict[str, Any]:
+        """What is chosen that is not usual."""
+        return {n: value for n, value in self.config().items() if n in self._choices()}
+
     def _take_options(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Check and fix the options; what else is in the configuration."""
-        options = self._options()
+        """Check and fix the options and choices; what else is in the configuration."""
+        options, choices = self._options(), self._choices()
+        if "nonlinearity" in options:
+            config = variants.canonical(config)
         for name, values in options.items():
             if name not in config:
                 raise TypeError(f"{name} of {self._owner} is missing")
             setattr(self, name, check.option(name, config[name], values))
-        return {name: value for name, value in config.items() if name not in options}
+        for name, usual in choices.items():
+            value = config.get(name, usual)
+            setattr(self, name, value if value is usual else self._checked_choice(name, value))
+        known = {*options, *choices}
+        return {name: value for name, value in config.items() if name not in known}
+
+    @staticmethod
+    def _checked_choice(name: str, value: Any) -> Any:
+        if name == "initial_state":
+            return check.option(name, value, ("zeros", "learned"))
+        if name == "peepholes":
+            return check.flag(name, value)
+        return variants.checked(name, value)
 
     def _with_usual(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options that were given, and the usual values of others."""
@@ -70,8 +103,11 @@ class Recurrent(Module):
     @cached_property
     def _cell(self) -> Cell:
         """The kernels' cell."""
+        kind = self.kind.removesuffix("Cell")
+        if kind in variants.ARGUMENTS:
+            return variants.cell_of(kind, self)
         options = {name: getattr(self, name) for name in self._options()}
-        return registry.cell_of(self.kind.removesuffix("Cell"), **options)
+        return registry.cell_of(kind, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without the cell, which another process has by its registry."""
@@ -83,24 +119,29 @@ class Recurrent(Module):
     def _fan(self) -> int:
         return self.hidden_size
 
+    @property
+    def state_size(self) -> int:
+        """P: the width of h."""
+        return self.hidden_size
+
     @abstractmethod
     def _checked_input(self, x: Any) -> tuple[Array, int, int, bool]:
         """The input as it is laid out, T, B, and whether it has an axis of B."""
 
     def _placed(
         self, T: int, B: int, taping: bool, on_gpu: bool, rather_cpu: bool = False
-    ) -> tuple[Kernels, tuple[Weights, ...]]:
-        """The kernels that run a call, and their weights.
+    ) -> tuple[Kernels, tuple[Weights, ...], Mapping[str, Array]]:
+        """The kernels that run a call, their weights, and the parameters that these are of.
 
         on_gpu: whether an array of the call lies on the GPU. rather_cpu: "auto" is the CPU, if not.
         """
         version = self._version
         if (rather_cpu or version.few >= T * B) and (version.device == "cpu" or not on_gpu):
-            return version.kernels, version.weights
+            return version.kernels, version.weights, version.values
         kernels = version.kernels
         if version.device == "auto":
             kernels = auto.kernels(self, version.weights, T, B, taping, on_gpu)
-        return kernels, self._weights_for(version, kernels)
+        return kernels, self._weights_for(version, kernels), version.values
 
     def _weights_for(self, version: Version, kernels: Any) -> tuple[Weights, ...]:
         """A version's weights for kernels, in the type that those compute in."""
@@ -112,6 +153,50 @@ class Recurrent(Module):
         if key not in version.others:
             version.others[key] = self._make_weights(kernels, version.values, compute)
         return version.others[key]
+
+    @property
+    def _learned(self) -> bool:
+        """Whether states begin from parameters."""
+        return self.initial_state == "learned"
+
+    def _start_shapes(self, suffix: str = "") -> dict[str, Shape]:
+        """The shapes of the parameters that the states of one direction of a layer begin from."""
+        if not self._learned:
+            return {}
+        h, *others = (f"initial_{state}{suffix}" for state in self._cell.states)
+        return {h: (self.state_size,), **dict.fromkeys(others, (self.hidden_size,))}
+
+    def _drawn(self, name: str, shape: Shape, generator: np.random.Generator) -> Array:
+        if name.startswith("initial_"):
+            return np.zeros(shape, self.dtype)  # as states begin that are not learned
+        return super()._drawn(name, shape, generator)
+
+    def _begun(
+        self, kernels: Kernels, values: Mapping[str, Array], suffixes: Sequence[str], B: int
+    ) -> tuple[Array, ...]:
+        """What states begin from, (len(suffixes), B, width) each."""
+        found = []
+        for state in self._cell.states:
+            starts = np.stack([values[f"initial_{state}{suffix}"] for suffix in suffixes])
+            shape = (len(suffixes), B, starts.shape[1])
+            found.append(kernels.take(np.array(np.broadcast_to(starts[:, None], shape))))
+        return tuple(found)
+
+    def _start_gradients(
+        self, d_start: Sequence[Array], suffixes: Sequence[str], tape: Tape
+    ) -> dict[str, Array]:
+        """Gradients of what states begin from, by name, of those of states, (suffixes, B, width).
+
+        All rows begin from the same: theirs is the sum of the rows'; 0 if a state was given.
+        """
+        found = {}
+        kernels = kernels_of(tape.device)
+        for state, d in zip(self._cell.states, d_start, strict=True):
+            sums = d.sum(axis=1) if tape.learned else kernels.xp.zeros_like(d[:, 0])
+            sums = kernels.give(sums, tape.host)
+            for k, suffix in enumerate(suffixes):
+                found[f"initial_{state}{suffix}"] = sums[k]
+        return found
 
     def _units(self, values: Mapping[str, Array], suffix: str = "") -> Array | None:
         """The parameters per unit (Q, H) of one direction of a layer, None if there are none."""
@@ -138,6 +223,8 @@ class Recurrent(Module):
         running = one.rows.running
         gates = {}
         for name in self._cell.gates:
+            if name not in self._cell.saved:  # as where a gate is linear
+                continue
             values = xp.zeros((T * B, self.hidden_size), self.dtype)
             position = self._cell.saved.index(name)
             whole = one.saved.reshape(T * B, K, padded)[running, position]

@@ -11,6 +11,7 @@ from fastrnn.arrays import Array, State
 class Tape:
     """One forward pass, as `backward` needs it. It may be used any number of times.
 
+    learned: whether states began from the layer's parameters.
     gates: with `return_gates=True`, for each layer and direction (layer-major, as in the
     states) the values of the gates, and of the cell state, (T, B, H) each; else None.
     """
@@ -24,6 +25,7 @@ class Tape:
     masks: Sequence[Array | None] | None = field(repr=False)
     host: bool  # whether results are NumPy's
     device: str  # "cpu" or "cuda": where it was made, and where backward runs
+    learned: bool
     gates: Sequence[Mapping[str, Array]] | None = field(default=None, repr=False)
 
 

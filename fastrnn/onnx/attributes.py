@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn_kernels.cells import variants
-from fastrnn_kernels.cells.activations import NAMES, RELU, SIGMOID, TANH, Activation
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.cells.registry import cell_of
+from fastrnn_kernels.equations import variants
+from fastrnn_kernels.equations.activations import SIGMOID, TANH, Activation, activation
 
 #: Of each operator: gates, the activations of a direction, and the attributes that it alone has.
 OPERATORS: dict[str, tuple[int, tuple[Activation, ...], str | None]] = {
@@ -22,6 +21,12 @@ _COMMON = (
     "activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size",
     "layout",
 )  # fmt: skip
+#: Activations, and what fastrnn calls them.
+_NAMES = {
+    "tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "affine": "linear",
+    "leakyrelu": "leaky_relu", "thresholdedrelu": "thresholded_relu", "scaledtanh": "tanh",
+    "hardsigmoid": "hard_sigmoid", "elu": "elu", "softsign": "softsign", "softplus": "softplus",
+}  # fmt: skip
 #: Parameters that activations take, and their values where a node has none: those of the ONNX
 #: operators of the same names. Nothing says what they are for Affine and ScaledTanh.
 _ALPHAS: dict[str, float | None] = {
@@ -71,19 +76,12 @@ class Node:
         return OPERATORS[self.kind][0]
 
     def cell(self, direction: int, peepholes: bool) -> Cell:
-        """The kernels' cell of a direction: one with fixed activations where it will do."""
+        """The kernels' cell of a direction."""
         chosen = self.activations[direction]
-        usual = self.clip is None and chosen == OPERATORS[self.kind][1]
         if self.kind == "RNN":
-            if self.clip is None and chosen in ((TANH,), (RELU,)):
-                return cell_of("RNN", nonlinearity=chosen[0].name)
             return variants.rnn(*chosen, self.clip)
         if self.kind == "LSTM":
-            if usual and not peepholes and not self.option:
-                return cell_of("LSTM")
             return variants.lstm(*chosen, self.clip, peepholes, self.option)
-        if usual:
-            return cell_of("GRU", reset_after=self.option)
         return variants.gru(*chosen, self.clip, self.option)
 
 
@@ -163,7 +161,7 @@ def _activations(
         )
     lower = [name.lower() for name in names]
     for name in names:
-        if name.lower() not in NAMES:
+        if name.lower() not in _NAMES:
             raise ValueError(f"{where}: attribute 'activations' names the unknown {name!r}")
     # An RNN has a value for each direction; in other operators the activations that take one
     # consume them in order, as onnxruntime reads it.
@@ -171,7 +169,10 @@ def _activations(
         _parameters(where, attribute, lower, given.get(attribute), defaults, many == 1)
         for attribute, defaults in (("activation_alpha", _ALPHAS), ("activation_beta", _BETAS))
     ]
-    found = [Activation(*parts) for parts in zip(lower, *values, strict=True)]
+    found = [
+        activation(_NAMES[name], *(value for value in given if value is not None))
+        for name, *given in zip(lower, *values, strict=True)
+    ]
     return tuple(tuple(found[d * many : (d + 1) * many]) for d in range(directions))
 
 

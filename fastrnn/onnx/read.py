@@ -15,15 +15,21 @@ from fastrnn.files.gates import from_format
 from fastrnn.files.paths import path_of
 from fastrnn.models.classes import class_of
 from fastrnn.models.layer import Layer
-from fastrnn.onnx.attributes import OPERATORS, Node, parse
+from fastrnn.models.variants import kept
+from fastrnn.onnx.attributes import Node, parse
 from fastrnn.onnx.chain import check_states, is_chain, is_learned
 from fastrnn.onnx.file import File, Recurrent, is_quantized
 from fastrnn.onnx.fold import array, numbers
-from fastrnn.onnx.weights import check_weights, dequantized, in_torch_order
+from fastrnn.onnx.weights import (
+    check_weights,
+    dequantized,
+    in_torch_order,
+    peepholes,
+    shaped,
+)
 from fastrnn.weights import own
 from fastrnn.weights.contents import Part, shapes_of, with_listing
 from fastrnn_kernels import handlers
-from fastrnn_kernels.cells.activations import RELU, TANH
 
 #: Recurrent nodes that an error looks at.
 _LOOKED_AT = 200
@@ -182,14 +188,24 @@ def _layer(file: File, recurrent: Recurrent, device: str) -> Layer[Any]:
         b = array(file, graph, where, inputs[3]) if inputs[3] else None
         if w is None or r is None:
             raise ValueError(f"{where}: input {'R' if w is not None else 'W'!r} is missing")
-        config = _config(node, *check_weights(node, w, r, b))
-        for position in (5, 6, 7):
-            _check_left_out(file, recurrent, position, inputs[position])
+        I, H = check_weights(node, w, r, b)
+        config = _config(node, I, H)
+        for position, name in ((5, "initial_h"), (6, "initial_c")):
+            if inputs[position] and is_learned(file, recurrent, inputs[position]):
+                raise ValueError(
+                    f"{where}: input {name!r} is a constant, which is nothing that is read here"
+                )
+        p = array(file, graph, where, inputs[7]) if inputs[7] else None
+        if p is not None:
+            shaped(where, "P", p, (len(node.reverse), 3 * H))
+            config["peepholes"] = bool(p.any())
         dtype = np.result_type(w, r)
         values = {}
         for d, suffix in enumerate(("_l0", "_l0_reverse")[: len(node.reverse)]):
             values[f"weight_ih{suffix}"] = in_torch_order(node, w[d], dtype)
             values[f"weight_hh{suffix}"] = in_torch_order(node, r[d], dtype)
+            if p is not None and config["peepholes"]:
+                values |= {f"{name}{suffix}": rows for name, rows in peepholes(p[d]).items()}
             if b is not None:
                 for part, rows in zip(("ih", "hh"), np.split(b[d], 2), strict=True):
                     values[f"bias_{part}{suffix}"] = in_torch_order(node, rows, dtype)
@@ -218,37 +234,21 @@ def _dequantized(file: File, recurrent: Recurrent, inputs: list[str], word: str)
     return dequantized(recurrent.where, word, q, scale, zero)
 
 
-def _check_left_out(file: File, recurrent: Recurrent, position: int, name: str) -> None:
-    """Raise for what a layer has no place for: peepholes, and states that are not zero."""
-    graph, where = recurrent.graph, recurrent.where
-    what = {5: "initial_h", 6: "initial_c", 7: "P"}[position]
-    if not name:
-        return
-    if what == "P" and graph.constant(name) is None:
-        try:
-            zero = not array(file, graph, where, name).any()
-        except ValueError:  # no constant
-            zero = False
-        if not zero:
-            raise ValueError(f"{where}: input 'P', peepholes, is nothing that a layer has")
-    elif is_learned(file, recurrent, name):
-        raise ValueError(f"{where}: input {what!r} is a constant, which a layer has no place for")
-
-
 def _config(node: Node, I: int, H: int) -> dict[str, Any]:
     """The layer's configuration; raises ValueError for what none can be."""
 
     def refuse(attribute: str, came: object) -> ValueError:
         return ValueError(f"{node.where}: attribute {attribute!r} is {came}, which no layer has")
 
-    usual = OPERATORS[node.kind][1]
     own: dict[str, Any] = {}
-    if node.kind == "RNN" and node.activations[0] in ((TANH,), (RELU,)):
-        usual = node.activations[0]
-        own["nonlinearity"] = usual[0].name
-    if any(chosen != usual for chosen in node.activations):
-        names = [str(one) for chosen in node.activations for one in chosen]
-        raise refuse("activations", names)
+    chosen = node.activations[0]
+    if any(other != chosen for other in node.activations) or len(set(chosen[1:])) > 1:
+        raise refuse("activations", [str(one) for part in node.activations for one in part])
+    # Of an RNN its function, else that of gates, and that of all the rest.
+    names = ("activation",) if node.kind == "RNN" else ("recurrent_activation", "activation")
+    own |= {name: kept(one) for name, one in zip(names, chosen, strict=False)}
+    if node.kind == "RNN":
+        own["nonlinearity"] = "tanh"
     if node.clip is not None:
         raise refuse("clip", node.clip)
     if node.reverse == (True,):

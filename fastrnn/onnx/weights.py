@@ -67,13 +67,28 @@ class Packed:
 
 
 def _of_direction(node: Node, d: int, dtype: Any, arrays: Mapping[str, Array]) -> cpu.Weights:
-    w, r = (in_torch_order(node, arrays[name][d], dtype) for name in "WR")
+    cell = node.cell(d, "P" in arrays)
+
+    def rows(array: Array) -> Array:
+        ordered = in_torch_order(node, array, dtype)
+        if node.gates == len(cell.gates):
+            return ordered
+        i, _, *others = np.split(ordered, node.gates)  # where gates are coupled nothing reads f's
+        return np.concatenate([i, *others])
+
+    w, r = (rows(arrays[name][d]) for name in "WR")
     b_ih = b_hh = units = None
     if "B" in arrays:
-        b_ih, b_hh = (in_torch_order(node, part, dtype) for part in np.split(arrays["B"][d], 2))
+        b_ih, b_hh = map(rows, np.split(arrays["B"][d], 2))
     if "P" in arrays:
-        units = np.ascontiguousarray(arrays["P"][d].reshape(3, -1), dtype)
-    return cpu.Weights(node.cell(d, units is not None), w, r, b_ih, b_hh, units=units)
+        by_name = peepholes(arrays["P"][d])
+        units = np.stack([by_name[name] for name in cell.per_unit]).astype(dtype)
+    return cpu.Weights(cell, w, r, b_ih, b_hh, units=units)
+
+
+def peepholes(P: Array) -> dict[str, Array]:
+    """P (3 H,) of one direction by name."""
+    return dict(zip(("p_i", "p_o", "p_f"), np.split(P, 3), strict=True))
 
 
 def dequantized(where: str, name: str, q: Array, scale: Array, zero: Array | None) -> Array:

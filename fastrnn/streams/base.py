@@ -83,6 +83,10 @@ class Stateful(Generic[State]):
     def _states(self) -> Sequence[LayerState]:
         """The state itself, by layers."""
 
+    @abstractmethod
+    def _starts(self) -> Sequence[LayerState]:
+        """The states that it begins from, by layers."""
+
     def _put(self, own: Array, new: Any) -> None:
         """Write an array of the state."""
         own[...] = new
@@ -126,16 +130,16 @@ class Stateful(Generic[State]):
         return chosen
 
     def reset(self, rows: Any = None) -> None:
-        """Begin anew, from states of zeros.
+        """Begin anew, from states of zeros, or from those that the model has learned.
 
         rows: numbers of the rows that do, all if None. Raises TypeError or ValueError for
         what is no row.
         """
         chosen = self._rows(rows)
         with self._in_use():
-            for h, rest in self._states():
-                h[chosen] = 0
-                rest[:, chosen] = 0
+            for own, start in zip(self._states(), self._starts(), strict=True):
+                own[0][chosen] = start[0][chosen]
+                own[1][:, chosen] = start[1][:, chosen]
 
     @property
     def state(self) -> State:
@@ -197,7 +201,7 @@ class Stateful(Generic[State]):
         return self._model
 
     def add_stream(self) -> int:
-        """Take a free row, its state zeros, for a client that comes; the number of the row.
+        """Take a free row, which begins anew, for a client that comes; the number of the row.
 
         Raises RuntimeError if all are taken.
         """

@@ -68,28 +68,32 @@ class Stream(Stateful[State]):
         self.weights = str(self.dtype) if self._storage == FULL else self._storage
         work = sum(stage.work for stage, _ in model._stages(B, self._storage))
         self._members = members_for(work)
-        program, self._parameters = self._made()
+        program, starts, self._parameters = self._made()
         self.input_size = program.stages[0].I
         self.output_size = O = program.stages[-1].out_size
-        self._steps = Steps(program, self._members)
+        self._steps = Steps(program, self._members, starts)
         self._fast: Callable[[Any, Any], bool | None] = self._steps.step
         self._y = np.zeros((O,) if B == 1 else (B, O), self.dtype)
         self._y_row = self._y.reshape(B, O)
 
-    def _made(self) -> tuple[Program, Mapping[str, Array]]:
-        """The program of the model's parameters as they are now, and these."""
+    def _made(self) -> tuple[Program, Sequence[LayerState], Mapping[str, Array]]:
+        """The program of the model's parameters as they are now, how it begins, and these."""
         while True:  # until no other thread changes them meanwhile
             before = self.model.parameters
             stages = self.model._stages(self.batch_size, self._storage)
+            starts = self.model._split_layers("state", None, self.batch_size)
             after = self.model.parameters
             if all(before[name] is value for name, value in after.items()):
-                return Program.of(stages, self._members > 1), before
+                return Program.of(stages, self._members > 1), starts, before
 
     def _in_use(self) -> Use:
         return self._steps.in_use()
 
     def _states(self) -> Sequence[LayerState]:
         return self._steps.states
+
+    def _starts(self) -> Sequence[LayerState]:
+        return self._steps.starts
 
     def step(self, x: Any, out: Array | None = None, copy: bool | None = None) -> Array:
         """One step.
@@ -161,9 +165,9 @@ class Stream(Stateful[State]):
     def refresh(self) -> None:
         """Take up the model's parameters as they are now; the state stays."""
         self._check_model()
-        program, parameters = self._made()
+        program, starts, parameters = self._made()
         with self._in_use():
-            self._steps.use(program)
+            self._steps.use(program, starts)
             self._parameters, self._model = parameters, None
 
     def warmup(self) -> None:
@@ -193,7 +197,7 @@ class Stream(Stateful[State]):
 
         It outlives the stream, and is neither copied nor pickled, as it holds addresses.
         """
-        return Handle(self._steps.words, self._steps.memory)
+        return Handle(self._steps.words, self._steps.memory, self._steps.start)
 
     @property
     def cfunc(self) -> CFunction:

@@ -41,8 +41,14 @@ class CudaStream(Stateful[State]):
             )
         self._busy = threading.Lock()
         check_device()
-        self._steps = Steps(model._layers(), self.batch_size)
+        self._steps, self._begun = self._made()
+        self.reset()
         self.input_size, self.output_size = self._steps.x.shape[1], self._steps.y.shape[1]
+
+    def _made(self) -> tuple[Steps, Sequence[LayerState]]:
+        """The steps of the model's parameters as they are now, and the states to begin from."""
+        begun = self.model._split_layers("state", None, self.batch_size)
+        return Steps(self.model._layers(), self.batch_size), begun
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -63,6 +69,9 @@ class CudaStream(Stateful[State]):
 
     def _states(self) -> Sequence[LayerState]:
         return self._steps.states
+
+    def _starts(self) -> Sequence[LayerState]:
+        return self._begun
 
     def _put(self, own: Array, new: Any) -> None:
         put(own, new)
@@ -146,12 +155,12 @@ class CudaStream(Stateful[State]):
     def refresh(self) -> None:
         """Take up the model's parameters as they are now; the state stays."""
         self._check_model()
-        fresh = Steps(self.model._layers(), self.batch_size)
+        fresh, begun = self._made()
         with self._in_use():
             for new, old in zip(fresh.states, self._steps.states, strict=True):
                 for mine, its in zip(new, old, strict=True):
                     put(mine, its)
-            self._steps = fresh
+            self._steps, self._begun = fresh, begun
             self._take_parameters()
 
     def warmup(self) -> None:

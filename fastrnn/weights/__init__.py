@@ -54,6 +54,7 @@ _FORMATS = {
     "rtneural": _Format(
         (".json",), "fastrnn.weights.rtneural:load", "fastrnn.weights.rtneural:save"
     ),
+    "nam": _Format((".nam",), "fastrnn.weights.nam:load", "fastrnn.weights.nam:save"),
     "haste": _Format((".npz",), "fastrnn.weights.haste:load", "fastrnn.weights.haste:save"),
 }  # fmt: skip
 FORMATS = tuple(_FORMATS)
@@ -67,8 +68,9 @@ def load(
 
     The file's name tells its format: `.safetensors` (what was saved, or a state dict of
     torch's, or Haste's layout), `.pt` and `.pth`, `.keras` and `.weights.h5`, `.onnx`, `.json`
-    (RTNeural's), `.npz` (Haste's); of another name, its first bytes. The result is a layer
-    where the file has one, else a Sequential, and of fastrnn's own files what was saved.
+    (RTNeural's), `.nam` (NeuralAmpModeler's LSTM), `.npz` (Haste's); of another name, its first
+    bytes. The result is a layer where the file has one, else a Sequential, and of fastrnn's own
+    files what was saved.
 
     prefix: of the part to take, where a file has more than one model, or more than fastrnn has:
     of a state dict the path of a module, as in "encoder.lstm"; the name of a layer of Keras's, of

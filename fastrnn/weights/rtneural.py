@@ -90,7 +90,7 @@ def _read(path: str) -> dict[str, Any]:
     if "architecture" in found and "weights" in found:
         raise ValueError(
             f"file {path!r} is a model of NeuralAmpModeler's ({found['architecture']}), none of "
-            "RTNeural's: it starts from states that it has learned, which no layer here has"
+            "RTNeural's: call it .nam, or say of='nam'"
         )
     inner = [value for value in found.values() if isinstance(value, dict)]
     names = [name for one in (found, *inner) for name in one]

@@ -1,7 +1,7 @@
 """Modules from a state dict: recurrent and linear ones, told apart by their names and shapes."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,40 @@ from fastrnn.models.cells import RecurrentCell
 from fastrnn.models.classes import class_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
+from fastrnn.models.recurrent import Recurrent
 from fastrnn.models.sequential import Sequential
 from fastrnn_kernels import handlers
 from fastrnn_kernels.cells import registry
 
 
-def modules_of(model: Any) -> Sequence[Layer[Any] | Linear]:
-    """A Sequential's modules, or the one that a model is; raises TypeError for what is neither."""
+def modules_of(model: Any, known: Collection[str] = ()) -> Sequence[Layer[Any] | Linear]:
+    """A Sequential's modules, or the one that a model is, for formats of others.
+
+    known: names of choices (`Recurrent._chosen`) that a format has a place for.
+
+    Raises TypeError for what is neither, ValueError for what has been chosen that is not usual,
+    which they have no place for.
+    """
     if isinstance(model, Sequential):
+        for module in model.modules:
+            check_usual(module, known)
         return model.modules
     if not isinstance(model, Layer | Linear):
         wanted = ", ".join(registry.kinds())
         raise TypeError(f"model is a {type(model).__name__}, wanted {wanted}, Linear or Sequential")
+    check_usual(model, known)
     return (model,)
+
+
+def check_usual(module: Any, known: Collection[str] = ()) -> None:
+    """Raise ValueError for a module that has more than those of others."""
+    chosen = module._chosen if isinstance(module, Recurrent) else {}
+    for name, value in chosen.items():
+        if name not in known:
+            raise ValueError(
+                f"this {module.kind} has {name}={value!r}, which is for fastrnn's own format: save "
+                "it as .safetensors"
+            )
 
 
 #: A weight that torch's parametrizations keep in parts: its module's path, its name, the part.

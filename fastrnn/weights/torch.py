@@ -17,7 +17,7 @@ from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
 from fastrnn.weights import modules
 from fastrnn.weights.contents import Part
-from fastrnn.weights.state_dict import float_array, is_one
+from fastrnn.weights.state_dict import check_usual, float_array, is_one
 from fastrnn_kernels.cache.files import write_whole
 from fastrnn_kernels.cells.registry import CELLS
 
@@ -97,6 +97,8 @@ def state_dict(model: Layer[Any] | RecurrentCell[Any] | Linear | Sequential) -> 
     own = model.modules if isinstance(model, Sequential) else (model,)
     if any(isinstance(module, GRU | GRUCell) and not module.reset_after for module in own):
         raise ValueError("torch has no GRU that resets before the product")
+    for module in own:
+        check_usual(module)
     in_torch = [entry.cell for entry in CELLS.values() if entry.torch]
     for module in own:
         if not isinstance(module, Linear) and module._cell not in in_torch:

@@ -128,11 +128,11 @@ def test_another_thing_is_no_handle():
 
 def test_a_named_tuple_made_in_compiled_code_is_no_handle():
     handle = make("LSTM", 5, 7).stream().handle
-    words, memory = handle
+    words, memory, start = handle
 
     @numba.njit
     def f(x, y):
-        return fastrnn.jit.step(fastrnn.jit.Handle(words, memory), x, y)
+        return fastrnn.jit.step(fastrnn.jit.Handle(words, memory, start), x, y)
 
     with pytest.raises(numba.TypingError, match="wanted the handle of a stream"):
         f(np.zeros(5, np.float32), np.zeros(7, np.float32))

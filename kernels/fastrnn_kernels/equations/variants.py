@@ -12,7 +12,8 @@ k(a) keeps a sum within the bound, if there is one; f, g and h are activations.
 
     GRU     as in `cells/gru.py`, with f for σ and g for tanh
 
-Such a cell is compiled when it is first used, once for a machine.
+The usual ones are those written by hand; another is compiled when it is first used, once for a
+machine.
 
 F. A. Gers, N. N. Schraudolph, J. Schmidhuber, "Learning Precise Timing with LSTM Recurrent
 Networks", Journal of Machine Learning Research 3 (2002), Sec. 2.2, has the peepholes; K. Greff et
@@ -23,97 +24,95 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from fastrnn_kernels.cells.activations import Activation
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.equations import functions
+from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
+from fastrnn_kernels.cells.lstm import LSTM
+from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
+from fastrnn_kernels.equations.activations import RELU, SIGMOID, TANH, Activation
 from fastrnn_kernels.equations.define import define
+from fastrnn_kernels.equations.functions import clip
 
 Function = Callable[[Any], Any]
 
-#: Functions of an argument and the parameters of an activation, by its name.
-_FUNCTIONS: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "sigmoid": lambda x, alpha, beta: functions.sigmoid(x),
-    "tanh": lambda x, alpha, beta: functions.tanh(x),
-    "relu": lambda x, alpha, beta: functions.relu(x),
-    "affine": lambda x, alpha, beta: x * alpha + beta,
-    "leakyrelu": lambda x, alpha, beta: functions.leaky_relu(x, alpha),
-    "thresholdedrelu": lambda x, alpha, beta: functions.where(
-        x <= alpha,
-        functions.where(x >= x, 0, x),
-        x,  # NaN passes
-    ),
-    "scaledtanh": lambda x, alpha, beta: functions.tanh(x * beta) * alpha,
-    "hardsigmoid": functions.hard_sigmoid,
-    "elu": lambda x, alpha, beta: functions.elu(x, alpha),
-    "softsign": lambda x, alpha, beta: functions.softsign(x),
-    "softplus": lambda x, alpha, beta: functions.softplus(x),
-}
+
+def _within(bound: float | None) -> Function:
+    return (lambda a: a) if bound is None else (lambda a: clip(a, -bound, bound))
 
 
-def _function(activation: Activation) -> Function:
-    function = _FUNCTIONS[activation.name]
-    return lambda x: function(x, activation.alpha, activation.beta)
-
-
-def _clipped(bound: float | None) -> Function:
-    return (lambda a: a) if bound is None else (lambda a: functions.clip(a, -bound, bound))
-
-
-def _named(function: Any, kind: str, clip: float | None, *parts: object) -> Any:
-    bound = [] if clip is None else [f"clip_{clip:.9g}"]
-    function.__name__ = "-".join([kind, *map(str, parts), *bound])
+def _named(function: Any, kind: str, bound: float | None, *parts: object) -> Any:
+    end = [] if bound is None else [f"clip_{bound:.9g}"]
+    function.__name__ = "-".join([kind, *map(str, parts), *end])
     return function
 
 
 @cache
-def rnn(f: Activation, clip: float | None = None) -> Cell:
+def rnn(activation: Activation, bound: float | None = None) -> Cell:
     """The simple recurrent network."""
-    act, k = _function(f), _clipped(clip)
+    if bound is None and activation in (TANH, RELU):
+        return RNN_TANH if activation == TANH else RNN_RELU
+    k = _within(bound)
 
     def equations(a: Any, s: Any) -> Any:
-        return act(k(a.h))
+        return activation(k(a.h))
 
-    return define(_named(equations, "rnn", clip, f), ("h",), ("h",)).cell
+    return define(_named(equations, "rnn", bound, activation), ("h",), ("h",)).cell
 
 
 @cache
 def lstm(
-    f: Activation,
-    g: Activation,
-    h: Activation,
-    clip: float | None = None,
+    gate: Activation,
+    cell_input: Activation,
+    output: Activation,
+    bound: float | None = None,
     peepholes: bool = False,
     coupled: bool = False,
 ) -> Cell:
-    """The LSTM; with peepholes, its parameters of each unit are p_i, p_o and p_f."""
-    gate, cell_input, output, k = _function(f), _function(g), _function(h), _clipped(clip)
+    """The LSTM; with peepholes, its parameters of each unit are p_i, p_f and p_o.
+
+    Where its gates are coupled it has no gate f, and no p_f.
+    """
+    usual = (gate, cell_input, output) == (SIGMOID, TANH, TANH) and bound is None
+    if usual and not peepholes and not coupled:
+        return LSTM
+    k = _within(bound)
 
     def with_peepholes(a: Any, s: Any, p: Any) -> Any:
-        def seen(name: str, c: Any) -> Any:
-            return getattr(a, name) if p is None else getattr(a, name) + getattr(p, f"p_{name}") * c
-
-        i = gate(k(seen("i", s.c)))
-        F = 1 - i if coupled else gate(k(seen("f", s.c)))
-        c = F * s.c + i * cell_input(k(a.g))
-        o = gate(k(seen("o", c)))
+        i = gate(k(a.i + p.p_i * s.c))
+        f = 1 - i if coupled else gate(k(a.f + p.p_f * s.c))
+        g = cell_input(k(a.g))
+        c = f * s.c + i * g
+        o = gate(k(a.o + p.p_o * c))
         return o * output(c), c
 
     def without(a: Any, s: Any) -> Any:
-        return with_peepholes(a, s, None)
+        i = gate(k(a.i))
+        f = 1 - i if coupled else gate(k(a.f))
+        g = cell_input(k(a.g))
+        c = f * s.c + i * g
+        o = gate(k(a.o))
+        return o * output(c), c
 
     own = [word for word, on in (("peepholes", peepholes), ("coupled", coupled)) if on]
+    gates = ("i", "g", "o") if coupled else ("i", "f", "g", "o")
     return define(
-        _named(with_peepholes if peepholes else without, "lstm", clip, f, g, h, *own),
-        ("i", "f", "g", "o"),
+        _named(
+            with_peepholes if peepholes else without,
+            "lstm", bound, gate, cell_input, output, *own,
+        ),
+        gates,
         ("h", "c"),
-        ("p_i", "p_o", "p_f") if peepholes else (),
-    ).cell
+        tuple(f"p_{one}" for one in gates if one != "g") if peepholes else (),
+    ).cell  # fmt: skip
 
 
 @cache
-def gru(f: Activation, g: Activation, clip: float | None = None, reset_after: bool = True) -> Cell:
+def gru(
+    gate: Activation, candidate: Activation, bound: float | None = None, reset_after: bool = True
+) -> Cell:
     """The GRU, its reset gate after or before the product."""
-    gate, candidate, k = _function(f), _function(g), _clipped(clip)
+    if (gate, candidate, bound) == (SIGMOID, TANH, None):
+        return GRU if reset_after else GRU_RESET_BEFORE
+    k = _within(bound)
 
     def equations(a: Any, s: Any) -> Any:
         r = gate(k(a.r))
@@ -122,4 +121,5 @@ def gru(f: Activation, g: Activation, clip: float | None = None, reset_after: bo
         return (1 - z) * n + z * s.h
 
     kind = "gru" if reset_after else "gru_reset_before"
-    return define(_named(equations, kind, clip, f, g), ("r", "z", "n"), ("h",)).cell
+    named = _named(equations, kind, bound, gate, candidate)
+    return define(named, ("r", "z", "n"), ("h",)).cell

@@ -179,7 +179,7 @@ def test_what_accelerate_leaves():
     inner = keras.Sequential([keras.Input((6, 4)), layers.GRU(4, return_sequences=True, name="in")])
     y = layers.LSTM(4, return_sequences=True, name="a")(x)
     y = inner(y)
-    y = layers.LSTM(4, activation="softsign", return_sequences=True, name="b")(y)
+    y = layers.LSTM(4, activation="celu", return_sequences=True, name="b")(y)
     y = Other(4, return_sequences=True, name="c")(y)
     stack = layers.RNN([layers.LSTMCell(4), layers.GRUCell(4)], return_sequences=True, name="d")
     y = layers.TimeDistributed(layers.Dense(4))(stack(y))

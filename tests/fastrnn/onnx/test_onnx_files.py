@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 import fastrnn
 import fastrnn.onnx
 from cases import CELLS, TOLERANCE, as_state, assert_close, make, problem, states
+from fastrnn.onnx.attributes import parse
 from onnx_models import random_case
 
 
@@ -214,18 +215,52 @@ def lstm(direction="forward", **attributes):
         (lstm(clip=3.0), "LSTM node 'one': attribute 'clip' is 3.0, which no layer has"),
         (lstm("reverse"), "LSTM node 'one': attribute 'direction' is 'reverse', which no layer"),
         (lstm(input_forget=1), "LSTM node 'one': attribute 'input_forget' is 1, which no layer"),
-        (lstm(activations=["Relu"] * 3), "attribute 'activations' is .*, which no layer has"),
-        (lstm(magic=1), "LSTM node 'one': attribute 'magic' is not supported"),
         (
-            random_case("LSTM", 3, direction="forward", peepholes=True),
-            "LSTM node 'one': input 'P' is a constant, which a layer has no place for",
+            lstm(activations=["Sigmoid", "Tanh", "Relu"]),
+            "attribute 'activations' is .*, which no layer has",
         ),
+        (lstm(magic=1), "LSTM node 'one': attribute 'magic' is not supported"),
     ],
 )
 def test_what_no_layer_can_be_is_named(case, message, tmp_path):
     onnx.save(constant(case), tmp_path / "model.onnx")
     with pytest.raises(ValueError, match=rf"(?s)model\.onnx.*{message}"):
         fastrnn.onnx.load(tmp_path / "model.onnx")
+
+
+def test_peepholes_become_a_layer_s(tmp_path):
+    case = random_case("LSTM", 3, direction="bidirectional", peepholes=True)
+    for name in ("initial_h", "initial_c", "sequence_lens"):
+        case.inputs.pop(name, None)
+    onnx.save(constant(case), tmp_path / "model.onnx")
+    (layer,) = fastrnn.onnx.load(tmp_path / "model.onnx").values()
+    assert layer.peepholes
+    wanted = case.reference()[0]  # (T, D, B, H)
+    y, _ = layer(case.inputs["X"])
+    assert_close(y, wanted.transpose(0, 2, 1, 3).reshape(y.shape), TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "functions", "wanted"),
+    [
+        ("RNN", [("Affine", 0.5, 0.125)], {"activation": ("linear", 0.5, 0.125)}),
+        (
+            "GRU", [("HardSigmoid", 0.25, 0.5), ("Elu", 0.5, None)],
+            {"recurrent_activation": ("hard_sigmoid", 0.25, 0.5), "activation": ("elu", 0.5)},
+        ),
+        (
+            "LSTM", [("Sigmoid", None, None), ("ScaledTanh", 2.0, 0.5), ("ScaledTanh", 2.0, 0.5)],
+            {"recurrent_activation": "sigmoid", "activation": ("tanh", 2.0, 0.5)},
+        ),
+    ],
+)  # fmt: skip
+def test_activations_become_a_layer_s(kind, functions, wanted, tmp_path):
+    """Whose cell is that of the operator, which `test_onnx_ops.py` compares."""
+    case = random_case(kind, 3, direction="forward", functions=functions)
+    onnx.save(constant(case), tmp_path / "model.onnx")
+    (layer,) = fastrnn.onnx.load(tmp_path / "model.onnx").values()
+    assert {name: getattr(layer, name) for name in wanted} == wanted
+    assert layer._cell is parse(kind, "one", case.attributes).cell(0, peepholes=False)
 
 
 def shorten(model):

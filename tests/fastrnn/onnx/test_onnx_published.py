@@ -367,7 +367,7 @@ def test_integer_weights_that_are_not_whole(quantized, position, message, tmp_pa
         fastrnn.onnx.load(tmp_path / "model.onnx")
 
 
-def test_a_gru_as_rnnoise_has_it_is_refused_by_name(tmp_path):
+def test_a_gru_as_rnnoise_has_it(tmp_path):
     """ReLU, and the reset before the product."""
     body, parts, path = (
         Body("g"),
@@ -379,14 +379,15 @@ def test_a_gru_as_rnnoise_has_it_is_refused_by_name(tmp_path):
         activations=["Sigmoid", "Relu"],
     )  # fmt: skip
     save(body.graph([y], [value("x")]), path)
-    with pytest.raises(ValueError, match=r"'activations' is \['sigmoid', 'relu'\], which no layer"):
-        fastrnn.load(path)
+    layer = fastrnn.load(path)
+    assert (layer.activation, layer.reset_after) == ("relu", False)
+    np.testing.assert_array_equal(node_weights(layer, 0)["R"], parts["R"])
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_peepholes_are_refused_by_name(moved, tmp_path):
+def test_peepholes_are_a_layer_s(moved, tmp_path):
     body, parts, path = Body("g"), node_weights(make("LSTM", I, H), 0), tmp_path / "m.onnx"
-    peepholes = np.ones((1, 3 * H), np.float32)
+    peepholes = np.arange(3 * H, dtype=np.float32)[None]
     P = body.node("Unsqueeze", peepholes[0], np.array([0])) if moved else peepholes
     zero = np.zeros((1, 1, H), np.float32)
     y = body.node(
@@ -394,8 +395,10 @@ def test_peepholes_are_refused_by_name(moved, tmp_path):
         hidden_size=H,
     )[0]  # fmt: skip
     save(body.graph([y], [value("x")]), path)
-    with pytest.raises(ValueError, match=r"LSTM node 'rnn': input 'P'.*a layer has"):
-        fastrnn.load(path)
+    layer = fastrnn.load(path)
+    assert layer.peepholes
+    for name, rows in zip(("p_i", "p_o", "p_f"), np.split(peepholes[0], 3), strict=True):
+        np.testing.assert_array_equal(layer.parameters[f"{name}_l0"], rows)
 
 
 def repeated(body):

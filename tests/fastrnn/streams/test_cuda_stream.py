@@ -1,5 +1,7 @@
 """Streams on the GPU, on Numba's simulator: values, state, errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numba import config
@@ -37,6 +39,32 @@ def test_steps_are_the_sequence(cell, options):
     assert stream._steps.graph.recorded
     for mine, its in zip(states(stream.state), wanted_final, strict=True):
         assert_close(mine, its, 1e-12, "state")
+
+
+def test_a_learned_start():
+    """In calls, with gradients, and after each reset."""
+    layer = layer_of(num_layers=2, initial_state="learned")
+    draw = np.random.default_rng(7)
+    names = [name for name in layer.parameters if name.startswith("initial_")]
+    layer.update({name: draw.normal(size=H) for name in names})
+    p = problem(layer, T, B)
+    start = [
+        np.repeat([[layer.parameters[f"initial_{n}_l{k}"]] for k in range(2)], B, axis=1)
+        for n in "hc"
+    ]
+    wanted, _, _ = expected("LSTM", layer, replace(p, state=start))
+    y, _, tape = layer.forward(p.x)
+    assert_close(y, wanted, 1e-12, "y")
+    gradients = layer.backward(tape, p.dy)
+    for n, rows in zip("hc", states(gradients.state), strict=True):
+        for k in range(2):
+            found = gradients.parameters[f"initial_{n}_l{k}"]
+            assert_close(found, np.array(rows)[k].sum(axis=0), 1e-12, n)
+    stream = layer.stream(B)
+    for rows in (None, range(B)):
+        assert_close(stream.block(p.x), wanted, 1e-12, "y")
+        stream.reset(rows)
+    assert_close(stream.block(p.x), wanted, 1e-12, "y")
 
 
 def test_a_projected_stack():

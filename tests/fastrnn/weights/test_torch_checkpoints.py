@@ -331,11 +331,11 @@ def test_one_layer_of_several_in_hastes_layout(tmp_path):
         ('{"version": "0.5.2", "weights": [1.0]}', "no model of RTNeural's: it has version"),
         (
             '{"version": "0.5.2", "architecture": "LSTM", "config": {}, "weights": [1.0]}',
-            r"a model of NeuralAmpModeler's \(LSTM\).*starts from states that it has learned",
+            r"a model of NeuralAmpModeler's \(LSTM\).*say of='nam'",
         ),
     ],
 )
-@pytest.mark.parametrize("suffix", [".json", ".nam"])
+@pytest.mark.parametrize("suffix", [".json", ".data"])
 def test_json_of_other_programs_is_named(suffix, content, message, tmp_path):
     path = tmp_path / f"model{suffix}"
     path.write_text(content)

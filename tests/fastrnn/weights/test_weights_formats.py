@@ -18,8 +18,8 @@ from pages import text
 
 SUFFIXES = [suffix for name in weights.FORMATS for suffix in weights.suffixes_of(name)]
 SUFFIXES[SUFFIXES.index(".h5")] = ".weights.h5"
-#: A file of each format but fastrnn's own.
-FOREIGN = [weights.suffixes_of(name)[0] for name in weights.FORMATS if name != "fastrnn"]
+#: A file of each format but fastrnn's own, of those that a layer by itself can be written in.
+FOREIGN = [weights.suffixes_of(n)[0] for n in weights.FORMATS if n not in ("fastrnn", "nam")]
 #: What there is to convert; I = 3, so that what is transposed by mistake does not fit.
 MODELS = {
     "lstm": lambda: make("LSTM", 3, 5),
@@ -27,6 +27,7 @@ MODELS = {
     "lstm-stack": lambda: make("LSTM", 3, 5, 3),
     "lstm-both": lambda: make("LSTM", 3, 5, 2, bidirectional=True, batch_first=True),
     "lstm-projected": lambda: make("LSTM", 3, 5, proj_size=2),
+    "lstm-learned": lambda: make("LSTM", 3, 5, initial_state="learned"),
     "gru": lambda: make("GRU", 3, 5),
     "gru-both": lambda: make("GRU", 3, 5, bidirectional=True),
     "gru-before": lambda: make("GRU-reset-before", 3, 5),
@@ -52,6 +53,9 @@ REFUSED = {
         **dict.fromkeys(("rnn", "rnn-relu", "sequential"), "Haste's layout has no"),
     },
 }
+for own in REFUSED.values():
+    own["lstm-learned"] = "has initial_state='learned', which is for fastrnn's own format"
+REFUSED[".nam"] = dict.fromkeys(MODELS, "NeuralAmpModeler's LSTM is one in one direction")
 REFUSED |= {".pth": REFUSED[".pt"], ".weights.h5": REFUSED[".keras"]}
 
 

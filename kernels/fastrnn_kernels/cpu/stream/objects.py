@@ -15,14 +15,8 @@ from numba.core.registry import cpu_target
 
 from fastrnn_kernels.cpu.arrays.memory import Array
 from fastrnn_kernels.cpu.stream.entry import DONE, NULL_POINTER
-from fastrnn_kernels.cpu.stream.functions import (
-    HEADER,
-    SIGNATURE,
-    WEIGHTS,
-    Stage,
-    function_of,
-    value_offsets,
-)
+from fastrnn_kernels.cpu.stream.functions import SIGNATURE, WEIGHTS, Stage, function_of
+from fastrnn_kernels.cpu.stream.program import LayerState, begin_from, new_memory
 
 #: What C gets beside DONE and NULL_POINTER: memory that was never reset.
 NOT_RESET = 2
@@ -31,6 +25,7 @@ _MAGIC = 0x6E6E727473616600
 
 _TEMPLATE = """
 {weights}
+{start}
 
 define i{size} @{name}_state_size() {{
   ret i{size} {bytes}
@@ -42,13 +37,13 @@ define i32 @{name}_reset(ptr %state) {{
 refuse:
   ret i32 {null_pointer}
 accept:
-  call void @llvm.memset.p0.i{size}(ptr %state, i8 0, i{size} {bytes}, i1 false)
+  call void @llvm.memcpy.p0.p0.i{size}(ptr %state, ptr @{name}_start, i{size} {bytes}, i1 false)
   %second = getelementptr i64, ptr %state, i64 1
   store i64 {magic}, ptr %second, align 1
   ret i32 {done}
 }}
 
-declare void @llvm.memset.p0.i{size}(ptr, i8, i{size}, i1)
+declare void @llvm.memcpy.p0.p0.i{size}(ptr, ptr, i{size}, i1)
 
 define i32 @{name}_step(ptr %state, ptr %x, ptr %y) {{
   %status = call i32 @{name}_block(ptr %state, ptr %x, ptr %y, i{size} 1)
@@ -114,7 +109,8 @@ class Target(NamedTuple):
 
 def _constant(name: str, array: Array) -> str:
     data = "".join(f"\\{byte:02x}" for byte in array.tobytes())
-    return f'@{name} = internal constant [{array.nbytes} x i8] c"{data}", align 64'
+    value = f'c"{data}"' if array.any() else "zeroinitializer"
+    return f"@{name} = internal constant [{array.nbytes} x i8] {value}, align 64"
 
 
 def _compiled(function: Any) -> Any:
@@ -130,10 +126,14 @@ def _compiled(function: Any) -> Any:
 
 
 def emit(
-    stages: Sequence[tuple[Stage, tuple[Array, ...]]], name: str, target: Target
+    stages: Sequence[tuple[Stage, tuple[Array, ...]]],
+    starts: Sequence[LayerState],
+    name: str,
+    target: Target,
 ) -> tuple[bytes, int]:
     """The object file of a stream of these stages, and the bytes of its state.
 
+    starts: what its states are after a reset.
     Its functions are named `name`_state_size, _reset, _step and _block. The stages have to
     be made and packed for the target's instruction set, which is the one at hand (`isa/host.py`).
     """
@@ -142,13 +142,16 @@ def emit(
     result = _compiled(function_of(alone, False))
     item = np.dtype(alone[0].dtype).itemsize
     size = target.address_bits
-    state_bytes = HEADER + value_offsets(alone)[-1] * item
+    start = new_memory(alone)
+    begin_from(alone, start, starts)
+    state_bytes = start.nbytes
     stores = []
     for k in range(len(arrays)):
         stores.append(f"  %w{k} = getelementptr i64, ptr %table, i64 {WEIGHTS + k}")
         stores.append(f"  store i64 ptrtoint (ptr @{name}_w{k} to i64), ptr %w{k}, align 8")
     text = _TEMPLATE.format(
         weights="\n".join(_constant(f"{name}_w{k}", array) for k, array in enumerate(arrays)),
+        start=_constant(f"{name}_start", start),
         name=name, size=size, bytes=state_bytes, magic=_MAGIC, words=WEIGHTS + len(arrays),
         stores="\n".join(stores), step=result.fndesc.llvm_func_name,
         source_bytes=item * alone[0].B * alone[0].I,

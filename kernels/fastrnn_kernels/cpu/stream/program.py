@@ -117,6 +117,46 @@ def compile_described(text: str) -> None:
         _address(stages, each)
 
 
+#: One layer's h (B, P), and its other states (states but h, B, H).
+LayerState = tuple[Array, Array]
+
+
+def new_memory(stages: Sequence[Stage]) -> Array:
+    """Memory of a new stream, its states zeros; it begins on a cache line."""
+    dtype = np.dtype(stages[0].dtype)
+    line, header = CACHE_LINE // dtype.itemsize, HEADER // dtype.itemsize
+    raw = np.zeros(header + value_offsets(stages)[-1] + line, dtype)
+    first = -raw.ctypes.data % CACHE_LINE // dtype.itemsize
+    return raw[first : first + raw.size - line]
+
+
+def states_in(stages: Sequence[Stage], memory: Array) -> list[LayerState]:
+    """Of each stage of cells h (B, P) and the other states (states but h, B, H): views."""
+    turn = int(_header(memory)[0])
+    own = memory[HEADER // memory.itemsize :]
+    found = []
+    for stage, at in zip(stages, value_offsets(stages), strict=False):
+        if isinstance(stage, CellStage):
+            B, step, rest_at, inner_at = stage.B, stage.out_step, *stage.layout[:2]
+            h = own[at + turn * B * step :][: B * step].reshape(B, step)
+            rest = own[at + rest_at : at + inner_at].reshape(-1, B, stage.rest_step)
+            found.append((h[:, : stage.P], rest[..., : stage.H]))
+    return found
+
+
+def begin_from(stages: Sequence[Stage], memory: Array, starts: Sequence[LayerState]) -> None:
+    """Write what a stream begins from, whichever turn it is: h stands in both its places."""
+    for turn in (1, 0):
+        _header(memory)[0] = turn
+        for own, start in zip(states_in(stages, memory), starts, strict=True):
+            for mine, its in zip(own, start, strict=True):
+                mine[...] = its
+
+
+def _header(memory: Array) -> NDArray[np.int64]:
+    return memory[: HEADER // memory.itemsize].view(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """Stages with their weights, ready to run; any number of streams may share it."""
@@ -179,26 +219,9 @@ class Program:
         self.specialise()
         return True
 
-    def new_memory(self) -> Array:
-        """Memory of a new stream, its states zeros; it begins on a cache line."""
-        dtype = np.dtype(self.stages[0].dtype)
-        line, header = CACHE_LINE // dtype.itemsize, HEADER // dtype.itemsize
-        raw = np.zeros(header + value_offsets(self.stages)[-1] + line, dtype)
-        first = -raw.ctypes.data % CACHE_LINE // dtype.itemsize
-        return raw[first : first + raw.size - line]
-
-    def states(self, memory: Array) -> list[tuple[Array, Array]]:
+    def states(self, memory: Array) -> list[LayerState]:
         """Of each stage of cells h (B, P) and the other states (states but h, B, H): views."""
-        turn = int(memory[: HEADER // memory.itemsize].view(np.int64)[0])
-        own = memory[HEADER // memory.itemsize :]
-        found = []
-        for stage, at in zip(self.stages, value_offsets(self.stages), strict=False):
-            if isinstance(stage, CellStage):
-                B, step, rest_at, inner_at = stage.B, stage.out_step, *stage.layout[:2]
-                h = own[at + turn * B * step :][: B * step].reshape(B, step)
-                rest = own[at + rest_at : at + inner_at].reshape(-1, B, stage.rest_step)
-                found.append((h[:, : stage.P], rest[..., : stage.H]))
-        return found
+        return states_in(self.stages, memory)
 
     @property
     def work(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrnn_kernels.cpu.arrays.memory import Array
 from fastrnn_kernels.cpu.stream import entry
-from fastrnn_kernels.cpu.stream.program import Program
+from fastrnn_kernels.cpu.stream.program import LayerState, Program, begin_from, new_memory
 from fastrnn_kernels.cpu.threads import pool
 from fastrnn_kernels.cpu.threads.job import COUNT, Job
 from fastrnn_kernels.forks import forks
@@ -67,17 +67,22 @@ def members_for(work: int) -> int:
 class Steps:
     """The states of a program, and the ways to run it.
 
-    memory: the header and the values of all stages. words: the record, as compiled code takes it;
-    who holds it keeps alive what it points to. step: `(x, y) -> bool | None`, one step of arrays
-    of NumPy's that fit (`entry.caller`): None where `run_shared` has to do it.
+    memory: the header and the values of all stages. start: the same of a stream that begins.
+    words: the record, as compiled code takes it; who holds it keeps alive what it points to.
+    step: `(x, y) -> bool | None`, one step of arrays of NumPy's that fit (`entry.caller`): None
+    where `run_shared` has to do it.
     """
 
-    def __init__(self, program: Program, members: int) -> None:
-        """Of a program, whose steps so many threads share; all states zeros."""
+    def __init__(self, program: Program, members: int, starts: Sequence[LayerState]) -> None:
+        """Of a program, whose steps so many threads share.
+
+        starts: the states that it begins from.
+        """
         first, last = program.stages[0], program.stages[-1]
         dtype: np.dtype[Any] = np.dtype(first.dtype)
         self._record = record = entry.new_record(first.B, first.I, last.out_size, dtype)
-        self.memory = program.new_memory()
+        self.memory, self.start = new_memory(program.stages), new_memory(program.stages)
+        begin_from(program.stages, self.memory, starts)
         self._owner = _Owner(record, [self.memory])
         self.words: Array = np.asarray(self._owner)
         record[entry.MEMORY] = self.memory.ctypes.data
@@ -86,10 +91,11 @@ class Steps:
         self._job = Job(record, ())
         self.step: Callable[[Any, Any], bool | None] = entry.caller(self.words)
         self._in_use = Use(record)
-        self.use(program)
+        self.use(program, starts)
 
-    def use(self, program: Program) -> None:
-        """Run another program of the same stages from now on."""
+    def use(self, program: Program, starts: Sequence[LayerState]) -> None:
+        """Run another program of the same stages from now on, and begin anew from other states."""
+        begin_from(program.stages, self.start, starts)
         # A thread that steps by the record asks nobody, and may still be reading the one before:
         # so the last ones stay, more than it can miss in one step.
         kept = self._owner.keeps[1:]
@@ -102,9 +108,14 @@ class Steps:
         return self._in_use
 
     @property
-    def states(self) -> list[tuple[Array, Array]]:
+    def states(self) -> list[LayerState]:
         """Of each recurrent layer its h (B, P) and other states (states but h, B, H): views."""
         return self.program.states(self.memory)
+
+    @property
+    def starts(self) -> list[LayerState]:
+        """The states that it begins from: views."""
+        return self.program.states(self.start)
 
     def run(self, x: Array, y: Array, steps: int) -> None:
         """Some steps, of x (steps, B, I) to y (steps, B, O), C-contiguous; no lock is held.
