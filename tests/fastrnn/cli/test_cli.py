@@ -231,6 +231,17 @@ def test_the_devices_decide_who_runs(monkeypatch):
     assert steps.notes == ("CUDA: streams run on the CPU so far",)
 
 
+def test_what_takes_minutes_takes_part_in_suite_cells_or_where_it_is_named():
+    slow = "torch.compile"
+    quick = cases_of("quick", ("MinGRU",))
+    field = command.field("cpu", None, quick)
+    assert slow not in {peer.name for peer in field.peers}
+    assert f"without {slow}, which takes minutes" in field.notes
+    for cases, peers in ((cases_of("cells", ("MinGRU",)), None), (quick, slow)):
+        assert slow in {peer.name for peer in command.field("cpu", peers, cases).peers}
+    assert not any(slow in note for note in command.field("cpu", None, cases_of("quick")).notes)
+
+
 @pytest.mark.smoke
 def test_info_lists_what_there_is():
     result = run("info")
