@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import fastrnn
-from fastrnn.bench.cases import DTYPES, SUITES, cases_of
+from fastrnn.bench.cases import DTYPES, SUITES, Case, Shape, cases_of
 from fastrnn.bench.contenders import OWN, PEERS
 
 CONTENDERS = {OWN.name: OWN, **PEERS}
@@ -31,6 +31,10 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("case", [case for case in cases if contender.takes(case)], ids=str)
 
 
+def shape_of(row):
+    return Shape(row["T"], row["B"], row["I"], row["H"])
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Medians beside those of the last committed run of the suite, where it is this machine's."""
     session = getattr(config, "_benchmarksession", None)
@@ -51,7 +55,7 @@ def pytest_terminal_summary(terminalreporter, config):
     committed = runs[same[0]]
     terminalreporter.section(f"beside {same[0].relative_to(Path(__file__).parents[1])}")
     before = {
-        f"{row['cell'].upper()} {row['T']},{row['B']},{row['I']},{row['H']} {row['pass']}": row
+        str(Case(row["suite"], row["cell"], shape_of(row), row["pass"], row["dtype"])): row
         for row in committed["rows"]
         if row["contender"] == config.getoption("--contender") and row["error"] is None
     }

@@ -233,6 +233,25 @@ def steps(stream: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def cell_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Lines of the table of cells: own times, and how many times as long the others take."""
+    for case in cases(rows):
+        own = case.pop("fastrnn", None)
+        case.pop("fastrnn.jit", None)
+        if own is None:
+            continue
+        others = ", ".join(
+            f"{name} {row['median_s'] / own['median_s']:.2f}"
+            + (f" (compiled in {row['compile_s']:.0f} s)" if name == "torch.compile" else "")
+            for name, row in case.items()
+        )
+        shape = ", ".join(f"{name}={own[name]}" for name in "TBIH")
+        yield (
+            f"| {own['cell'].rpartition(':')[2]} | {shape}, {own['pass']} "
+            f"| {own['median_s'] * 1e3:.3g} ms | {others} |"
+        )
+
+
 def _shown(line: dict[str, Ratio] | None) -> str:
     """The means of the cells and, in brackets, the least."""
     if line is None:
@@ -252,6 +271,9 @@ def main() -> None:
         if "stream" in found:
             print(f"\n{machine}: a step of a stream")
             print(*steps(found["stream"]), sep="\n")
+        if "cells" in found:
+            print(f"\n{machine}: cells by their equations")
+            print(*cell_lines(found["cells"]["rows"]), sep="\n")
         if "loop" in found:
             print(f"\n{machine}: steps of models")
             print(*loop_lines(found["loop"], found["loop-one-thread"]), sep="\n")

@@ -282,7 +282,9 @@ def cases_of(
         parts = [
             part for part in chosen.written if not passes or {*SUITES[part].passes} & {*passes}
         ]
-        return own + [case for part in parts for case in cases_of(part, beside, dtype=dtype)]
+        if beside:
+            own += [case for part in parts for case in cases_of(part, beside, dtype=dtype)]
+        return own
     return _cases(suite, chosen, cells, shapes, passes, dtype, threads)
 
 

@@ -87,6 +87,9 @@ def field(device: str, peers: str | None, cases: Sequence[Case]) -> Field:
             notes.append(f"CUDA: {cuda.reason}")
     if peers is None:
         able = [found for found in PEERS.values() if any(found.has(case.cell) for case in cases)]
+        if not any(case.suite == "cells" for case in cases):
+            notes += [f"without {found.name}, which takes minutes" for found in able if found.limit]
+            able = [found for found in able if not found.limit]
         present = tuple(found for found in able if not found.missing)
         notes += [
             f"no column for {found.name}: {_absence(found)}" for found in able if found.missing

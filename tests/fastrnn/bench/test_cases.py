@@ -54,6 +54,7 @@ def test_cells_are_those_of_fastrnn_and_two_that_are_written_like_built_in_ones(
         ]
     trained = cases_of("cells", tuple(WRITTEN), passes=("train",))
     assert {case.suite for case in trained} == {"train"}
+    assert {case.cell for case in cases_of("cells", ("MinGRU",))} == {"MinGRU"}
     shape = Shape(3, 2, 5, 7)
     (case, _) = cases_of("cells", ("MinGRU",), (shape,))
     assert case == Case("cells", "MinGRU", shape, "forward", "float32")

@@ -15,6 +15,7 @@ import gradients
 import reference
 from cases import TOLERANCE, as_state, assert_close, expected, problem, states
 from fastrnn.cells import FILES
+from fastrnn_kernels.cpu.threads import pool
 from steps_of_cells import MORE_STATES, STEPS, inputs, sums
 
 #: Those that bend where a sum is 0 have no differences there.
@@ -150,7 +151,8 @@ def test_streams_are_the_sequence_bit_for_bit(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_threads_and_batches_change_no_bit(name):
+def test_threads_and_batches_change_no_bit(name, monkeypatch):
+    monkeypatch.setattr(pool, "MIN_WORK", 1)  # so that two threads share one row, too
     layer = make(name, 16, 48)
     x, dy = normal(name, 20, 37, 16), normal(name, 20, 37, 48, seed=1)
     before = fastrnn.get_num_threads()
@@ -159,15 +161,17 @@ def test_threads_and_batches_change_no_bit(name):
         for threads in (1, 2):
             fastrnn.set_num_threads(threads)
             y, _, tape = layer.forward(x)
-            found.append((y, layer.backward(tape, dy)))
+            row, _, of_row = layer.forward(x[:, 5:6])
+            assert np.array_equal(row, y[:, 5:6])
+            found.append((y, layer.backward(tape, dy), layer.backward(of_row, dy[:, 5:6])))
     finally:
         fastrnn.set_num_threads(before)
-    (y, one), (other_y, other) = found
+    (y, *gradients), (other_y, *others) = found
     assert np.array_equal(y, other_y)
-    assert np.array_equal(one.x, other.x)
-    for key, value in one.parameters.items():
-        assert np.array_equal(value, other.parameters[key]), key
-    assert np.array_equal(layer(x[:, 5:6])[0], y[:, 5:6])
+    for one, other in zip(gradients, others, strict=True):
+        assert np.array_equal(one.x, other.x)
+        for key, value in one.parameters.items():
+            assert np.array_equal(value, other.parameters[key]), key
 
 
 @pytest.mark.parametrize("name", FILES)

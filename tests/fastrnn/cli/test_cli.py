@@ -43,14 +43,21 @@ def build(case, threads, device):
 """
 
 
+DEFINITION = {
+    "define_s": 0.01, "first_s": 5.0, "cpu_s": 5.0, "compiled": 60, "again_s": 0.1,
+    "compiled_again": 0,
+}  # fmt: skip
+
+
 def run(*arguments):
     return CliRunner().invoke(main, arguments)
 
 
 @pytest.fixture
 def short(monkeypatch):
-    """A few samples to a case, and no probes."""
+    """A few samples to a case, and no probes; no cell is defined in processes of its own."""
     monkeypatch.setattr(timing, "MAX_ROUNDS", 3)
+    monkeypatch.setattr(command, "measure_definition", lambda cell: {**DEFINITION, "cell": cell})
     monkeypatch.setattr(command, "probe", lambda threads, dtype, timeout: PROBES)
 
 
@@ -96,6 +103,7 @@ def test_a_good_run_prints_its_table_and_writes_its_json(monkeypatch, tmp_path):
         "--suite train --shape 3,1,2,5 --cell rnn",
         "--suite deepbench --shape 3,1,2,5 --cell gru",
         "--suite scaling --shape 3,1,2,5 --cell gru --dtype bfloat16",
+        "--suite cells --shape 3,2,4,5 --cell MinGRU --pass forward --dtype float64",
     ],
 )
 def test_every_suite_runs(short, options):
@@ -103,6 +111,7 @@ def test_every_suite_runs(short, options):
     assert result.exit_code == 0, result.output
     assert "FAILED" not in result.output
     assert "peers: none" in result.stdout
+    assert ("MinGRU: defined in 10 ms" in result.stdout) == ("--suite cells" in options)
 
 
 def test_a_cell_of_ones_own_is_measured_from_the_current_folder(tmp_path):
@@ -220,6 +229,17 @@ def test_the_devices_decide_who_runs(monkeypatch):
     found = [(own.name, own.device) for own in steps.own]
     assert found == [("fastrnn", "cpu"), ("fastrnn.jit", "cpu")]
     assert steps.notes == ("CUDA: streams run on the CPU so far",)
+
+
+def test_what_takes_minutes_takes_part_in_suite_cells_or_where_it_is_named():
+    slow = "torch.compile"
+    quick = cases_of("quick", ("MinGRU",))
+    field = command.field("cpu", None, quick)
+    assert slow not in {peer.name for peer in field.peers}
+    assert f"without {slow}, which takes minutes" in field.notes
+    for cases, peers in ((cases_of("cells", ("MinGRU",)), None), (quick, slow)):
+        assert slow in {peer.name for peer in command.field("cpu", peers, cases).peers}
+    assert not any(slow in note for note in command.field("cpu", None, cases_of("quick")).notes)
 
 
 @pytest.mark.smoke

@@ -88,8 +88,8 @@ def test_large_weights_and_few_rows_make_a_team():
     """What the measured thresholds decide."""
     from fastrnn_kernels.rows import Rows
 
-    def split(B, H, T=1000):
-        weights = fastrnn.LSTM(8, H, seed=0)._version.weights[0]
+    def split(B, H, T=1000, kind=fastrnn.LSTM):
+        weights = kind(8, H, seed=0)._version.weights[0]
         runs, members, _ = plan._split(Rows.whole(T, B), weights, 8 + H, 1)
         return runs, members
 
@@ -100,5 +100,8 @@ def test_large_weights_and_few_rows_make_a_team():
         assert split(64, 256) == ([(0, 64)], 2)
         assert split(64, 128) == ([(0, 32), (32, 64)], 1)
         assert split(1, 16) == ([(0, 1)], 1)
+        # whose members wait for nobody, so that few units are enough
+        assert split(1, 64, kind=fastrnn.cells.MinGRU) == ([(0, 1)], 2)
+        assert split(64, 512, kind=fastrnn.cells.MinGRU) == ([(0, 32), (32, 64)], 1)
     finally:
         fastrnn.set_num_threads(before)
