@@ -19,7 +19,7 @@ from fastrnn_kernels import handlers
 
 #: Steps of a sequence between two checkpoints, in all of a batch, under which it shows that a
 #: segment takes a millisecond of Python (measured).
-_SEGMENT = 2048
+_SEGMENT = 4096
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16))
 
 
