@@ -73,12 +73,12 @@ def kernel_of(cell: Any) -> Cell | None:
     if act is None:
         return None
     if isinstance(cell, keras.layers.SimpleRNNCell):
-        return variants.rnn(act)
+        return variants.rnn(act, None)
     gate = _activation(cell.recurrent_activation)
     if gate is None:
         return None
     if isinstance(cell, keras.layers.LSTMCell):
-        return variants.lstm(gate, act, act)
+        return variants.lstm(gate, act, act, None, False, False)
     return variants.gru(gate, act, None, cell.reset_after)
 
 

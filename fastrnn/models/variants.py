@@ -51,10 +51,10 @@ def kept(chosen: Activation) -> Any:
 def cell_of(kind: str, layer: Any) -> Cell:
     """The cell that the arguments of a layer of one of these kinds ask for."""
     if kind == "RNN":
-        return variants.rnn(_of(layer.activation or layer.nonlinearity))
+        return variants.rnn(_of(layer.activation or layer.nonlinearity), None)
     gate, act = _of(layer.recurrent_activation), _of(layer.activation)
     if kind == "LSTM":
-        return variants.lstm(gate, act, act, None, layer.peepholes)
+        return variants.lstm(gate, act, act, None, layer.peepholes, False)
     return variants.gru(gate, act, None, layer.reset_after)
 
 

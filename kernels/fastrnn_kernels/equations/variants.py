@@ -46,7 +46,7 @@ def _named(function: Any, kind: str, bound: float | None, *parts: object) -> Any
 
 
 @cache
-def rnn(activation: Activation, bound: float | None = None) -> Cell:
+def rnn(activation: Activation, bound: float | None, /) -> Cell:
     """The simple recurrent network."""
     if bound is None and activation in (TANH, RELU):
         return RNN_TANH if activation == TANH else RNN_RELU
@@ -63,9 +63,10 @@ def lstm(
     gate: Activation,
     cell_input: Activation,
     output: Activation,
-    bound: float | None = None,
-    peepholes: bool = False,
-    coupled: bool = False,
+    bound: float | None,
+    peepholes: bool,
+    coupled: bool,
+    /,
 ) -> Cell:
     """The LSTM; with peepholes, its parameters of each unit are p_i, p_f and p_o.
 
@@ -106,9 +107,7 @@ def lstm(
 
 
 @cache
-def gru(
-    gate: Activation, candidate: Activation, bound: float | None = None, reset_after: bool = True
-) -> Cell:
+def gru(gate: Activation, candidate: Activation, bound: float | None, reset_after: bool, /) -> Cell:
     """The GRU, its reset gate after or before the product."""
     if (gate, candidate, bound) == (SIGMOID, TANH, None):
         return GRU if reset_after else GRU_RESET_BEFORE

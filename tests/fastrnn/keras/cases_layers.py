@@ -114,19 +114,17 @@ def test_activations_are_keras_s():
     x = np.r_[np.linspace(-7, 7, 141), -1e-3, 1e-3]
     assert len(fallbacks.ACTIVATIONS) >= 19
     for theirs, ours in fallbacks.ACTIVATIONS:
-        forward = rnn(ours).forward.py_func
+        forward = rnn(ours, None).forward.py_func
         found = [forward((value,), (value,))[0][0] for value in x]
         assert_close([np.asarray(found)], arrays(theirs(tensor(x))), 1e-6)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_activations_of_choice(kind):
-    """One function that is no single operation of kernels in each place."""
+def test_activations_of_choice():
+    """Functions that are no single operations of kernels."""
     chosen = {"activation": "gelu", "recurrent_activation": "hard_sigmoid"}
-    if COMPILES and kind == "GRU":
-        pytest.skip("what backends add to NumPy's code is the same for all")
-    own, ours, x = pair(kind, "float64", **EVERYTHING, **chosen)
-    check(own, ours, x, MASK, some_states(own, "float64"), tolerance=TOLERANCE["float64"])
+    own, ours, x = pair("LSTM", "float64", **EVERYTHING, **chosen)
+    # Keras has constants of these functions in float32.
+    check(own, ours, x, MASK, some_states(own, "float64"), tolerance=1e-6)
 
 
 @KIND

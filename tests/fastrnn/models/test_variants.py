@@ -10,13 +10,13 @@ import fastrnn
 import gradients
 import reference
 from cases import TOLERANCE, as_state, assert_close, expected, problem, states
+from fastrnn_kernels.equations import variants
+from fastrnn_kernels.equations.activations import activation
 
 FUNCTIONS = {
     "tanh": np.tanh,
     "sigmoid": reference.sigmoid,
     "relu": lambda a: np.maximum(a, 0),
-    "softsign": lambda a: a / (1 + np.abs(a)),
-    "silu": lambda a: a * reference.sigmoid(a),
 }
 
 
@@ -35,15 +35,15 @@ def rnn_step(w, x, state, activation):
     return (function(activation)(a),), {}
 
 
-def lstm_step(w, x, state, activation="tanh", recurrent_activation="sigmoid", peepholes=False):
+def lstm_step(w, x, state, peepholes):
     """As madmom's, whose gates i and f see c, and o sees c'."""
     h, c = state
-    act, gate = function(activation), function(recurrent_activation)
+    assert peepholes
     a = x @ w["weight_ih"] + w["bias_ih"] + h @ w["weight_hh"] + w["bias_hh"]
     i, f, g, o = np.split(a, 4, axis=-1)
-    p_i, p_f, p_o = (w[name] if peepholes else 0 for name in ("p_i", "p_f", "p_o"))
-    c_new = gate(f + p_f * c) * c + gate(i + p_i * c) * act(g)
-    h = gate(o + p_o * c_new) * act(c_new)
+    c_new = reference.sigmoid(f + w["p_f"] * c) * c
+    c_new += reference.sigmoid(i + w["p_i"] * c) * np.tanh(g)
+    h = reference.sigmoid(o + w["p_o"] * c_new) * np.tanh(c_new)
     return (h @ w["weight_hr"] if "weight_hr" in w else h, c_new), {}
 
 
@@ -66,7 +66,6 @@ MARGINS = []
 VARIANTS = {
     "RNN LeCun": ("RNN", {"activation": ("tanh", 1.7159, 2 / 3)}),
     "LSTM madmom": ("LSTM", {"peepholes": True}),
-    "LSTM silu": ("LSTM", {"activation": "silu", "recurrent_activation": "softsign"}),
     "GRU RNNoise": ("GRU", {"activation": "relu", "reset_after": False}),
 }
 
@@ -134,6 +133,21 @@ def test_values_streams_steps_and_files(name, tmp_path):
         one = make(name, 4, 9)
         one.load_state_dict({f"{key}_l0": value for key, value in step.parameters.items()})
         assert np.array_equal(states(step(p.x[0]))[0], one(p.x[:1])[0][0])
+
+
+def test_each_choice_is_in_its_place():
+    squash, soft = activation("hard_sigmoid"), activation("elu", 0.5)
+    chosen = {"activation": ("elu", 0.5), "recurrent_activation": "hard_sigmoid"}
+    assert fastrnn.LSTM(3, 4, **chosen)._cell is variants.lstm(
+        squash, soft, soft, None, False, False
+    )
+    assert fastrnn.LSTMCell(3, 4, **chosen)._cell is variants.lstm(
+        squash, soft, soft, None, False, False
+    )
+    assert fastrnn.GRU(3, 4, **chosen)._cell is variants.gru(squash, soft, None, True)
+    before = fastrnn.GRUCell(3, 4, reset_after=False, **chosen)
+    assert before._cell is variants.gru(squash, soft, None, False)
+    assert fastrnn.RNNCell(3, 4, activation=("elu", 0.5))._cell is variants.rnn(soft, None)
 
 
 def test_usual_choices_are_the_cells_written_by_hand():

@@ -48,7 +48,7 @@ WANTED = {
 
 
 def cell(name):
-    return rnn(activation(name, *PARAMETERS.get(name, ())))
+    return rnn(activation(name, *PARAMETERS.get(name, ())), None)
 
 
 def plain(name):
@@ -124,12 +124,12 @@ def test_derivatives_of_cells():
     bound = 1.5
     squash, soft = activation("hard_sigmoid"), activation("softsign")
     for one in (
-        lstm(squash, soft, activation("mish"), bound, peepholes=True),
-        lstm(squash, soft, soft, peepholes=True, coupled=True),
-        gru(squash, activation("relu"), bound, reset_after=True),
-        gru(activation("sigmoid"), activation("relu"), None, reset_after=False),
+        lstm(squash, soft, activation("mish"), bound, True, False),
+        lstm(squash, soft, soft, None, True, True),
+        gru(squash, activation("relu"), bound, True),
+        gru(activation("sigmoid"), activation("relu"), None, False),
     ):
         assert check(one).passed
-    coupled = lstm(squash, soft, soft, peepholes=True, coupled=True)
+    coupled = lstm(squash, soft, soft, None, True, True)
     assert coupled.gates == ("i", "g", "o")
     assert coupled.per_unit == ("p_i", "p_o")
