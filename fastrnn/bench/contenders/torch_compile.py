@@ -13,5 +13,5 @@ def build(case: Case, threads: int, device: str) -> Program:
     """The case as a compiled module; it is compiled in the first call."""
     torch.set_num_threads(threads)
     program = Training(case) if case.pass_ == "train" else Sequence(case)
-    program.module = torch.compile(program.module)
+    program.module.compile()
     return program

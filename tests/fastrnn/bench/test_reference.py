@@ -11,7 +11,7 @@ from fastrnn.models.classes import entry_of
 from fastrnn_kernels.cells import registry
 
 #: Truths by hand and by the kernels' equations.
-CELLS = [*registry.CELLS, *FILES]
+CELLS = [*(name for name, entry in registry.CELLS.items() if not entry.defined), *FILES]
 T, B, I, H = 4, 3, 2, 5
 STEP = 1e-6
 
