@@ -26,7 +26,7 @@ class Loop(ByKernels):
 
 @_registered
 class SimpleRNN(Loop, keras.layers.SimpleRNN):  # type: ignore[misc]
-    """`keras.layers.SimpleRNN`, run and trained by fastrnn's kernels: tanh or relu."""
+    """`keras.layers.SimpleRNN`, run and trained by fastrnn's kernels."""
 
 
 @_registered
