@@ -122,8 +122,8 @@ def peephole_gru_step(w, x, state):
     """A GRU that resets before its product; of h, z sees its unit's own alone."""
     (h,) = state
     x_r, x_z, x_n = np.split(x @ w["weight_ih"] + w["bias_ih"], 3, axis=-1)
-    R_r, R_n = np.split(w["weight_hh"], 2)
-    b_r, b_n = np.split(w["bias_hh"], 2)
+    R_r, R_n = np.split(w["weight_hh"], 2, axis=-1)
+    b_r, b_n = np.split(w["bias_hh"], 2, axis=-1)
     r = reference.sigmoid(x_r + h @ R_r + b_r + w["p_r"] * h)
     z = reference.sigmoid(x_z + w["p_z"] * h)
     n = np.tanh(x_n + (r * h) @ R_n + b_n + w["p_n"] * h)
