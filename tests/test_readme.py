@@ -15,10 +15,11 @@ def test_the_readme(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # its examples write files
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     run("README.md")
-    off, swapped = capsys.readouterr().out.splitlines()
+    off, swapped, *checked = capsys.readouterr().out.splitlines()
     # 300 steps of training amplify the last bits, which differ between kinds of CPU.
     assert float(off.removeprefix("off by ")) < 0.1
     assert swapped == "1: swapped"
+    assert checked[0] == "Minimal: right, largest relative error in"
 
 
 def rows(name):
