@@ -228,6 +228,11 @@ def test_nothing_of_a_wrong_shape_reaches_a_kernel(cell):
             engine.backward(tape, d_shown, d_final)
 
 
+def leaves(tree):
+    """The arrays of a tree: a cell may have no parameters of a kind."""
+    return [one for one in keras.tree.flatten(tree) if one is not None]
+
+
 def across(tree):
     """The same values, in memory column by column."""
     return keras.tree.map_structure(lambda a: a if a is None else np.asfortranarray(a), tree)
@@ -242,7 +247,7 @@ def test_it_does_not_matter_how_arrays_lie_in_memory(masked):
         given = x, mask, weights, states
         shown, final, tape = engine.forward(call, *lying(given), taping=True)
         d = engine.backward(tape, lying(np.ascontiguousarray(shown)), lying(final))
-        results.append(keras.tree.flatten((shown, final, d)))
+        results.append(leaves((shown, final, d)))
     assert_close(*results, 0)
 
 
@@ -255,9 +260,7 @@ def test_released_tapes_are_made_again():
         if released:
             fastrnn.release_memory()
             assert kept.waiting.bytes == 0
-        results.append(
-            keras.tree.flatten(kept.numbered_backward(call, number, *given, shown, final))
-        )
+        results.append(leaves(kept.numbered_backward(call, number, *given, shown, final)))
         assert kept.waiting.bytes == 0
     assert_close(*results, 0)
 
