@@ -37,6 +37,10 @@ class _Cell(click.ParamType):  # type: ignore[type-arg]
         return name
 
 
+def _built_in() -> list[str]:
+    return [name for name, entry in registry.CELLS.items() if not entry.defined]
+
+
 def cells() -> Callable[[Any], Any]:
     """--cell, as often as one likes."""
     return click.option(
@@ -45,6 +49,6 @@ def cells() -> Callable[[Any], Any]:
         type=_Cell(),
         metavar="NAME",
         multiple=True,
-        help=f"Only this cell, of {', '.join(registry.CELLS)}, a name of fastrnn.cells, as MinGRU, "
+        help=f"Only this cell, of {', '.join(_built_in())}, a name of fastrnn.cells, as MinGRU, "
         "or module:Name for one that your own module defines; may be repeated.",
     )

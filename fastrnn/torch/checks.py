@@ -45,7 +45,7 @@ def check(given: Any) -> None:
 
 def _check_count(name: str, tensors: list[Any], wanted: list[int]) -> None:
     if len(tensors) not in wanted:
-        counts = " or ".join(map(str, wanted))
+        counts = " or ".join(map(str, sorted(wanted)))
         raise RuntimeError(f"{len(tensors)} {name}, wanted {counts}")
 
 
