@@ -120,4 +120,5 @@ def test_a_peer_of_ones_own():
 def test_an_unknown_peer_is_refused(text):
     with pytest.raises(ValueError, match="unknown peer") as error:
         peer(text)
-    assert "torch, onnxruntime, openvino, numpy" in str(error.value)
+    assert "torch, torch.compile, " in str(error.value)
+    assert "onnxruntime, openvino, numpy, or name=module" in str(error.value)
