@@ -205,8 +205,9 @@ def test_tf32_is_for_products_of_float32_on_the_gpu_while_it_is_allowed(monkeypa
     with_products, plain = [], cpu.Weights
 
     def make_weights(*arguments):
-        with_products.append(arguments[-1])
-        return plain(*arguments[:-1])
+        *weights, compute, units = arguments
+        with_products.append(compute)
+        return plain(*weights, units=units)
 
     monkeypatch.setattr(gpu, "Weights", make_weights)
     assert not fastrnn.tf32_allowed()
