@@ -22,10 +22,12 @@ def usual(kind: str) -> registry.Entry:
     return registry.of_kind(kind)[0]
 
 
-#: Every cell there is: the class of the layer, and what tells it from the usual one.
+#: Every cell that is registered, but for those that a test's module has defined by then: the class
+#: of the layer, and what tells it from the usual one.
 CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     title(entry): (entry.kind, {} if entry is usual(entry.kind) else dict(entry.options))
     for entry in registry.CELLS.values()
+    if not entry.defined
 }
 #: torch has no GRU that resets before the product.
 CELLS_IN_TORCH = [title(entry) for entry in registry.CELLS.values() if entry.torch]

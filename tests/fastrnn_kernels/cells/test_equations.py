@@ -9,7 +9,7 @@ from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
 from fastrnn_kernels.cells.lstm import LSTM
 
-CELLS = [entry.cell for entry in registry.CELLS.values()]
+CELLS = [entry.cell for entry in registry.CELLS.values() if not entry.defined]
 STEP = 1e-6
 #: Central differences in float64: STEP² of truncation and 1e-16 / STEP of rounding.
 TOLERANCE = 1e-8
