@@ -231,7 +231,7 @@ def test_auto_goes_by_what_was_measured(here, on_cpu, on_cuda, where):
     assert found.device == where
     told = f"the CPU took {on_cpu * 1e3:.3g} ms, the GPU {on_cuda * 1e3:.3g} ms with copies"
     assert found.reason.endswith(told)
-    kernels, weights = layer._placed(T, B, False, False)
+    kernels, weights, _ = layer._placed(T, B, False, False)
     assert where == kernels.NAME
     assert isinstance(weights[0], kernels.Weights)
 
