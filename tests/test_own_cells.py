@@ -25,7 +25,6 @@ GRIDS = {
 }
 CUDA = (
     "fastrnn/models/test_cuda_layers.py",
-    "fastrnn/models/test_cuda_rehearsal.py",
     "fastrnn/streams/test_cuda_stream.py",
     "fastrnn_kernels/cuda/stepwise/test_cuda_stepwise.py",
     "fastrnn_kernels/cuda/resident/test_cuda_resident.py",
