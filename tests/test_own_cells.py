@@ -27,7 +27,6 @@ CUDA = (
     "fastrnn/models/test_cuda_layers.py",
     "fastrnn/streams/test_cuda_stream.py",
     "fastrnn_kernels/cuda/stepwise/test_cuda_stepwise.py",
-    "fastrnn_kernels/cuda/resident/test_cuda_resident.py",
 )
 
 
