@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from keyword import iskeyword
 from typing import Any
 
 from fastrnn.models.defined import Defined, DefinedCell, DefinedLayer
@@ -97,10 +98,14 @@ def cell(
 
 
 def _names(argument: str, given: Names) -> tuple[str, ...]:
+    if not isinstance(given, Sequence):
+        raise EquationError(f"{argument} is {given!r}, wanted names, as in {argument}='i f'")
     names = tuple(given.split()) if isinstance(given, str) else tuple(given)
     for name in names:
         if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
             raise EquationError(f"{argument} has {name!r}, wanted names, as in {argument}='i f'")
+        if iskeyword(name):
+            raise EquationError(f"{argument} has {name!r}, a word of Python's: call it otherwise")
     if len(set(names)) < len(names):
         raise EquationError(f"{argument} is {given!r}, which names one twice")
     return names

@@ -138,8 +138,9 @@ class Stateful(Generic[State]):
         chosen = self._rows(rows)
         with self._in_use():
             for own, start in zip(self._states(), self._starts(), strict=True):
-                own[0][chosen] = start[0][chosen]
-                own[1][:, chosen] = start[1][:, chosen]
+                for mine, its in zip(own, start, strict=True):
+                    if mine.size:  # a cell may have no state but h
+                        mine[..., chosen, :] = its[..., chosen, :]
 
     @property
     def state(self) -> State:

@@ -172,6 +172,8 @@ def test_streams_of_other_equations_refuse_a_snapshot():
         ({"gates": "n", "states": "h c", "per_unit": "c"}, "named in states and in per_unit"),
         ({"gates": "n", "per_unit": "weight_hh"}, "weight_hh"),
         ({"gates": "n", "per_unit": "_u"}, "per_unit has '_u'"),
+        ({"gates": "if n"}, "gates has 'if', a word of Python's"),
+        ({"gates": 3}, "gates is 3, wanted names"),
     ],
 )
 def test_bad_arguments(arguments, told):

@@ -18,8 +18,15 @@ from fastrnn_kernels.equations.trace import Traced, trace
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
+_ARGUMENTS = ("sums", "early_sums", "states", "saved", "d_states", "d_inner")
+
 #: Operations whose operands may change places.
 _EITHER = ("add", "mul")
+
+
+def _reserved() -> set[str]:
+    """The words that the functions that are written use themselves."""
+    return {*_ARGUMENTS, *write.CALLED, *DERIVATIVES}
 
 
 def _hash(*parts: Any) -> str:
@@ -89,6 +96,7 @@ class _Definition:
         self.old += [(graph.input("unit", p), p) for p in traced.per_unit]
         self.d_new = [(graph.input("gradient", s), f"d{s}_new") for s in traced.states]
         self.d_inner = graph.input("gradient", "the value in place of h")
+        self._check_names()
         self.gates = self._gates()
         self.names = self._names()
         d = derive.gradients(graph, self._gradients_of_results())
@@ -103,6 +111,17 @@ class _Definition:
         self.saved = self._kept(save, recompute)
         self.functions: set[str] = set()
 
+    def _check_names(self) -> None:
+        """Raise for names of gates, states or parameters that lines would use for two things."""
+        given = [name for _, name in (*self.sums, *self.old, *self.d_new)]
+        for name in given:
+            if name in _reserved() or given.count(name) > 1:
+                raise error(
+                    f"{name!r} would stand for two things in the functions that are written for "
+                    f"{self.traced.name}: give that gate, state or parameter another name",
+                    place_of(self.traced.code),
+                )
+
     def _gradients_of_results(self) -> dict[int, Symbol]:
         found: dict[int, Symbol] = {}
         for new, (d, _) in zip(self.traced.new, self.d_new, strict=True):
@@ -116,8 +135,7 @@ class _Definition:
     def _names(self) -> dict[int, str]:
         """What lines call values: the user's names, h_new where that is a name already."""
         taken = {name for _, name in (*self.sums, *self.old, *self.d_new)}
-        taken |= {"sums", "states", "saved", "d_states", "d_inner", *write.CALLED}
-        taken |= set(DERIVATIVES)
+        taken |= _reserved()
         names: dict[int, str] = {}
         of_new = {new.number: s for s, new in zip(self.traced.states, self.traced.new, strict=True)}
         for number, name in self.traced.names.items():
@@ -149,6 +167,11 @@ class _Definition:
                 raise error(
                     f"save and recompute name lines of {traced.name}: {word!r} is none of "
                     f"{', '.join(by_name) or 'them, as it has none'}",
+                    place_of(traced.code),
+                )
+            if word in save and word in recompute:
+                raise error(
+                    f"{word!r} is named in save and in recompute: leave it out of one of them",
                     place_of(traced.code),
                 )
         dependent = self._dependent()
@@ -230,8 +253,7 @@ class _Definition:
         return tuple(found)
 
     def _writer(self, given: dict[int, str], of: str) -> write.Writer:
-        taken = {"sums", "states", "saved", "d_states", "d_inner", *write.CALLED}
-        return write.Writer(given, self.names, of, taken | set(DERIVATIVES))
+        return write.Writer(given, self.names, of, _reserved())
 
     def _forward(self) -> str:
         given = {one.number: name for one, name in (*self.sums, *self.old)}

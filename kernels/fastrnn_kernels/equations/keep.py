@@ -9,13 +9,14 @@ from collections.abc import Collection, Sequence
 
 from fastrnn_kernels.equations.symbols import Symbol
 
-#: What operations cost, in additions: of a register of values, as measured on AVX2 and AVX-512
-#: within a factor of two. All others cost 1.
+#: What operations cost, in additions, counted from the instructions that `cpu/isa` makes of them.
+#: All others cost 1.
 COST = {
     "div": 5, "sqrt": 6, "exp": 14, "sigmoid": 18, "tanh": 18, "expm1": 18, "log": 16, "log1p": 18,
     "softplus": 32, "sin": 20, "cos": 20, "erf": 28,
 }  # fmt: skip
-#: What it costs to keep a value: a store, which in training goes past the caches, and a load.
+#: What it costs to keep a value: a store and a load. Tapes are larger than caches, so both go to
+#: memory; a sigmoid costs less than that, and two operations of the kind cost more.
 KEPT = 24
 
 

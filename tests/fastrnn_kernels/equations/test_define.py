@@ -179,6 +179,8 @@ def test_what_is_kept_may_be_said():
         assert check(cell).passed
     with pytest.raises(EquationError, match=r"'nothing' is none of i, f, g, o, c"):
         define(lstm, LSTM.gates, LSTM.states, save=("nothing",))
+    with pytest.raises(EquationError, match=r"'g' is named in save and in recompute"):
+        define(lstm, LSTM.gates, LSTM.states, save=("g",), recompute=("g",))
 
 
 def test_the_source_reads_like_the_files_of_cells():
@@ -248,6 +250,15 @@ def test_bad_equations(function, gates, states, told):
     with pytest.raises(EquationError, match=told) as error:
         define(function, tuple(gates), tuple(states))
     assert "test_define.py, line" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a_n", "exp", "saved", "dh_new", "one", "where_at_most"])
+def test_names_that_would_stand_for_two_things(name):
+    def equations(a, s):
+        return tanh(a.n + getattr(s, name)), a.n
+
+    with pytest.raises(EquationError, match=f"'{name}' would stand for two things"):
+        define(equations, ("n",), ("h", name))
 
 
 def test_a_profiler_stays():

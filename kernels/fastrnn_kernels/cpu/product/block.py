@@ -168,20 +168,15 @@ def register_block(rows: int, vectors: int) -> Callable[..., Any]:
                     phi.add_incoming(ir.Constant(vector, [0.0] * width), chunk_loop)
                 a_at = builder.mul(k, a_step)
                 p_at = builder.add(panel_at, builder.mul(k, panel_step))
-
-                def factor(r: int) -> Any:
+                splats, new = {}, {}
+                for r in numbers:
                     value = builder.load(builder.gep(row[r], [a_at]))
-                    return splat(builder, value, factors)
-
-                def column(v: int) -> Any:
+                    splats[r] = splat(builder, value, factors)
+                for v in range(vectors):
                     pointer = vector_at(panel, builder.add(p_at, _INDEX(v * width)), factors)
                     if ahead and rows <= FETCHING_ROWS:
                         fetch_line(builder, builder.gep(pointer, [_INDEX(ahead)]))
-                    return builder.load(pointer, align=item)
-
-                splats, new = {r: factor(r) for r in numbers}, {}
-                for v in range(vectors):
-                    values = column(v)
+                    values = builder.load(pointer, align=item)
                     for r in numbers:
                         new[r, v] = multiply_add(builder, splats[r], values, sums[r, v])
                 following = builder.add(k, _INDEX(1))
