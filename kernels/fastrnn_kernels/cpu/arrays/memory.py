@@ -5,6 +5,10 @@ touched; a training step that asks for its tape anew pays for that with up to a 
 its time. So a piece comes back here when its last view is gone, and the next call of like
 size gets it. At most LIMIT bytes come back to wait, those used last; what is beyond goes
 to the system.
+
+What a framework around the kernels frees at the end of a step goes to the system as well, if it is
+more than glibc's malloc keeps: twice the largest piece that the process ever freed. A framework's
+own layers raise that by what they free. As none of the pieces here is freed, one is, once.
 """
 
 import math
@@ -30,6 +34,9 @@ CACHE_LINE = 64
 LEAST = 1 << 16
 #: Bytes that may wait for their next use.
 LIMIT = 1 << 28
+#: From this size on a piece shows that steps are large; what is then freed, once: nearly the most
+#: that raises what malloc keeps.
+LARGE, FREED = 1 << 20, (1 << 25) - (1 << 16)
 
 
 def _size_class(size: int) -> int:
@@ -81,6 +88,7 @@ class _Store:
         #: Every buffer that is to come back, in use or waiting, by a number, and its size.
         self._made: dict[int, tuple[ref[_Buffer], int]] = {}
         self._numbers = count()
+        self._freed = False
 
     def array(self, size: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """An array in memory of a class, which has room for it; on a cache line."""
@@ -109,6 +117,9 @@ class _Store:
 
     def _new(self, size: int) -> _Buffer:
         try:
+            if size >= LARGE and not self._freed:
+                self._freed = True
+                np.empty(FREED, np.uint8)
             return _Buffer(size)
         except MemoryError as error:
             pass_on(error)
