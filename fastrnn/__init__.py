@@ -24,8 +24,11 @@ from fastrnn.device import (
 from fastrnn.models.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.models.classes import DEFINING as _DEFINING
 from fastrnn.models.classes import class_of as _class_of
+from fastrnn.models.dropout import Dropout
+from fastrnn.models.embedding import Embedding
 from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import Linear
+from fastrnn.models.pool import Pool
 from fastrnn.models.sequential import Sequential
 from fastrnn.models.tape import Gradients, Tape
 from fastrnn.models.truncated import Window, truncated
@@ -42,11 +45,14 @@ __all__ = [
     "LSTM",
     "RNN",
     "Device",
+    "Dropout",
+    "Embedding",
     "Explanation",
     "GRUCell",
     "Gradients",
     "LSTMCell",
     "Linear",
+    "Pool",
     "RNNCell",
     "Sequential",
     "Snapshot",

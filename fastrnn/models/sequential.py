@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, SupportsIndex, overload
 
@@ -10,8 +9,12 @@ import numpy as np
 
 from fastrnn.arrays import Array
 from fastrnn.files.description import kept
+from fastrnn.models.dropout import Dropout
+from fastrnn.models.embedding import Embedding
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
+from fastrnn.models.part import Part, Ragged
+from fastrnn.models.pool import Pool
 from fastrnn.models.streamable import Streamable
 from fastrnn.models.tape import Gradients, check_owner
 from fastrnn.streams.source import LayerState
@@ -30,21 +33,61 @@ class SequentialTape:
     tapes: Sequence[Any] = field(repr=False)
 
 
-def _width_in(module: Layer[Any] | Linear) -> int:
+#: What a model may be made of.
+Piece = Layer[Any] | Linear | Part
+
+
+def _width_in(module: Piece) -> int | None:
+    """The values that a module takes at a step; None for any number."""
+    if isinstance(module, Part):
+        return module._width_in()
     return module.in_features if isinstance(module, Linear) else module.input_size
 
 
-def _width_out(module: Layer[Any] | Linear) -> int:
+def _width_out(module: Piece, width: int | None) -> int | None:
+    """The values that a module gives, of so many."""
+    if isinstance(module, Part):
+        return module._width_out(width)
     return module.out_features if isinstance(module, Linear) else module.output_size
 
 
+def _check_order(modules: Sequence[Piece]) -> int:
+    """Raise ValueError where a module does not fit those before it.
+
+    Returns how many of the values that a Pool gets are those of a reverse direction.
+    """
+    width: int | None = _width_in(modules[0])
+    pooled: int | None = None
+    reverse = of_pool = 0
+    for k, module in enumerate(modules):
+        wanted = _width_in(module)
+        if k and wanted is not None and width is not None and wanted != width:
+            raise ValueError(f"module {k} takes {wanted} values, module {k - 1} gives {width}")
+        if k and isinstance(module, Embedding):
+            raise ValueError(f"module {k} is an Embedding, which takes tokens: wanted it first")
+        if pooled is not None and (isinstance(module, Layer) or getattr(module, "pools", False)):
+            raise ValueError(
+                f"module {k} is a {module.kind}, and behind the Pool, module {pooled}, there is no "
+                "time for it"
+            )
+        if isinstance(module, Pool):
+            pooled, of_pool = k, reverse
+        if not isinstance(module, Dropout):
+            reverse = 0
+            if isinstance(module, Layer) and module.bidirectional:
+                reverse = module.state_size
+        width = _width_out(module, width)
+    return of_pool
+
+
 class Sequential(Streamable[States]):
-    """Recurrent and linear layers one after the other.
+    """Recurrent and linear layers one after the other, and what stands between them.
 
         model = fastrnn.Sequential(fastrnn.GRU(40, 64), fastrnn.Linear(64, 1, activation="sigmoid"))
         y, states = model(x)             # x (T, B, 40), y (T, B, 1), states (h_n,)
 
-    modules: RNN, LSTM, GRU and Linear; each takes what the one before gives. All are of one
+    modules: RNN, LSTM, GRU and layers of other cells, Linear, Embedding (first), Dropout, and Pool,
+    behind which there is no axis of time; each takes what the one before gives. All are of one
     float type and order of axes. `len`, indices and iteration are those of `modules`; a slice is
     a Sequential of the same layers, not of copies. Parameters have the number of their module
     before their name, `"0.weight_ih_l0"`, as in `torch.nn.Sequential`.
@@ -54,24 +97,20 @@ class Sequential(Streamable[States]):
 
     kind = "Sequential"
 
-    def __init__(self, *modules: Layer[Any] | Linear) -> None:
+    def __init__(self, *modules: Piece) -> None:
         if not modules:
             raise ValueError("modules are none, wanted at least one layer")
         for k, module in enumerate(modules):
-            if not isinstance(module, Layer | Linear):
+            if not isinstance(module, Layer | Linear | Part):
                 raise TypeError(
-                    f"module {k} is a {type(module).__name__}, wanted RNN, LSTM, GRU or Linear"
+                    f"module {k} is a {type(module).__name__}, wanted RNN, LSTM, GRU, Linear, "
+                    "Embedding, Dropout or Pool"
                 )
             if module.dtype != modules[0].dtype:
                 raise ValueError(
                     f"module {k} has dtype {module.dtype}, module 0 has {modules[0].dtype}"
                 )
-        for k, (before, module) in enumerate(pairwise(modules), 1):
-            if _width_in(module) != _width_out(before):
-                raise ValueError(
-                    f"module {k} takes {_width_in(module)} values, module {k - 1} gives "
-                    f"{_width_out(before)}"
-                )
+        self._reverse = _check_order(modules)
         layers = [module for module in modules if isinstance(module, Layer)]
         if len({layer.batch_first for layer in layers}) > 1:
             raise ValueError("modules differ in batch_first, wanted one order of axes")
@@ -83,11 +122,11 @@ class Sequential(Streamable[States]):
     def __len__(self) -> int:
         return len(self.modules)
 
-    def __iter__(self) -> Iterator[Layer[Any] | Linear]:
+    def __iter__(self) -> Iterator[Piece]:
         return iter(self.modules)
 
     @overload
-    def __getitem__(self, index: SupportsIndex) -> Layer[Any] | Linear: ...
+    def __getitem__(self, index: SupportsIndex) -> Piece: ...
 
     @overload
     def __getitem__(self, index: slice) -> "Sequential": ...
@@ -150,20 +189,30 @@ class Sequential(Streamable[States]):
             ]
         }
 
-    def __call__(self, x: Any, states: Sequence[Any] | None = None) -> tuple[Array, States]:
+    def __call__(
+        self,
+        x: Any,
+        states: Sequence[Any] | None = None,
+        lengths: Any = None,
+        reset: Any = None,
+    ) -> tuple[Array, States]:
         """Run over a whole sequence for inference.
 
-        x (T, B, I), or as the layers take it. states: of the recurrent layers in order, each
-        as its layer takes it; zeros if None.
+        x (T, B, I), or as the layers take it; tokens (T, B) where an Embedding is first. states: of
+        the recurrent layers in order, each as its layer takes it; zeros if None. lengths, reset: as
+        those of a layer's call, for all layers.
 
         Returns y and the final states. Raises TypeError or ValueError for wrong arguments.
         """
         begin, final = iter(self._states("states", states)), []
+        ragged = self._ragged(x, lengths)
         for module in self.modules:
-            if isinstance(module, Linear):
+            if isinstance(module, Part):
+                x = module._run(x, ragged)
+            elif isinstance(module, Linear):
                 x = module(x)
             else:
-                x, state = module(x, next(begin))
+                x, state = module(x, next(begin), lengths, reset)
                 final.append(state)
         return x, tuple(final)
 
@@ -174,6 +223,8 @@ class Sequential(Streamable[States]):
         training: bool = True,
         rng: np.random.Generator | None = None,
         checkpoint: int | str | None = None,
+        lengths: Any = None,
+        reset: Any = None,
     ) -> tuple[Array, States, SequentialTape]:
         """Run over a whole sequence and keep what `backward` needs.
 
@@ -184,16 +235,19 @@ class Sequential(Streamable[States]):
         begin = iter(self._states("states", states))
         final: list[Any] = []
         tapes: list[Any] = []
+        ragged = self._ragged(x, lengths)
         for module in self.modules:
-            if isinstance(module, Linear):
-                x, own = module.forward(x)
-                tapes.append(own)
+            tape: Any
+            if isinstance(module, Part):
+                x, tape = module._forward(x, ragged, training, rng)
+            elif isinstance(module, Linear):
+                x, tape = module.forward(x)
             else:
                 x, state, tape = module.forward(
-                    x, next(begin), training=training, rng=rng, checkpoint=checkpoint
+                    x, next(begin), lengths, reset, training, rng, checkpoint=checkpoint
                 )
                 final.append(state)
-                tapes.append(tape)
+            tapes.append(tape)
         return x, tuple(final), SequentialTape(self, tapes)
 
     def backward(
@@ -218,7 +272,9 @@ class Sequential(Streamable[States]):
         for k in reversed(range(len(self.modules))):
             module = self.modules[k]
             found: Gradients[Any]
-            if isinstance(module, Linear):
+            if isinstance(module, Part):
+                found = module._backward(tape.tapes[k], dy)
+            elif isinstance(module, Linear):
                 found = module.backward(tape.tapes[k], dy)
             else:
                 found = module.backward(
@@ -233,10 +289,16 @@ class Sequential(Streamable[States]):
         """Bytes that the tape of T steps of B sequences keeps; arguments as those of a layer's."""
         return sum(
             module.tape_bytes(T, B)
-            if isinstance(module, Linear)
+            if isinstance(module, Linear | Part)
             else module.tape_bytes(T, B, checkpoint)
             for module in self.modules
         )
+
+    def _ragged(self, x: Any, lengths: Any) -> Ragged:
+        """How the sequences of a call lie."""
+        batch_first = any(m.batch_first for m in self.modules if isinstance(m, Layer))
+        batched = np.ndim(x) > (1 if isinstance(self.modules[0], Embedding) else 2)
+        return Ragged(int(batch_first and batched), lengths, self._reverse)
 
     def _states(self, name: str, given: Any) -> Sequence[Any]:
         many = sum(isinstance(module, Layer) for module in self.modules)

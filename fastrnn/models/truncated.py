@@ -10,7 +10,9 @@ import numpy as np
 
 from fastrnn import check
 from fastrnn.arrays import Array
+from fastrnn.models.embedding import Embedding
 from fastrnn.models.layer import Layer
+from fastrnn.models.pool import Pool
 from fastrnn.models.sequential import Sequential
 from fastrnn.models.tape import Gradients
 
@@ -61,6 +63,7 @@ def truncated(
     tbptt: tuple[int, int],
     training: bool = True,
     rng: np.random.Generator | None = None,
+    lengths: Any = None,
 ) -> Iterator[Window]:
     """Train on a long sequence bit by bit: every k1 steps, gradients that reach back k2 steps.
 
@@ -79,7 +82,7 @@ def truncated(
         CPU.
     tbptt: (k1, k2), k1 at most k2; it is quickest where k2 is a multiple of k1. The last window has
         what is left of T, and reaches back as many steps as are sure to be within k2.
-    training, rng: as those of its forward.
+    training, rng: as those of its forward. lengths (B,): steps of each sequence, all if None.
 
     Raises TypeError or ValueError for wrong arguments.
     """
@@ -95,8 +98,15 @@ def truncated(
         raise ValueError(f"{model!r} is bidirectional, and has no state to carry on")
     if not check.on_host(x):
         raise TypeError("x lies on a GPU, wanted a NumPy array")
-    axis = int(np.ndim(x) == 3 and any(layer.batch_first for layer in layers))
-    return _windows(model, x, state, k1, k2, axis, training, rng)
+    if isinstance(model, Sequential) and any(isinstance(m, Pool) for m in model):
+        raise ValueError(f"{model!r} has a Pool, whose loss waits for the end of a sequence")
+    tokens = isinstance(model, Sequential) and isinstance(model[0], Embedding)
+    batched = np.ndim(x) == (2 if tokens else 3)
+    axis = int(batched and any(layer.batch_first for layer in layers))
+    if lengths is not None:
+        B = np.shape(x)[1 - axis] if batched else 1
+        lengths = check.lengths(np.reshape(lengths, -1), np.shape(x)[axis], B)
+    return _windows(model, x, state, k1, k2, axis, training, rng, lengths)
 
 
 def _windows(
@@ -108,6 +118,7 @@ def _windows(
     axis: int,
     training: bool,
     rng: np.random.Generator | None,
+    lengths: Array | None,
 ) -> Iterator[Window]:
     # Pieces that windows begin and end with: each keeps its tape until none reaches it.
     piece = math.gcd(k1, k2)
@@ -118,7 +129,11 @@ def _windows(
         ys = []
         for at in range(first, last, piece):
             steps = (slice(None),) * axis + (slice(at, min(last, at + piece)),)
-            y, state, tape = model.forward(x[steps], state, training=training, rng=rng)
+            end = min(last, at + piece)
+            left = None if lengths is None else np.clip(lengths - at, 0, end - at)
+            y, state, tape = model.forward(
+                x[steps], state, training=training, rng=rng, lengths=left
+            )
             ys.append(y)
             tapes.append(tape)
         whole = ys[0] if len(ys) == 1 else np.concatenate(ys, axis)

@@ -11,12 +11,18 @@ from typing import Any
 from fastrnn.files import safetensors
 from fastrnn.files.description import KEY, described
 from fastrnn.models.classes import class_of
+from fastrnn.models.dropout import Dropout
+from fastrnn.models.embedding import Embedding
 from fastrnn.models.linear import Linear
 from fastrnn.models.module import Module, Named
+from fastrnn.models.pool import Pool
 from fastrnn.models.sequential import Sequential
 from fastrnn.weights import haste, torch
 from fastrnn.weights.contents import Part, shapes_of, with_listing
 from fastrnn_kernels import handlers
+
+#: Classes of modules that are not recurrent, by what files call them.
+_PARTS: dict[str, type[Module]] = {one.kind: one for one in (Linear, Embedding, Dropout, Pool)}
 
 
 def save(model: Named, path: str | os.PathLike[str]) -> None:
@@ -89,8 +95,7 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
         kind = None if name == Sequential.kind else _class_of(name, config)
     except ValueError as error:
         raise ValueError(f"file {path!r} {error}") from None
-    modules = config.get("modules")
-    layers = config.get("num_layers", len(modules) if isinstance(modules, list) else 1)
+    layers = config.get("num_layers", 1)
     if not isinstance(layers, int) or layers > len(tensors):
         raise ValueError(f"file {path!r} has num_layers={layers!r} and {len(tensors)} tensors")
     try:
@@ -121,7 +126,7 @@ def parts_of(model: Any) -> list[Part]:
 def _class_of(name: str, config: Mapping[str, Any]) -> type[Module]:
     """The class that a file names; ValueError if there is none."""
     try:
-        return Linear if name == Linear.kind else class_of(name)
+        return _PARTS.get(name) or class_of(name)
     except KeyError:
         remedy = ""
         if "equations" in config:

@@ -12,6 +12,7 @@ from fastrnn.models.cells import RecurrentCell
 from fastrnn.models.classes import class_of
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
+from fastrnn.models.part import Part
 from fastrnn.models.recurrent import Recurrent
 from fastrnn.models.sequential import Sequential
 from fastrnn_kernels import handlers
@@ -29,7 +30,7 @@ def modules_of(model: Any, known: Collection[str] = ()) -> Sequence[Layer[Any] |
     if isinstance(model, Sequential):
         for module in model.modules:
             check_usual(module, known)
-        return model.modules
+        return [module for module in model.modules if not isinstance(module, Part)]
     if not isinstance(model, Layer | Linear):
         wanted = ", ".join(registry.kinds())
         raise TypeError(f"model is a {type(model).__name__}, wanted {wanted}, Linear or Sequential")
@@ -39,6 +40,11 @@ def modules_of(model: Any, known: Collection[str] = ()) -> Sequence[Layer[Any] |
 
 def check_usual(module: Any, known: Collection[str] = ()) -> None:
     """Raise ValueError for a module that has more than those of others."""
+    if isinstance(module, Part):
+        raise ValueError(
+            f"a {module.kind} is kept in fastrnn's own files alone: save as .safetensors, or the "
+            "layers without it"
+        )
     chosen = module._chosen if isinstance(module, Recurrent) else {}
     for name, value in chosen.items():
         if name not in known:

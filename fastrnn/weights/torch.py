@@ -101,7 +101,7 @@ def state_dict(model: Layer[Any] | RecurrentCell[Any] | Linear | Sequential) -> 
         check_usual(module)
     in_torch = [entry.cell for entry in CELLS.values() if entry.torch]
     for module in own:
-        if not isinstance(module, Linear) and module._cell not in in_torch:
+        if isinstance(module, Layer | RecurrentCell) and module._cell not in in_torch:
             raise ValueError(f"torch has no {module.kind}")
     return model.state_dict()
 

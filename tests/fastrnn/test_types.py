@@ -40,12 +40,13 @@ fastrnn.torch.LSTM(3, 4)(t, t)
 
 LAYER = "fastrnn.models.layer.Layer[Any]"
 LINEAR = "fastrnn.models.linear.Linear"
+PART = "fastrnn.models.part.Part"
 MODEL = "fastrnn.models.sequential.Sequential"
 REVEALED = [
     f"{LAYER} | fastrnn.models.cells.RecurrentCell[Any] | {LINEAR} | {MODEL}",
     "tuple[NDArray, NDArray]",
     "NDArray",
-    f"{LAYER} | {LINEAR}",
+    f"{LAYER} | {LINEAR} | {PART}",
     MODEL,
     "int",
     "tuple[Tensor, tuple[Tensor, Tensor]]",
