@@ -21,6 +21,7 @@ from fastrnn.device import (
     set_num_threads,
     tf32_allowed,
 )
+from fastrnn.models.attention import Attention
 from fastrnn.models.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.models.classes import DEFINING as _DEFINING
 from fastrnn.models.classes import class_of as _class_of
@@ -44,6 +45,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "Device",
     "Dropout",
     "Embedding",

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastrnn.files import safetensors
 from fastrnn.files.description import KEY, described
+from fastrnn.models.attention import Attention
 from fastrnn.models.classes import class_of
 from fastrnn.models.dropout import Dropout
 from fastrnn.models.embedding import Embedding
@@ -22,7 +23,9 @@ from fastrnn.weights.contents import Part, shapes_of, with_listing
 from fastrnn_kernels import handlers
 
 #: Classes of modules that are not recurrent, by what files call them.
-_PARTS: dict[str, type[Module]] = {one.kind: one for one in (Linear, Embedding, Dropout, Pool)}
+_PARTS: dict[str, type[Module]] = {
+    one.kind: one for one in (Linear, Embedding, Dropout, Pool, Attention)
+}
 
 
 def save(model: Named, path: str | os.PathLike[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 PUBLIC = {
     "fastrnn": {
         "GRU", "GRUCell", "LSTM", "LSTMCell", "Linear", "RNN", "RNNCell", "Sequential",
-        "Dropout", "Embedding", "Pool",
+        "Attention", "Dropout", "Embedding", "Pool",
         "Device", "Explanation", "Gradients", "Snapshot", "Stream", "Tape", "Window",
         "allow_tf32", "cell", "cells", "devices", "equations", "explain", "get_num_threads", "jit",
         "load", "release_memory",
