@@ -41,6 +41,12 @@ def test_cells(capsys):
     assert names["amp"].parameters["initial_h_l0"].shape == (24,)
 
 
+def test_scale(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # the page writes files
+    run("docs/scale.md")
+    assert capsys.readouterr().out == "1000 (1000, 2)\n"
+
+
 def test_devices(capsys):
     run("docs/devices.md")
     said = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The command line: `fastrnn bench`, `convert`, `export`, `info`, `show`, `stream`, `tune`...
+"""The command line: `fastrnn bench`, `export`, `info`, `score`, `show`, `stream`, `tune`...
 
 Commands import what they need when they run, so that help and errors do not wait for it.
 """
@@ -16,6 +16,7 @@ from fastrnn.bench.cases import DTYPES
 from fastrnn.cli import options
 from fastrnn.cli.bench import bench
 from fastrnn.cli.models import export, model, stream
+from fastrnn.cli.score import score
 from fastrnn.cli.show import show
 from fastrnn.cli.tune import tune
 from fastrnn.tools import convert
@@ -158,5 +159,5 @@ def warmup(
     click.echo(f"kept in {folder}")
 
 
-for _command in (bench, convert.command, stream, export, show, tune):
+for _command in (bench, convert.command, stream, export, score, show, tune):
     main.add_command(_command)
