@@ -65,9 +65,7 @@ class Parquet(Inputs):
         try:
             from pyarrow import ArrowException, parquet
         except ImportError as error:
-            raise ImportError(
-                f"file {str(path)!r} wants pyarrow: pip install pyarrow"
-            ) from error
+            raise ImportError(f"file {str(path)!r} wants pyarrow: pip install pyarrow") from error
         try:
             self._file = parquet.ParquetFile(path)
         except ArrowException as error:
