@@ -19,12 +19,12 @@ def needs(*modules):
     return pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} not installed")
 
 
-def said(name, folder):
+def said(name, folder, *arguments):
     """What an example prints."""
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
     environment |= {"KERAS_HOME": str(folder), "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
     done = subprocess.run(
-        [sys.executable, str(FOLDER / name)],
+        [sys.executable, str(FOLDER / name), *arguments],
         env=environment, cwd=folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
@@ -43,6 +43,15 @@ def test_forecaster(tmp_path):
     naive, ours = number("naive forecast:", output), number("fastrnn's LSTM:", output)
     assert naive == 1.1428  # of the series alone, and so of any machine
     assert ours < naive / 10  # a thirtieth where this was written; training amplifies last bits
+
+
+@needs("sklearn", "matplotlib")
+def test_sentiment(tmp_path):
+    short = "--reviews", "2000", "--epochs", "6", "--picture", "read.png"
+    output = said("sentiment/main.py", tmp_path, *short)
+    assert number("logistic regression:", output) < 70
+    assert number("fastrnn's GRU:", output) > 97
+    assert (tmp_path / "read.png").stat().st_size > 10_000
 
 
 def test_sound(tmp_path):
