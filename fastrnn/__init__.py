@@ -24,6 +24,7 @@ from fastrnn.device import (
 from fastrnn.models.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.models.classes import DEFINING as _DEFINING
 from fastrnn.models.classes import class_of as _class_of
+from fastrnn.models.ensemble import Ensemble
 from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import Linear
 from fastrnn.models.sequential import Sequential
@@ -42,6 +43,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Device",
+    "Ensemble",
     "Explanation",
     "GRUCell",
     "Gradients",

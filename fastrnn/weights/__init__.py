@@ -13,6 +13,7 @@ from fastrnn.files import budget
 from fastrnn.files.paths import path_of
 from fastrnn.files.safetensors import is_one
 from fastrnn.models.cells import RecurrentCell
+from fastrnn.models.ensemble import Ensemble
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.module import OTHER_FORMATS
@@ -22,7 +23,7 @@ from fastrnn.weights.contents import Part
 __all__ = ["FORMATS", "load", "save"]
 
 #: What files hold.
-Model = Layer[Any] | RecurrentCell[Any] | Linear | Sequential
+Model = Layer[Any] | RecurrentCell[Any] | Linear | Sequential | Ensemble[Any]
 
 
 @dataclass(frozen=True)

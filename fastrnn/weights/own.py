@@ -11,6 +11,8 @@ from typing import Any
 from fastrnn.files import safetensors
 from fastrnn.files.description import KEY, described
 from fastrnn.models.classes import class_of
+from fastrnn.models.ensemble import Ensemble
+from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.module import Module, Named
 from fastrnn.models.sequential import Sequential
@@ -86,7 +88,8 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
     """
     name, config = described(path, text)
     try:
-        kind = None if name == Sequential.kind else _class_of(name, config)
+        several = name in (Sequential.kind, Ensemble.kind)
+        kind = None if several else _class_of(name, config)
     except ValueError as error:
         raise ValueError(f"file {path!r} {error}") from None
     modules = config.get("modules")
@@ -94,6 +97,8 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
     if not isinstance(layers, int) or layers > len(tensors):
         raise ValueError(f"file {path!r} has num_layers={layers!r} and {len(tensors)} tensors")
     try:
+        if name == Ensemble.kind:
+            return _ensemble(config, device, tensors)
         if kind is None:
             return _sequential(config, device, tensors)
         return kind._restored({**config, "device": device}, tensors)
@@ -130,6 +135,18 @@ def _class_of(name: str, config: Mapping[str, Any]) -> type[Module]:
                 "by @fastrnn.cell first"
             )
         raise ValueError(f"describes no class of fastrnn: {name!r}{remedy}") from None
+
+
+def _ensemble(config: Mapping[str, Any], device: str, values: Mapping[str, Any]) -> Ensemble[Any]:
+    """An Ensemble of layers of a class."""
+    inner = config["config"]
+    layer = _class_of(config["class"], inner)
+    if not issubclass(layer, Layer):
+        raise ValueError(f"it is of class {config['class']!r}, wanted layers")
+    layers = inner.get("num_layers")
+    if not isinstance(layers, int) or layers > len(values):
+        raise ValueError(f"it has num_layers={layers!r} and {len(values)} tensors")
+    return Ensemble._restored(layer, {**inner, "device": device}, config["models"], values)
 
 
 def _sequential(config: Mapping[str, Any], device: str, values: Mapping[str, Any]) -> Sequential:
