@@ -10,7 +10,7 @@ import pytest
 PUBLIC = {
     "fastrnn": {
         "GRU", "GRUCell", "LSTM", "LSTMCell", "Linear", "RNN", "RNNCell", "Sequential",
-        "Device", "Explanation", "Gradients", "Snapshot", "Stream", "Tape", "Window",
+        "Device", "Ensemble", "Explanation", "Gradients", "Snapshot", "Stream", "Tape", "Window",
         "allow_tf32", "cell", "cells", "devices", "equations", "explain", "get_num_threads", "jit",
         "load", "release_memory",
         "set_num_threads", "tf32_allowed", "truncated", "warmup", "__version__",
