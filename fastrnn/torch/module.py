@@ -32,6 +32,9 @@ class Module(torch.nn.Module):  # type: ignore[misc]
     is on the list of fallbacks, and raises its own error if arguments do not fit.
     """
 
+    #: what states begin from; layers may learn it (`options.py`)
+    initial_state: str = "zeros"
+
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         """A call with its hooks; in a graph of torch.fx, one node, as of torch's own modules.
 

@@ -29,7 +29,6 @@ class Options(Module):
     checkpoint: int | str | None = None
     clip_value: float | None = None
     clip_norm: float | None = None
-    initial_state: str = "zeros"
 
     def __init__(
         self,
@@ -42,7 +41,10 @@ class Options(Module):
     ) -> None:
         check.choice("initial_state", initial_state, ("zeros", "learned"))
         super().__init__(*arguments, **options)
-        self.checkpoint, self.clip_value, self.clip_norm = checkpoint, clip_value, clip_norm
+        given = {"checkpoint": checkpoint, "clip_value": clip_value, "clip_norm": clip_norm}
+        for name, value in given.items():
+            if value is not None:  # else it has what torch's own has, and no more
+                setattr(self, name, value)
         if initial_state == "learned":
             self.__dict__["initial_state"] = initial_state
             like = self.weight_ih_l0

@@ -47,7 +47,7 @@ def prepared(module: Any) -> Any:
             f"TorchScript cannot compile the equations of {type(module).__name__}: torch.jit.trace "
             "and torch.export take it"
         )
-    if getattr(module, "initial_state", "") == "learned":
+    if module.initial_state == "learned":
         raise RuntimeError(
             "TorchScript compiles torch's own forward, which has no learned initial state: "
             "torch.jit.trace and torch.export take it"
