@@ -104,7 +104,7 @@ class Recurrent(Module):
     def _cell(self) -> Cell:
         """The kernels' cell."""
         kind = self.kind.removesuffix("Cell")
-        if kind in variants.ARGUMENTS:
+        if not variants.is_usual(kind, self):
             return variants.cell_of(kind, self)
         options = {name: getattr(self, name) for name in self._options()}
         return registry.cell_of(kind, **options)

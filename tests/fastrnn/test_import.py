@@ -48,6 +48,17 @@ def test_the_command_line_is_not_imported():
     assert not imported("import fastrnn") & {"click", "rich", "matplotlib", "pytest"}
 
 
+def test_what_defines_cells_is_imported_when_it_is_asked_for():
+    script = (
+        "import sys, fastrnn; fastrnn.LSTM(3, 4); fastrnn.GRU(3, 4, reset_after=False); "
+        "there = lambda: [m for m in sys.modules if 'equations' in m or m == 'fastrnn.cells']; "
+        "assert not there(), there(); from fastrnn import cell, cells, equations; "
+        "import fastrnn.define; assert there(); assert cell is fastrnn.define.cell; "
+        "assert fastrnn.MGU is cells.MGU; assert equations.tanh"
+    )
+    subprocess.run([sys.executable, "-c", script], timeout=120, check=True)
+
+
 def test_kernels_never_import_the_layers():
     modules = imported("import fastrnn_kernels.cpu")
     assert "fastrnn_kernels" in modules
