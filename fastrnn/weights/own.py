@@ -75,7 +75,7 @@ def _of_own(path: str, text: str, device: str, prefix: str, tensors: Mapping[str
         raise ValueError(
             with_listing(
                 f"prefix is '{prefix}.', and {path!r} holds a whole model of fastrnn's",
-                parts_of(whole) if isinstance(whole, Sequential) else [],
+                parts_of(whole) if isinstance(whole, Sequential | Ensemble) else [],
             )
         )
     return module
@@ -108,14 +108,19 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
 
 
 def module_of(model: Any, prefix: str) -> Any:
-    """A module of a Sequential by its number, or None."""
+    """A module of a Sequential, or a model of an Ensemble, by its number, or None."""
     if isinstance(model, Sequential) and prefix in map(str, range(len(model.modules))):
         return model.modules[int(prefix)]
+    if isinstance(model, Ensemble) and prefix in map(str, range(model.models)):
+        return model.member(int(prefix))
     return None
 
 
 def parts_of(model: Any) -> list[Part]:
-    """A model as the parts of a file: a Sequential's modules go by their numbers."""
+    """A model as the parts of a file: modules of a Sequential, and models, go by their numbers."""
+    if isinstance(model, Ensemble):
+        members = map(model.member, range(model.models))
+        return [Part(str(m), shapes_of(one.parameters), one) for m, one in enumerate(members)]
     if not isinstance(model, Sequential):
         return [Part("", shapes_of(model.parameters), model)]
     return [

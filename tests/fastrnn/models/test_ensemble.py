@@ -5,9 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import fastrnn
 from cases import as_state, states
+from fastrnn.cli.main import main
 from fastrnn.files import safetensors
 from fastrnn.files.description import KEY
 
@@ -209,6 +211,29 @@ def test_files_pickles_and_copies_keep_it(name, tmp_path):
     with pytest.raises((TypeError, ValueError), match="Ensemble"):
         ensemble.save(tmp_path / "ensemble.pt")
     assert not (tmp_path / "ensemble.pt").exists()
+
+
+def test_a_model_of_a_file_is_taken_by_its_number(tmp_path):
+    ensemble, path = (
+        ensemble_of("GRU", initial_state="zeros", bias=True),
+        tmp_path / "e.safetensors",
+    )
+    ensemble.save(path)
+    x = normal(ensemble, T, B, I)
+    assert same(fastrnn.load(path, prefix="2")(x)[0], ensemble(x)[0][2])
+    _, parts = fastrnn.weights.contents(path)
+    assert [part.prefix for part in parts] == ["0", "1", "2"]
+    with pytest.raises(ValueError, match=r"prefix takes one of them by name: '0', GRU 5 → 7"):
+        fastrnn.load(path, prefix="3")
+    for command in (["convert", path, tmp_path / "e.pt"], ["stream", path, "-", "-"]):
+        done = CliRunner().invoke(main, [*map(str, command)])
+        assert done.exit_code == 1
+        assert "holds an Ensemble of 3 models: take one of them by its number" in done.output
+    done = CliRunner().invoke(
+        main, ["convert", str(path), str(tmp_path / "1.onnx"), "--prefix", "1"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "GRU 5 → 7" in CliRunner().invoke(main, ["show", str(path)]).output
 
 
 def test_a_broken_file_is_refused(tmp_path):
