@@ -8,10 +8,10 @@
 Names, arguments, gate order and the layout of states are those of `torch.nn`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastrnn import cells, equations, jit
-from fastrnn.define import cell
+from fastrnn import jit
 from fastrnn.device import (
     Device,
     allow_tf32,
@@ -27,6 +27,7 @@ from fastrnn.models.classes import DEFINING as _DEFINING
 from fastrnn.models.classes import class_of as _class_of
 from fastrnn.models.dropout import Dropout
 from fastrnn.models.embedding import Embedding
+from fastrnn.models.ensemble import Ensemble
 from fastrnn.models.layers import GRU, LSTM, RNN
 from fastrnn.models.linear import Linear
 from fastrnn.models.pool import Pool
@@ -49,6 +50,7 @@ __all__ = [
     "Device",
     "Dropout",
     "Embedding",
+    "Ensemble",
     "Explanation",
     "GRUCell",
     "Gradients",
@@ -78,12 +80,26 @@ __all__ = [
     "warmup",
 ]
 
-_DEFINING.append(cells.define)
+#: What only those need who define cells, or name cells of papers: imported when it is asked for.
+_DEFINERS = {
+    "cell": "fastrnn.define:cell",
+    "cells": "fastrnn.cells",
+    "equations": "fastrnn.equations",
+}
+_DEFINING.append(lambda name: import_module("fastrnn.cells").define(name))
 
-if not TYPE_CHECKING:
+if TYPE_CHECKING:
+    from fastrnn import cells, equations
+    from fastrnn.define import cell
+else:
 
     def __getattr__(name: str) -> Any:
-        """The classes of cells that are registered and not written out (`models/classes.py`)."""
+        """What is imported late, and classes of cells that are registered, not written out."""
+        if name in _DEFINERS:
+            module, _, attribute = _DEFINERS[name].partition(":")
+            found = import_module(module)
+            found = globals()[name] = getattr(found, attribute) if attribute else found
+            return found
         try:
             return _class_of(name)
         except KeyError:

@@ -19,7 +19,7 @@ def model(path: str, prefix: str = "") -> Any:
     import fastrnn
 
     try:
-        return fastrnn.load(path, prefix=prefix)
+        return fastrnn.weights.single(fastrnn.load(path, prefix=prefix), path)
     except (OSError, ValueError, ImportError) as error:
         raise click.ClickException(str(error)) from None
 

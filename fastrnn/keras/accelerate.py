@@ -66,10 +66,15 @@ def restore(model: Any) -> tuple[str, ...]:
 
     The way back from `accelerate`, for layers that were made as fastrnn's, too: they stay the same
     objects with all they have. Returns the paths of what changed. Raises TypeError for what is no
-    Keras layer.
+    Keras layer, and ValueError, with nothing changed, where one has a learned initial state.
     """
     if not isinstance(model, keras.layers.Layer):
         raise TypeError(f"model is a {type(model).__name__}, wanted a Keras model or layer")
+    for layer in model._flatten_layers():
+        if type(layer) in _BACK and layer.initial_state == "learned":
+            raise ValueError(
+                f"{layer.path or layer.name} has a learned initial state, which Keras's own has not"
+            )
     changed = []
     for layer in model._flatten_layers():
         own = _BACK.get(type(layer))

@@ -11,7 +11,6 @@ import threading
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -174,4 +173,4 @@ def measure(owner: Module, where: str, T: int, B: int, taping: bool) -> float:
         start = perf_counter()
         call()
         taken.append(perf_counter() - start)
-    return median(taken)
+    return float(np.median(taken))

@@ -7,14 +7,16 @@ command lines have names, too: those of the registry, of `fastrnn.cells`, or "mo
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrnn.models import layers  # noqa: F401  (its classes are found here)
 from fastrnn.models.cells import RecurrentCell
-from fastrnn.models.defined import DefinedLayer
 from fastrnn.models.layer import Layer
 from fastrnn.models.recurrent import CLASSES, Recurrent
 from fastrnn_kernels.cells import registry
+
+if TYPE_CHECKING:
+    from fastrnn.models.defined import DefinedLayer
 
 #: What gives the layers of a name, defined where nobody has yet, or None where it has none of the
 #: name; `fastrnn.cells`, above models, is one.
@@ -64,8 +66,10 @@ def step_of(name: str, *sizes: int, **arguments: Any) -> RecurrentCell[Any]:
     return step
 
 
-def _defined(name: str) -> type[DefinedLayer] | None:
+def _defined(name: str) -> "type[DefinedLayer] | None":
     """The layers of a name that are defined by equations; None for others of the registry."""
+    from fastrnn.models.defined import DefinedLayer
+
     module, colon, attribute = name.partition(":")
     if not colon:
         return next((found for define in DEFINING if (found := define(name)) is not None), None)

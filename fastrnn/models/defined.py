@@ -35,7 +35,7 @@ class Defined(Recurrent):
         return {**super()._written(), "equations": self._derived.digest}
 
     @classmethod
-    def _restored(cls, config: Mapping[str, Any], values: Mapping[str, Any]) -> Self:
+    def _blank(cls, config: Mapping[str, Any]) -> Self:
         own = cls._derived.digest
         told = config.get("equations", own)
         if told != own:
@@ -44,7 +44,7 @@ class Defined(Recurrent):
                 f"defined now ({own!r}): define it as it was when the model was saved"
             )
         rest = {name: value for name, value in config.items() if name != "equations"}
-        return super()._restored(rest, values)
+        return super()._blank(rest)
 
 
 class DefinedCell(Defined, RecurrentCell[Any]):

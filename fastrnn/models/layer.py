@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastrnn import check
-from fastrnn.arrays import Array, State
+from fastrnn.arrays import Array, Shape, State
 from fastrnn.device import kernels_of
+from fastrnn.models.module import Version
 from fastrnn.models.recurrent import Recurrent
 from fastrnn.models.stack import Call, Stack, draw_masks, run_backward, run_forward, time_first
 from fastrnn.models.streamable import Streamable
@@ -18,8 +19,17 @@ from fastrnn.streams.source import LayerState
 from fastrnn_kernels.cpu.device import Stage, checkpoint_bytes, stage_of
 from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.gradients import NO_CLIP, Clip
+from fastrnn_kernels.gradients import Gradients as PassGradients
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.weights import Weights
+
+
+def checked_clip(kernels: Kernels, clip_value: Any, clip_norm: Any) -> Clip:
+    """How a backward pass clips between steps, which the GPU's does not."""
+    clip = Clip(check.clip("clip_value", clip_value), check.clip("clip_norm", clip_norm))
+    if clip != NO_CLIP and not kernels.ON_HOST:
+        raise ValueError("clip_value and clip_norm are for tapes of the CPU, this is the GPU's")
+    return clip
 
 
 class Layer(Recurrent, Streamable[State]):
@@ -195,21 +205,14 @@ class Layer(Recurrent, Streamable[State]):
 
         Returns y, the final state and the tape.
         """
-        self._refuse_tape()
-        check.flag("training", training)
+        self._check_training(training, rng)
         check.flag("return_gates", return_gates)
-        if rng is not None and not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng is {rng!r}, wanted a numpy.random.Generator")
         call = self._call(x, state, lengths, reset, taping=True, rather_cpu=checkpoint is not None)
-        every = check.checkpoint(checkpoint, call.rows.T, call.rows.B)
+        every = self._segments(checkpoint, call)
         if every is not None and return_gates:
             raise ValueError("return_gates is True: with a checkpoint the gates are not kept")
-        if every is not None and not call.kernels.ON_HOST:
-            raise ValueError(
-                f"checkpoint is {checkpoint!r}, and this call is the GPU's: wanted None"
-            )
         masks = None
-        if training and self.dropout > 0 and self.num_layers > 1:
+        if self._drops(training):
             generator = self._dropout_generator() if rng is None else rng
             masks = draw_masks(self._stack, call, self.dropout, generator)
         y, final, tapes = run_forward(self._stack, call, masks, taping=True, every=every)
@@ -228,6 +231,26 @@ class Layer(Recurrent, Streamable[State]):
             gates,
         )
         return given, call.joined(final), tape
+
+    def _check_training(self, training: Any, rng: Any) -> None:
+        """Check what only a forward pass with a tape takes."""
+        self._refuse_tape()
+        check.flag("training", training)
+        if rng is not None and not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng is {rng!r}, wanted a numpy.random.Generator")
+
+    def _segments(self, checkpoint: Any, call: Call) -> int | None:
+        """The steps between the checkpoints of a call."""
+        every = check.checkpoint(checkpoint, call.rows.T, call.rows.B)
+        if every is not None and not call.kernels.ON_HOST:
+            raise ValueError(
+                f"checkpoint is {checkpoint!r}, and this call is the GPU's: wanted None"
+            )
+        return every
+
+    def _drops(self, training: bool) -> bool:
+        """Whether there is dropout between layers."""
+        return training and self.dropout > 0 and self.num_layers > 1
 
     def backward(
         self,
@@ -253,9 +276,7 @@ class Layer(Recurrent, Streamable[State]):
         """
         check_owner(tape, Tape, self, "another layer, {!r}")
         kernels = kernels_of(tape.device)
-        clip = Clip(check.clip("clip_value", clip_value), check.clip("clip_norm", clip_norm))
-        if clip != NO_CLIP and not kernels.ON_HOST:
-            raise ValueError("clip_value and clip_norm are for tapes of the CPU, this is the GPU's")
+        clip = checked_clip(kernels, clip_value, clip_norm)
         if dy is None:
             dy = kernels.xp.zeros(tape.shape, self.dtype)
         dy = check.shaped("dy", dy, self.dtype, tape.shape, "that of y", self._owner)
@@ -272,6 +293,17 @@ class Layer(Recurrent, Streamable[State]):
         dx, d_start, gradients = run_backward(self._stack, tape.passes, tape.masks, call, clip=clip)
         if kernels.ON_HOST:
             rows.clear_padding(dx)
+        parameters = self._of_parameters(kernels, gradients, d_start, tape)
+        return Gradients(call.as_given(dx), call.joined(d_start), parameters)
+
+    def _of_parameters(
+        self,
+        kernels: Kernels,
+        gradients: Sequence[PassGradients],
+        d_start: Sequence[Array],
+        tape: Tape,
+    ) -> dict[str, Array]:
+        """The gradients of the parameters by name, of those of passes and of initial states."""
         parameters: dict[str, Array] = {}
         suffixes = self._every_suffix
         for suffix, of in zip(suffixes, gradients, strict=True):
@@ -279,7 +311,7 @@ class Layer(Recurrent, Streamable[State]):
         if self._learned:
             parameters |= self._start_gradients(d_start, suffixes, tape)
             parameters = {name: parameters[name] for name in self._shapes}
-        return Gradients(call.as_given(dx), call.joined(d_start), parameters)
+        return parameters
 
     def tape_bytes(self, T: int, B: int, checkpoint: int | str | None = None) -> int:
         """Bytes that the tape of T steps of B sequences keeps from `forward` to `backward`.
@@ -288,8 +320,11 @@ class Layer(Recurrent, Streamable[State]):
         much again as a tape of that many steps. Dropout counts as in training; resets, a byte a
         step of a sequence, do not.
         """
+        return self._tape_bytes(self._version, T, B, checkpoint)
+
+    def _tape_bytes(self, version: Version, T: int, B: int, checkpoint: int | str | None) -> int:
         T, B = check.size("T", T, least=0), check.size("B", B, least=0)
-        every, version, D = check.checkpoint(checkpoint, T, B), self._version, self.directions
+        every, D = check.checkpoint(checkpoint, T, B), self.directions
         weights: tuple[Any, ...] = version.weights
         if every is None:
             passes = sum(version.kernels.tape_bytes(one, T, B) for one in weights)
@@ -367,13 +402,8 @@ class Layer(Recurrent, Streamable[State]):
     ) -> Call:
         """Check the arguments of a pass; arrays come out time first and with a batch axis."""
         x, T, B, batched = self._checked_input(x)
-        steps = mask = None
-        if lengths is not None:
-            one = lengths if batched else check.array("lengths", lengths).reshape(-1)
-            steps = check.lengths(one, T, B)
-        if reset is not None:
-            axes = ("(B, T)" if self.batch_first else "(T, B)") if batched else "(T,)"
-            mask = check.reset(reset, x.shape[:-1], axes)
+        steps = self._checked_lengths(lengths, T, B, batched)
+        mask = self._checked_reset(reset, x.shape[:-1], batched)
         given = self._checked_states("state", state, B, batched)
         host = check.on_host(x)
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
@@ -390,16 +420,38 @@ class Layer(Recurrent, Streamable[State]):
         states = self._states(kernels, "state", given, B, values)
         return Call(kernels, weights, x, states, rows, mask, batched, self.batch_first, host)
 
-    def _checked_states(self, name: str, given: Any, B: int, batched: bool) -> list[Array] | None:
-        """The states as they were given, each of the right type and shape; None for zeros."""
+    @staticmethod
+    def _checked_lengths(lengths: Any, T: int, B: int, batched: bool) -> Any:
+        """The (B,) lengths of the sequences, or None."""
+        if lengths is None:
+            return None
+        one = lengths if batched else check.array("lengths", lengths).reshape(-1)
+        return check.lengths(one, T, B)
+
+    def _checked_reset(self, reset: Any, shape: Shape, batched: bool) -> Array | None:
+        """The mask of sequences' boundaries, laid out as the input is, or None."""
+        if reset is None:
+            return None
+        axes = ("(B, T)" if self.batch_first else "(T, B)") if batched else "(T,)"
+        return check.reset(reset, shape, axes)
+
+    def _checked_states(
+        self, name: str, given: Any, B: int, batched: bool, models: int | None = None
+    ) -> list[Array] | None:
+        """The states as they were given, each of the right type and shape; None for zeros.
+
+        models: how many models they are of, in a first axis, if there is one.
+        """
         if given is None:
             return None
         letters, wanted = self._cell.states, self._state_shapes(B)
-        shapes = [(many, B, width) if batched else (many, width) for many, _, width in wanted]
-        axes = (
-            "(num_layers * directions, B, width)" if batched else "(num_layers * directions, width)"
-        )
-        return check.states(name, given, letters, shapes, axes, self.dtype, self._owner)
+        axes: list[str] = [] if models is None else ["models"]
+        axes += ["num_layers * directions", *["B"] * batched, "width"]
+        lead = () if models is None else (models,)
+        batch = (B,) if batched else ()
+        shapes: list[Shape] = [(*lead, many, *batch, width) for many, _, width in wanted]
+        told = f"({', '.join(axes)})"
+        return check.states(name, given, letters, shapes, told, self.dtype, self._owner)
 
     def _states(
         self,

@@ -274,13 +274,16 @@ class Module(Named):
 
     def _renew(self, values: Mapping[str, Array]) -> None:
         """Put parameters, which no one will change, and the device as it is now into use."""
+        self._version = self._version_of(values)
+
+    def _version_of(self, values: Mapping[str, Array]) -> Version:
         weights = self._make_weights(self._kernels, values, self.compute)
         few = math.inf
         if not self._kernels.ON_HOST:
             few = -1
         elif self.device == "auto":
             few = few_rows(weights)
-        self._version = Version(self.device, self._kernels, values, weights, few=few)
+        return Version(self.device, self._kernels, values, weights, few=few)
 
     @property
     @abstractmethod
@@ -300,11 +303,17 @@ class Module(Named):
     @classmethod
     def _restored(cls, config: Mapping[str, Any], values: Mapping[str, Any]) -> Self:
         """Another one from its configuration and parameters, nothing drawn."""
+        self = cls._blank(config)
+        self.load_state_dict(values)
+        return self
+
+    @classmethod
+    def _blank(cls, config: Mapping[str, Any]) -> Self:
+        """One of a configuration that has no parameters yet."""
         self = cls.__new__(cls)
         self._configure(**config)
         self._seed_dropout(np.random.default_rng())
         self._version = Version(self.device, self._kernels, {})
-        self.load_state_dict(values)
         return self
 
     @property
@@ -324,8 +333,8 @@ class Module(Named):
         """
         self._replace(self._checked_values(values))
 
-    def _checked_values(self, values: Mapping[str, Any]) -> dict[str, Array]:
-        """Copies of new values for some parameters, as they have to be."""
+    def _checked_values(self, values: Mapping[str, Any], lead: Shape = ()) -> dict[str, Array]:
+        """Copies of new values for some parameters, as they have to be, behind leading axes."""
         if not isinstance(values, Mapping):
             raise TypeError(f"values is a {type(values).__name__}, wanted a mapping")
         new = {}
@@ -337,8 +346,9 @@ class Module(Named):
             got = check.parameter(name, value, self.dtype)
             if got.dtype.kind != "f":
                 raise TypeError(f"{name} has dtype {got.dtype}, wanted {self.dtype}")
-            if got.shape != self._shapes[name]:
-                raise ValueError(f"{name} has shape {got.shape}, wanted {self._shapes[name]}")
+            if got.shape != (*lead, *self._shapes[name]):
+                wanted = (*lead, *self._shapes[name])
+                raise ValueError(f"{name} has shape {got.shape}, wanted {wanted}")
             if not check.on_host(got):  # parameters are the host's
                 got = got.get()  # type: ignore[attr-defined]
             new[name] = np.array(got, self.dtype, order="C")

@@ -104,7 +104,7 @@ class Recurrent(Module):
     def _cell(self) -> Cell:
         """The kernels' cell."""
         kind = self.kind.removesuffix("Cell")
-        if kind in variants.ARGUMENTS:
+        if not variants.is_usual(kind, self):
             return variants.cell_of(kind, self)
         options = {name: getattr(self, name) for name in self._options()}
         return registry.cell_of(kind, **options)
@@ -129,13 +129,20 @@ class Recurrent(Module):
         """The input as it is laid out, T, B, and whether it has an axis of B."""
 
     def _placed(
-        self, T: int, B: int, taping: bool, on_gpu: bool, rather_cpu: bool = False
+        self,
+        T: int,
+        B: int,
+        taping: bool,
+        on_gpu: bool,
+        rather_cpu: bool = False,
+        version: Version | None = None,
     ) -> tuple[Kernels, tuple[Weights, ...], Mapping[str, Array]]:
         """The kernels that run a call, their weights, and the parameters that these are of.
 
         on_gpu: whether an array of the call lies on the GPU. rather_cpu: "auto" is the CPU, if not.
+        version: of the parameters, if not the layer's own.
         """
-        version = self._version
+        version = version or self._version
         if (rather_cpu or version.few >= T * B) and (version.device == "cpu" or not on_gpu):
             return version.kernels, version.weights, version.values
         kernels = version.kernels

@@ -1,6 +1,6 @@
-"""A call of a layer, taken through its stack and directions by the kernels."""
+"""A call of a layer, or of several models at once, taken through stacks by the kernels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,16 +55,16 @@ class Call:
     host: bool
 
     def as_given(self, array: Array) -> Array:
-        """Time first with a batch axis -> laid out as the user's input."""
+        """Time first with a batch axis -> laid out as the user's input; an axis of models stays."""
         array = self.kernels.give(array, self.host)
         if not self.batched:
-            return array[:, 0]
-        return array.swapaxes(0, 1) if self.batch_first else array
+            return array[..., 0, :]
+        return array.swapaxes(-3, -2) if self.batch_first else array
 
     def joined(self, states: tuple[Array, ...]) -> Any:
         """The state as the user has it: an array, or a tuple of them."""
         given = tuple(self.kernels.give(state, self.host) for state in states)
-        shaped = given if self.batched else tuple(state[:, 0] for state in given)
+        shaped = given if self.batched else tuple(state[..., 0, :] for state in given)
         return shaped[0] if len(shaped) == 1 else shaped
 
 
@@ -75,7 +75,11 @@ def time_first(array: Array, batched: bool, batch_first: bool) -> Array:
     return array.swapaxes(0, 1) if batch_first else array
 
 
-def _of_pass(kernels: Kernels, states: tuple[Array, ...], index: int) -> tuple[Array, Array]:
+#: Models whose passes run together on the CPU: more would gain nothing, and take memory.
+_TOGETHER = 64
+
+
+def _of_pass(kernels: Kernels, states: Sequence[Array], index: int) -> tuple[Array, Array]:
     """h (B, P) and the other states (states but h, B, H) of one layer and direction.
 
     Of two states these are views; several beside h are copied into one array.
@@ -89,7 +93,7 @@ def _of_pass(kernels: Kernels, states: tuple[Array, ...], index: int) -> tuple[A
     return h[index], others
 
 
-def _keep(states: tuple[Array, ...], index: int, h: Array, rest: Array) -> None:
+def _keep(states: Sequence[Array], index: int, h: Array, rest: Array) -> None:
     states[0][index] = h
     for state, value in zip(states[1:], rest, strict=True):
         state[index] = value
@@ -135,9 +139,16 @@ def _told(stack: Stack, call: Call, error: MemoryError) -> MemoryError:
 
 
 def _run_together(kernels: Kernels, turns: Iterable[Sequence[Any]]) -> None:
-    """Run the passes of all directions of a layer; with checkpoints, a segment a turn."""
+    """Run passes of a layer; with checkpoints, a segment a turn."""
     for runs in turns:
         kernels.run([run.job for run in runs], sum(run.work for run in runs))
+
+
+def _groups(kernels: Kernels, M: int, D: int) -> Iterator[list[tuple[int, int]]]:
+    """The passes of a layer that run together: of each its model and its direction."""
+    each = _TOGETHER if kernels.ON_HOST else 1
+    for first in range(0, M, each):
+        yield [(m, d) for m in range(first, min(M, first + each)) for d in range(D)]
 
 
 def run_forward(
@@ -153,55 +164,80 @@ def run_forward(
     masks: in front of each layer, None for no dropout. every: steps between checkpoints, on the
     CPU, or None for a tape of all steps.
     """
+    ys, final, (tapes,) = run_forwards(stack, [call], [masks], taping=taping, every=every)
+    return ys[0], tuple(state[0] for state in final), tapes
+
+
+def run_forwards(
+    stack: Stack,
+    calls: Sequence[Call],
+    masks: Sequence[Sequence[Array | None] | None],
+    *,
+    taping: bool,
+    every: int | None = None,
+) -> tuple[Array, tuple[Array, ...], list[list[PassTape[Any] | Checkpoints]]]:
+    """The same of M models' calls at once, of one shape: y (M, T, B, D * P), final states, tapes.
+
+    Of states as of y, models are the first axis; tapes are those of each model.
+    """
+    first = calls[0]
+    kernels = first.kernels
     try:
-        kernels, weights = call.kernels, call.weights
-        T, B, D, P = call.rows.T, call.rows.B, stack.directions, stack.state_size
-        final = tuple(kernels.xp.empty_like(state) for state in call.states)
-        tapes: list[PassTape[Any] | Checkpoints] = []
-        x = call.x
+        M, T, B, D, P = len(calls), first.rows.T, first.rows.B, stack.directions, stack.state_size
+        final = tuple(kernels.xp.empty((M, *state.shape), state.dtype) for state in first.states)
+        ends = [tuple(state[m] for state in final) for m in range(M)]
+        tapes: list[list[PassTape[Any] | Checkpoints]] = [[] for _ in calls]
+        xs = [call.x for call in calls]
         for k in range(stack.num_layers):
-            mask = None if masks is None else masks[k]
-            if mask is not None:
-                x = x * mask
-            y = kernels.empty((T, B, D * P), stack.dtype)
-            starts = [_of_pass(kernels, call.states, k * D + d) for d in range(D)]
-            ends = [_of_pass(kernels, final, k * D + d) for d in range(D)]
-            if every is None:
-                runs = [
-                    kernels.start_forward(
-                        weights[k * D + d],
-                        x,
-                        *starts[d],
-                        *ends[d],
-                        call.rows,
-                        y,
-                        d * P,
-                        reverse=d == 1,
-                        reset=call.reset,
-                        taping=taping,
-                        share=D,
-                    )
-                    for d in range(D)
-                ]
-                _run_together(kernels, [runs])
-                tapes += [run.tape for run in runs if run.tape is not None]
-            else:
-                kept = [
-                    new_checkpoints(weights[k * D + d], call.rows, x, d == 1, call.reset, every)
-                    for d in range(D)
-                ]
-                parts = [
-                    forward_segments(kept[d], starts[d], ends[d], y, d * P, D) for d in range(D)
-                ]
-                _run_together(kernels, zip(*parts, strict=True))
-                tapes += kept
-            if len(final) > 2:  # else the passes have written to views of it
-                for d, end in enumerate(ends):
-                    _keep(final, k * D + d, *end)
-            x = y
-        return x, final, tapes
+            for m, of in enumerate(masks):
+                mask = None if of is None else of[k]
+                if mask is not None:
+                    xs[m] = xs[m] * mask
+            y = kernels.empty((M, T, B, D * P), stack.dtype)
+            for group in _groups(kernels, M, D):
+                begin = [_of_pass(kernels, calls[m].states, k * D + d) for m, d in group]
+                end = [_of_pass(kernels, ends[m], k * D + d) for m, d in group]
+                if every is None:
+                    runs = [
+                        kernels.start_forward(
+                            calls[m].weights[k * D + d],
+                            xs[m],
+                            *begin[n],
+                            *end[n],
+                            calls[m].rows,
+                            y[m],
+                            d * P,
+                            reverse=d == 1,
+                            reset=calls[m].reset,
+                            taping=taping,
+                            share=len(group),
+                        )
+                        for n, (m, d) in enumerate(group)
+                    ]
+                    _run_together(kernels, [runs])
+                    kept: list[Any] = [run.tape for run in runs]
+                else:
+                    kept = [
+                        new_checkpoints(
+                            calls[m].weights[k * D + d], calls[m].rows, xs[m], d == 1,
+                            calls[m].reset, every,
+                        )
+                        for m, d in group
+                    ]  # fmt: skip
+                    parts = [
+                        forward_segments(kept[n], begin[n], end[n], y[m], d * P, len(group))
+                        for n, (m, d) in enumerate(group)
+                    ]
+                    _run_together(kernels, zip(*parts, strict=True))
+                for n, (m, d) in enumerate(group):
+                    if kept[n] is not None:
+                        tapes[m].append(kept[n])
+                    if len(final) > 2:  # else the passes have written to views of it
+                        _keep(ends[m], k * D + d, *end[n])
+            xs = list(y)
+        return y, final, tapes
     except MemoryError as error:
-        raise _told(stack, call, error) from None
+        raise _told(stack, first, error) from None
 
 
 def run_backward(
@@ -217,58 +253,103 @@ def run_backward(
 
     inputs: whether dx is wanted; else it is None. It has anything where a row has ended.
     """
+    how: Any = {"inputs": inputs, "clip": clip}
+    (dx,), d_start, (gradients,) = run_backwards(stack, [tapes], [masks], [call], **how)
+    return dx, tuple(state[0] for state in d_start), gradients
+
+
+def run_backwards(
+    stack: Stack,
+    tapes: Sequence[Sequence[Any]],
+    masks: Sequence[Sequence[Array | None] | None],
+    calls: Sequence[Call],
+    *,
+    inputs: bool = True,
+    clip: Clip = NO_CLIP,
+) -> tuple[list[Array], tuple[Array, ...], list[list[PassGradients]]]:
+    """The same of M models at once: dx of each, d_start with an axis of models first, gradients."""
+    first = calls[0]
     try:
-        kernels = call.kernels
-        D, P = stack.directions, stack.state_size
-        d_start = tuple(kernels.xp.empty_like(state) for state in call.states)
-        gradients: list[PassGradients] = []
-        dy = kernels.take(call.x, "dy")
+        kernels = first.kernels
+        M, D, P = len(calls), stack.directions, stack.state_size
+        d_start = tuple(kernels.xp.empty((M, *state.shape), state.dtype) for state in first.states)
+        starts = [tuple(state[m] for state in d_start) for m in range(M)]
+        gradients: list[list[PassGradients]] = [[] for _ in calls]
+        dys = [kernels.take(call.x, "dy") for call in calls]
         for k in reversed(range(stack.num_layers)):
-            ends = [_of_pass(kernels, call.states, k * D + d) for d in range(D)]
-            here, through = tapes[k * D : k * D + D], inputs or k > 0
-            if isinstance(here[0], Checkpoints):
-                found = _segments_backward(kernels, here, dy, ends, through, clip)
-            else:
-                runs = [
-                    kernels.start_backward(
-                        tape, dy, d * P, *ends[d], share=D, inputs=through, clip=clip
-                    )
-                    for d, tape in enumerate(here)
-                ]
-                _run_together(kernels, [runs])
-                found = []
-                for run in runs:
-                    found.append(run.finish(found[-1].x if found else None))
-            dy = found[-1].x
-            for d, of in enumerate(found):
-                _keep(d_start, k * D + d, of.start_h, of.start_rest)
-            gradients = found + gradients
-            mask = None if masks is None else masks[k]
-            if mask is not None:
-                with np.errstate(all="ignore"):  # of what stands behind a row's end
-                    dy *= mask
-        return dy, d_start, gradients
+            through = inputs or k > 0
+            for group in _groups(kernels, M, D):
+                here = [tapes[m][k * D + d] for m, d in group]
+                ends = [_of_pass(kernels, calls[m].states, k * D + d) for m, d in group]
+                into = [dys[m] for m, _ in group]
+                found = _layer_backward(kernels, here, into, ends, through, clip, D, P)
+                for at in range(0, len(group), D):
+                    m, of_model = group[at][0], found[at : at + D]
+                    dys[m] = of_model[-1].x
+                    for d, of in enumerate(of_model):
+                        _keep(starts[m], k * D + d, of.start_h, of.start_rest)
+                    gradients[m] = of_model + gradients[m]
+            for m, some in enumerate(masks):
+                mask = None if some is None else some[k]
+                if mask is not None:
+                    with np.errstate(all="ignore"):  # of what stands behind a row's end
+                        dys[m] *= mask
+        return dys, d_start, gradients
     except MemoryError as error:
-        raise _told(stack, call, error) from None
+        raise _told(stack, first, error) from None
+
+
+def _layer_backward(
+    kernels: Kernels,
+    tapes: Sequence[Any],
+    dys: Sequence[Array],
+    ends: Sequence[tuple[Array, Array]],
+    inputs: bool,
+    clip: Clip,
+    D: int,
+    P: int,
+) -> list[PassGradients]:
+    """The passes of a layer backwards, D of a model; x of the last of them is that of all."""
+    if isinstance(tapes[0], Checkpoints):
+        return _segments_backward(kernels, tapes, dys, ends, inputs, clip, D)
+    runs = [
+        kernels.start_backward(
+            tape, dys[n], n % D * P, *ends[n], share=len(tapes), inputs=inputs, clip=clip
+        )
+        for n, tape in enumerate(tapes)
+    ]
+    _run_together(kernels, [runs])
+    found: list[PassGradients] = []
+    onto: list[Array | None] = [None] * (len(runs) // D)
+    by_direction = []
+    for d in range(D):
+        of_all = kernels.finish(runs[d::D], onto)
+        by_direction.append(of_all)
+        onto = [of.x for of in of_all]
+    for of_model in zip(*by_direction, strict=True):
+        found += of_model
+    return found
 
 
 def _segments_backward(
     kernels: Kernels,
     kept: Sequence[Checkpoints],
-    dy: Array,
+    dys: Sequence[Array],
     ends: Sequence[tuple[Array, Array]],
     inputs: bool,
     clip: Clip,
+    D: int,
 ) -> list[PassGradients]:
-    """The directions of a layer backwards, by their checkpoints; x is that of all in each."""
-    D, P = len(kept), kept[0].weights.state_size
+    """The passes of a layer backwards, by their checkpoints; x in each is that of its model."""
+    P = kept[0].weights.state_size
+    passes = []
     dx = None
-    if inputs:
-        dx = kernels.empty(kept[0].x.shape, dy.dtype)
-        if D > 1:  # both add to it: to zeros that leave even the sign of a zero
-            dx.fill(-0.0)
-    passes = [
-        BackwardSegments(one, dy, d * P, ends[d], dx, D > 1, D, clip) for d, one in enumerate(kept)
-    ]
+    for n, one in enumerate(kept):
+        d = n % D
+        if inputs and d == 0:
+            dx = kernels.empty(one.x.shape, dys[n].dtype)
+            if D > 1:  # both add to it: to zeros that leave even the sign of a zero
+                dx.fill(-0.0)
+        passes.append(BackwardSegments(one, dys[n], d * P, ends[n], dx, D > 1, len(kept), clip))
     _run_together(kernels, zip(*passes, strict=True))
     return [one.finish() for one in passes]

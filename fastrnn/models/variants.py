@@ -1,11 +1,12 @@
 """RNN, LSTM and GRU with activations of choice and peepholes: their arguments, and their cells."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrnn_kernels.cells.cell import Cell
-from fastrnn_kernels.equations import variants
-from fastrnn_kernels.equations.activations import NAMES, Activation, activation
+
+if TYPE_CHECKING:
+    from fastrnn_kernels.equations.activations import Activation
 
 #: Of each kind, the arguments that choose a variant, and what they usually are.
 ARGUMENTS: dict[str, Mapping[str, Any]] = {
@@ -31,6 +32,8 @@ def canonical(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def checked(argument: str, given: Any) -> Any:
     """An activation as layers keep it: its name, or (name, parameters) where they are not usual."""
+    from fastrnn_kernels.equations.activations import NAMES, activation
+
     name, *parameters = given if isinstance(given, tuple | list) and given else (given,)
     if not isinstance(name, str) or not all(_is_number(value) for value in parameters):
         raise TypeError(f"{argument} is {given!r}, wanted a name, or (name, parameters)")
@@ -43,13 +46,21 @@ def checked(argument: str, given: Any) -> Any:
     return kept(found)
 
 
-def kept(chosen: Activation) -> Any:
+def kept(chosen: "Activation") -> Any:
     """An activation as an argument."""
     return chosen.name if chosen.usual else (chosen.name, *chosen.parameters)
 
 
+def is_usual(kind: str, layer: Any) -> bool:
+    """Whether a layer has a cell of the registry, none of these."""
+    return all(getattr(layer, name) == usual for name, usual in ARGUMENTS.get(kind, {}).items())
+
+
 def cell_of(kind: str, layer: Any) -> Cell:
     """The cell that the arguments of a layer of one of these kinds ask for."""
+    # Of equations, which take a while to import, and which few layers need.
+    from fastrnn_kernels.equations import variants
+
     if kind == "RNN":
         return variants.rnn(_of(layer.activation or layer.nonlinearity), None)
     gate, act = _of(layer.recurrent_activation), _of(layer.activation)
@@ -58,7 +69,9 @@ def cell_of(kind: str, layer: Any) -> Cell:
     return variants.gru(gate, act, None, layer.reset_after)
 
 
-def _of(value: Any) -> Activation:
+def _of(value: Any) -> "Activation":
+    from fastrnn_kernels.equations.activations import activation
+
     return activation(*((value,) if isinstance(value, str) else value))
 
 

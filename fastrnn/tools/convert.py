@@ -137,7 +137,7 @@ def convert(
     ImportError as `fastrnn.load`. A single step, as torch's LSTMCell, becomes a layer of one level
     in formats that have no steps.
     """
-    model = weights.load(source, prefix=prefix, of=origin)
+    model = weights.single(weights.load(source, prefix=prefix, of=origin), source)
     steps = _as_layer(model) is not model
     if with_framework and not prefix and not steps:
         check_source(source, origin or weights.format_of(source), model)

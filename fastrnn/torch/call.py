@@ -14,6 +14,8 @@ from fastrnn.torch.devices import Device
 from fastrnn.torch.kinds import SHORT, widths_of
 from fastrnn.torch.packed import Packed, fastest
 from fastrnn.torch.prepared import Packing, Prepared
+from fastrnn_kernels.cpu.device import Checkpoints
+from fastrnn_kernels.gradients import NO_CLIP, Clip
 from fastrnn_kernels.rows import Indices, Rows
 from fastrnn_kernels.tape import ARRAYS
 
@@ -49,7 +51,8 @@ class ModuleCall:
     but the first if `dropout`, the parameters; behind them, in a backward pass, the tape.
     batch_sizes: of a PackedSequence, whose data x is then, and in whose order masks are; other
     masks are time first. prepared: what runs it, if this is not its first call of a shape; its tape
-    is one tensor, and x where it had to be copied.
+    is one tensor, and x where it had to be copied. every: steps between checkpoints, of a tape that
+    has no others.
     """
 
     mode: str  # torch's name of the cell: LSTM, GRU, RNN_TANH or RNN_RELU; or `modes.mode_of` it
@@ -68,6 +71,8 @@ class ModuleCall:
     packs: Any = None  # the weights that the forward pass read
     packing: Packing | None = None
     prepared: Prepared | None = None
+    every: int | None = None
+    clip: Clip = NO_CLIP
 
     @property
     def masks(self) -> int:
@@ -102,9 +107,10 @@ class ModuleCall:
                 self._arguments(x, states, x),
                 self._masks(masks),
                 taping=taping,
+                every=self.every if taping else None,
             )
             results = [self._leave(y), *(self._tensor(state) for state in final)]
-            tape = [getattr(one, name) for one in tapes for name in ARRAYS]
+            tape = [array for one in tapes for array in _arrays(one)]
             return *results, *map(self.device.tensor, tape)
 
     def backward(
@@ -130,18 +136,18 @@ class ModuleCall:
                 unwanted = [] if starts else [None] * self.states
                 return _of_parameters([dx, *unwanted, *rest], parameters)
             arrays = [self.device.array(one) for one in taped]
-            make, width = self.device.kernels.Tape, len(ARRAYS)
+            width = len(ARRAYS) if self.every is None else _OF_CHECKPOINTS
             tapes = []
             for k, own in enumerate(packs.weights):
-                of_pass = dict(zip(ARRAYS, arrays[k * width : (k + 1) * width], strict=True))
-                reverse = k % self.directions == 1
-                tapes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
+                of_pass = arrays[k * width : (k + 1) * width]
+                tapes.append(self._tape(own, k % self.directions == 1, of_pass))
             dx, d_start, found = run_backward(
                 self._stack(x),
                 tapes,
                 self._masks(masks),
                 self._arguments(d_results[0], d_results[1:], x),
                 inputs=inputs,
+                clip=self.clip,
             )
             gradients = [None if dx is None else self._leave(dx)]
             gradients += map(self._tensor, d_start[: self.states])
@@ -152,6 +158,16 @@ class ModuleCall:
                     part = getattr(one, SHORT[kind]) if kind in SHORT else next(units)
                     gradients.append(self.device.tensor(part))
             return _of_parameters(gradients, parameters)
+
+    def _tape(self, weights: Any, reverse: bool, arrays: Sequence[Array]) -> Any:
+        """A pass's tape of its arrays."""
+        if self.every is None:
+            of_pass = dict(zip(ARRAYS, arrays, strict=True))
+            make = self.device.kernels.Tape
+            return make(weights, self.rows, reverse=reverse, reset=None, **of_pass)
+        x, start_h, start_rest, h, rest = arrays
+        start = start_h, start_rest
+        return Checkpoints(weights, self.rows, x, reverse, None, self.every, start, h, rest)
 
     @property
     def biased(self) -> bool:
@@ -238,6 +254,17 @@ class ModuleCall:
         """Where packed data lie among all steps of all rows: a PackedSequence is in this order."""
         running: Indices = self.device.kernels.xp.asarray(self.rows.running)
         return running
+
+
+#: How many arrays `_arrays` gives of checkpoints.
+_OF_CHECKPOINTS = 5
+
+
+def _arrays(tape: Any) -> list[Array]:
+    """What a pass keeps, as `_tape` takes it."""
+    if isinstance(tape, Checkpoints):
+        return [tape.x, *tape.start, tape.h, tape.rest]
+    return [getattr(tape, name) for name in ARRAYS]
 
 
 def _of_parameters(gradients: list[Any], parameters: Sequence[Any]) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from fastrnn.torch.modes import own_of
 from fastrnn.torch.outside import outside_of_graphs
 from fastrnn.torch.prepared import prepare
 from fastrnn_kernels.cpu.arrays.memory import LEAST
+from fastrnn_kernels.gradients import NO_CLIP
 from fastrnn_kernels.rows import Rows
 
 
@@ -40,7 +41,8 @@ def run(call: ModuleCall, tensors: Sequence[Any]) -> tuple[Any, ...]:
         call.layout = TIME_FIRST
     # Who computes a forward pass again, as checkpoints do, counts the tensors that it saves.
     hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
-    if not transformed and not hooked:
+    whole = call.every is None and call.clip == NO_CLIP  # as what is prepared does it
+    if whole and not transformed and not hooked:
         prepare(call, tensors)
     found: tuple[Any, ...] = (_Forward if transformed else _Plain).apply(call, x, *rest)
     y, *final = found[: 1 + len(call.packed.cell.states)]
@@ -154,6 +156,10 @@ def second(call: ModuleCall, given: Sequence[Any], d_gradients: Sequence[Any]) -
     given: gradients of the results, then x, states, masks, parameters; d_gradients: what the
     gradients of these last got. Returns gradients of all that is given.
     """
+    if call.clip != NO_CLIP:
+        raise RuntimeError(
+            "gradients were clipped between steps (clip_value, clip_norm): they have no derivative"
+        )
     tell("second derivative")
     results = 1 + len(call.packed.cell.states)
     there = [one for one in given if one is not None]

@@ -7,13 +7,15 @@ from torch import Tensor
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
+from fastrnn import check
 from fastrnn.torch.call import BATCH_FIRST, TIME_FIRST, UNBATCHED, Layout, ModuleCall
 from fastrnn.torch.devices import device_of
 from fastrnn.torch.fallbacks import FLOATS, falls_back
 from fastrnn.torch.graph import as_hidden, breaks, layer
 from fastrnn.torch.kinds import Shapes, kinds_of, shapes_of_layers, widths_of
 from fastrnn.torch.lengths import rows_of
-from fastrnn.torch.module import Module, alike
+from fastrnn.torch.module import alike
+from fastrnn.torch.options import Options
 from fastrnn.torch.packed import packed_of
 from fastrnn.torch.precision import run, small
 from fastrnn.torch.small import Form
@@ -21,7 +23,7 @@ from fastrnn.torch.types import LayerCall, Pair
 from fastrnn_kernels.rows import Rows
 
 
-class Layer(Module):
+class Layer(Options):
     """What a layer does in torch's place."""
 
     _breaks = staticmethod(breaks)
@@ -131,9 +133,12 @@ class Layer(Module):
     def _call(self, x: Any, states: Any, layout: Layout, rows: Rows, sizes: Any) -> ModuleCall:
         device, _ = device_of(x)
         assert device is not None  # else the call had fallen back
+        if self._trains_otherwise() and not device.kernels.ON_HOST:
+            raise ValueError("checkpoint, clip_value and clip_norm are for calls on the CPU")
         return ModuleCall(
             self._mode, self.num_layers, self._directions, self.hidden_size, self._state_size,
             self._dropout, len(states), layout, rows, sizes, packed_of(self), device,
+            every=check.checkpoint(self.checkpoint, rows.T, rows.B), clip=self._clip,
         )  # fmt: skip
 
     @property
@@ -155,21 +160,30 @@ class Layer(Module):
 
 
 class RNN(Layer, torch.nn.RNN):  # type: ignore[misc]
-    """`torch.nn.RNN` on fastrnn's kernels: arguments, parameters and errors are torch's."""
+    """`torch.nn.RNN` on fastrnn's kernels: arguments, parameters and errors are torch's.
+
+    Beside them it takes those of `fastrnn.torch.options.Options`.
+    """
 
     if TYPE_CHECKING:
         __call__: LayerCall[Tensor]
 
 
 class LSTM(Layer, torch.nn.LSTM):  # type: ignore[misc]
-    """`torch.nn.LSTM` on fastrnn's kernels: arguments, parameters and errors are torch's."""
+    """`torch.nn.LSTM` on fastrnn's kernels: arguments, parameters and errors are torch's.
+
+    Beside them it takes those of `fastrnn.torch.options.Options`.
+    """
 
     if TYPE_CHECKING:
         __call__: LayerCall[Pair]
 
 
 class GRU(Layer, torch.nn.GRU):  # type: ignore[misc]
-    """`torch.nn.GRU` on fastrnn's kernels: arguments, parameters and errors are torch's."""
+    """`torch.nn.GRU` on fastrnn's kernels: arguments, parameters and errors are torch's.
+
+    Beside them it takes those of `fastrnn.torch.options.Options`.
+    """
 
     if TYPE_CHECKING:
         __call__: LayerCall[Tensor]

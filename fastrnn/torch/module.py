@@ -19,6 +19,8 @@ from fastrnn_kernels.cells.cell import Cell
 
 @outside_of_graphs
 def _call_outside_of_graphs(module: Any, given: Any, hx: Any) -> Any:
+    if hx is None:
+        hx = module._begin(given)
     found = module._run(given, hx)
     return module._own_forward(given, hx) if found is NotImplemented else found
 
@@ -29,6 +31,9 @@ class Module(torch.nn.Module):  # type: ignore[misc]
     Where `_run` gives NotImplemented, torch's own forward does what is left: it runs if the case
     is on the list of fallbacks, and raises its own error if arguments do not fit.
     """
+
+    #: what states begin from; layers may learn it (`options.py`)
+    initial_state: str = "zeros"
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         """A call with its hooks; in a graph of torch.fx, one node, as of torch's own modules.
@@ -49,17 +54,33 @@ class Module(torch.nn.Module):  # type: ignore[misc]
 
     def _traced(self, given: Any, hx: Any) -> Any:
         exporting, inside = is_exporting(), not differentiated()
+        if exporting:
+            self._refuse_clip("this is exported")
+        elif self._trains_otherwise():
+            return _call_outside_of_graphs(self, given, hx)
         if exporting and torch.onnx.is_in_onnx_export():
             inside = False
-        found = self._in_graph(given, hx) if inside else NotImplemented
+        begun = self._begin(given) if hx is None and inside else hx
+        found = self._in_graph(given, begun) if inside else NotImplemented
         if found is not NotImplemented:
             return found
         if not exporting and (not inside or self._breaks()):
             return _call_outside_of_graphs(self, given, hx)
-        return super().forward(given, hx)
+        return super().forward(given, self._begin(given) if hx is None else hx)
 
     def _own_forward(self, given: Any, hx: Any) -> Any:
         return super().forward(given, hx)
+
+    def _begin(self, given: Any) -> Any:
+        """The initial states of a call that is given none; None for zeros."""
+        return None
+
+    def _trains_otherwise(self) -> bool:
+        """Whether a training step is none that graphs have an operator for."""
+        return False
+
+    def _refuse_clip(self, where: str) -> None:
+        """Raise RuntimeError where gradients are to be clipped between steps, and cannot be."""
 
     @staticmethod
     def _breaks() -> bool:
@@ -108,7 +129,8 @@ class Module(torch.nn.Module):  # type: ignore[misc]
     __overloads__ = Overloads()
     forward__0, forward__1 = FormOfScript(0), FormOfScript(1)
     __jit_unused_properties__ = (
-        "_cell", "_directions", "_dropout", "_mode", "_state_size", "_widths", "all_weights",
+        "_cell", "_clip", "_directions", "_dropout", "_mode", "_state_size", "_suffixes", "_widths",
+        "all_weights",
     )  # fmt: skip
 
     def __prepare_scriptable__(self) -> Any:

@@ -39,12 +39,18 @@ def plain(module: Any) -> Any:
 def prepared(module: Any) -> Any:
     """What `__prepare_scriptable__` gives: torch's own module where it stands in no model.
 
-    Raises RuntimeError for modules that torch has not: of cells of one's own.
+    Raises RuntimeError for modules that torch has not: of cells of one's own, or with a learned
+    initial state.
     """
     if _own_class(module) is None:
         raise RuntimeError(
             f"TorchScript cannot compile the equations of {type(module).__name__}: torch.jit.trace "
             "and torch.export take it"
+        )
+    if module.initial_state == "learned":
+        raise RuntimeError(
+            "TorchScript compiles torch's own forward, which has no learned initial state: "
+            "torch.jit.trace and torch.export take it"
         )
     others = sys._getframe(2).f_locals.get("memo")  # what torch has prepared of the model so far
     return plain(module) if others == {} else module

@@ -61,18 +61,23 @@ def restore(model: torch.nn.Module) -> tuple[str, ...]:
 
     The way back from `accelerate`: the modules stay the same objects, with all they have, and only
     change their class. Takes modules that were made as fastrnn's as well. Returns the names of
-    what changed. Raises TypeError for what is no module.
+    what changed. Raises TypeError for what is no module, and ValueError, with nothing changed,
+    where one has a learned initial state.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model is a {type(model).__name__}, wanted a torch.nn.Module")
-    changed = []
-    for name, module in model.named_modules():
-        kind = parametrize.type_before_parametrizations(module)
-        if kind in _BACK:
-            _change(module, _BACK)
-            forget(module)
-            changed.append(name)
-    return tuple(changed)
+    ours = {
+        name: module
+        for name, module in model.named_modules()
+        if parametrize.type_before_parametrizations(module) in _BACK
+    }
+    for name, module in ours.items():
+        if module.initial_state == "learned":
+            raise ValueError(f"{name!r} has a learned initial state, which torch's own has not")
+    for module in ours.values():
+        _change(module, _BACK)
+        forget(module)
+    return tuple(ours)
 
 
 def _why_not(module: Any) -> str | None:

@@ -13,6 +13,7 @@ from fastrnn.files import budget
 from fastrnn.files.paths import path_of
 from fastrnn.files.safetensors import is_one
 from fastrnn.models.cells import RecurrentCell
+from fastrnn.models.ensemble import Ensemble
 from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.module import OTHER_FORMATS
@@ -22,7 +23,7 @@ from fastrnn.weights.contents import Part
 __all__ = ["FORMATS", "load", "save"]
 
 #: What files hold.
-Model = Layer[Any] | RecurrentCell[Any] | Linear | Sequential
+Model = Layer[Any] | RecurrentCell[Any] | Linear | Sequential | Ensemble[Any]
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def load(
 
     prefix: of the part to take, where a file has more than one model, or more than fastrnn has:
     of a state dict the path of a module, as in "encoder.lstm"; the name of a layer of Keras's, of
-    a node of ONNX's; the number of a module or layer. Where the whole cannot be taken, the error
-    lists the prefixes that can, and so does `fastrnn show`.
+    a node of ONNX's; the number of a module, layer, or model of an Ensemble. Where the whole cannot
+    be taken, the error lists the prefixes that can, and so does `fastrnn show`.
     of: the format, where the name does not tell it: one of `fastrnn.weights.FORMATS`.
 
     Raises FileNotFoundError or another OSError if the file cannot be read, ValueError if
@@ -89,6 +90,16 @@ def load(
         check.choice("of", of, FORMATS)
     found = of or _format(name)
     model: Model = _function(found, _FORMATS[found].load)(name, device, prefix.rstrip("./"))
+    return model
+
+
+def single(model: Model, file: Any) -> Any:
+    """The model of a file, for what takes one at a time; raises ValueError for an Ensemble."""
+    if isinstance(model, Ensemble):
+        raise ValueError(
+            f"file {str(file)!r} holds an Ensemble of {model.models} models: take one of them by "
+            "its number as the prefix, 0 for the first"
+        )
     return model
 
 

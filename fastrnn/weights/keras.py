@@ -508,7 +508,20 @@ def from_groups(
             raise MisfitError(f"{where}: its biases are those of several kinds of GRU")
         config["reset_after"] = resets.pop() if resets else True
     ordered = {name: from_format("keras", value, G) for name, value in values.items()}
-    return _restored(where, make, config | own, ordered)
+    starts = _starts(where, groups, len("hc") if make is LSTM else 1)
+    learned = {"initial_state": "learned"} if starts else {}
+    return _restored(where, make, config | own | learned, ordered | starts)
+
+
+def _starts(where: str, groups: list[Group], states: int) -> dict[str, Any]:
+    """The learned initial states of the directions of a layer of fastrnn.keras, if it has them."""
+    found = {}
+    for suffix, group in zip(("_l0", "_l0_reverse"), groups, strict=False):
+        variables = group.child("vars") if "vars" in group.names else Group("", {})
+        if len(variables.names) == states:
+            for k, state in enumerate("hc"[:states]):
+                found[f"initial_{state}{suffix}"] = variables.array(where, str(k))
+    return found
 
 
 def _from_weights(weights: Group, device: str) -> Iterator[Any]:

@@ -14,6 +14,8 @@ from fastrnn.models.attention import Attention
 from fastrnn.models.classes import class_of
 from fastrnn.models.dropout import Dropout
 from fastrnn.models.embedding import Embedding
+from fastrnn.models.ensemble import Ensemble
+from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.module import Module, Named
 from fastrnn.models.pool import Pool
@@ -82,7 +84,7 @@ def _of_own(path: str, text: str, device: str, prefix: str, tensors: Mapping[str
         raise ValueError(
             with_listing(
                 f"prefix is '{prefix}.', and {path!r} holds a whole model of fastrnn's",
-                parts_of(whole) if isinstance(whole, Sequential) else [],
+                parts_of(whole) if isinstance(whole, Sequential | Ensemble) else [],
             )
         )
     return module
@@ -95,13 +97,16 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
     """
     name, config = described(path, text)
     try:
-        kind = None if name == Sequential.kind else _class_of(name, config)
+        several = name in (Sequential.kind, Ensemble.kind)
+        kind = None if several else _class_of(name, config)
     except ValueError as error:
         raise ValueError(f"file {path!r} {error}") from None
     layers = config.get("num_layers", 1)
     if not isinstance(layers, int) or layers > len(tensors):
         raise ValueError(f"file {path!r} has num_layers={layers!r} and {len(tensors)} tensors")
     try:
+        if name == Ensemble.kind:
+            return _ensemble(config, device, tensors)
         if kind is None:
             return _sequential(config, device, tensors)
         return kind._restored({**config, "device": device}, tensors)
@@ -111,14 +116,19 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
 
 
 def module_of(model: Any, prefix: str) -> Any:
-    """A module of a Sequential by its number, or None."""
+    """A module of a Sequential, or a model of an Ensemble, by its number, or None."""
     if isinstance(model, Sequential) and prefix in map(str, range(len(model.modules))):
         return model.modules[int(prefix)]
+    if isinstance(model, Ensemble) and prefix in map(str, range(model.models)):
+        return model.member(int(prefix))
     return None
 
 
 def parts_of(model: Any) -> list[Part]:
-    """A model as the parts of a file: a Sequential's modules go by their numbers."""
+    """A model as the parts of a file: modules of a Sequential, and models, go by their numbers."""
+    if isinstance(model, Ensemble):
+        members = map(model.member, range(model.models))
+        return [Part(str(m), shapes_of(one.parameters), one) for m, one in enumerate(members)]
     if not isinstance(model, Sequential):
         return [Part("", shapes_of(model.parameters), model)]
     return [
@@ -138,6 +148,18 @@ def _class_of(name: str, config: Mapping[str, Any]) -> type[Module]:
                 "by @fastrnn.cell first"
             )
         raise ValueError(f"describes no class of fastrnn: {name!r}{remedy}") from None
+
+
+def _ensemble(config: Mapping[str, Any], device: str, values: Mapping[str, Any]) -> Ensemble[Any]:
+    """An Ensemble of layers of a class."""
+    inner = config["config"]
+    layer = _class_of(config["class"], inner)
+    if not issubclass(layer, Layer):
+        raise ValueError(f"it is of class {config['class']!r}, wanted layers")
+    layers = inner.get("num_layers")
+    if not isinstance(layers, int) or layers > len(values):
+        raise ValueError(f"it has num_layers={layers!r} and {len(values)} tensors")
+    return Ensemble._restored(layer, {**inner, "device": device}, config["models"], values)
 
 
 def _sequential(config: Mapping[str, Any], device: str, values: Mapping[str, Any]) -> Sequential:

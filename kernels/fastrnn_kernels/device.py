@@ -118,7 +118,10 @@ class Device(Protocol):
         """
 
     def run(self, jobs: Any, work: float) -> None:
-        """Run the jobs of passes, of all directions of a layer."""
+        """Run the jobs of passes, of all directions of a layer; on the CPU also of many models."""
+
+    def finish(self, passes: Any, onto: Sequence[Array | None]) -> list[Gradients]:
+        """The gradients of backward passes of one direction that have run, as each's `finish`."""
 
     def wait(self) -> None:
         """Wait for what was begun."""

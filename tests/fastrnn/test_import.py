@@ -11,7 +11,7 @@ PUBLIC = {
     "fastrnn": {
         "GRU", "GRUCell", "LSTM", "LSTMCell", "Linear", "RNN", "RNNCell", "Sequential",
         "Attention", "Dropout", "Embedding", "Pool",
-        "Device", "Explanation", "Gradients", "Snapshot", "Stream", "Tape", "Window",
+        "Device", "Ensemble", "Explanation", "Gradients", "Snapshot", "Stream", "Tape", "Window",
         "allow_tf32", "cell", "cells", "devices", "equations", "explain", "get_num_threads", "jit",
         "load", "release_memory",
         "set_num_threads", "tf32_allowed", "truncated", "warmup", "__version__",
@@ -47,6 +47,17 @@ def test_a_small_call_of_auto_imports_nothing_of_the_gpu():
 
 def test_the_command_line_is_not_imported():
     assert not imported("import fastrnn") & {"click", "rich", "matplotlib", "pytest"}
+
+
+def test_what_defines_cells_is_imported_when_it_is_asked_for():
+    script = (
+        "import sys, fastrnn; fastrnn.LSTM(3, 4); fastrnn.GRU(3, 4, reset_after=False); "
+        "there = lambda: [m for m in sys.modules if 'equations' in m or m == 'fastrnn.cells']; "
+        "assert not there(), there(); from fastrnn import cell, cells, equations; "
+        "import fastrnn.define; assert there(); assert cell is fastrnn.define.cell; "
+        "assert fastrnn.MGU is cells.MGU; assert equations.tanh"
+    )
+    subprocess.run([sys.executable, "-c", script], timeout=120, check=True)
 
 
 def test_kernels_never_import_the_layers():

@@ -28,6 +28,7 @@ model = fastrnn.Sequential(fastrnn.GRU(3, 4))
 reveal_type(model[0])
 reveal_type(model[:1])
 reveal_type(len(model))
+reveal_type(fastrnn.Ensemble(fastrnn.LSTM, 3, 4, models=2)(x)[1])
 t = torch.Tensor()
 reveal_type(fastrnn.torch.LSTM(3, 4)(t))
 reveal_type(fastrnn.torch.GRU(3, 4)(t, t))
@@ -42,13 +43,15 @@ LAYER = "fastrnn.models.layer.Layer[Any]"
 LINEAR = "fastrnn.models.linear.Linear"
 PART = "fastrnn.models.part.Part"
 MODEL = "fastrnn.models.sequential.Sequential"
+ENSEMBLE = "fastrnn.models.ensemble.Ensemble[Any]"
 REVEALED = [
-    f"{LAYER} | fastrnn.models.cells.RecurrentCell[Any] | {LINEAR} | {MODEL}",
+    f"{LAYER} | fastrnn.models.cells.RecurrentCell[Any] | {LINEAR} | {MODEL} | {ENSEMBLE}",
     "tuple[NDArray, NDArray]",
     "NDArray",
     f"{LAYER} | {LINEAR} | {PART}",
     MODEL,
     "int",
+    "tuple[NDArray, NDArray]",
     "tuple[Tensor, tuple[Tensor, Tensor]]",
     "tuple[Tensor, Tensor]",
     "tuple[PackedSequence, Tensor]",

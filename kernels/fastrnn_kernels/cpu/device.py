@@ -20,6 +20,7 @@ from fastrnn_kernels.cpu.sequence.plan import route, scratch_bytes
 from fastrnn_kernels.cpu.sequence.start import (
     Backward,
     Forward,
+    finish,
     start_backward,
     start_forward,
     tape_bytes,
@@ -86,6 +87,7 @@ __all__ = [
     "check_forward",
     "checkpoint_bytes",
     "empty",
+    "finish",
     "forward_segments",
     "get_num_threads",
     "give",

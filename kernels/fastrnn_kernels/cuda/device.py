@@ -7,6 +7,7 @@ from fastrnn_kernels.cuda.launch.arrays import empty, give, take, wait, xp
 from fastrnn_kernels.cuda.sequence import (
     Backward,
     Forward,
+    finish,
     run,
     scratch_bytes,
     start_backward,
@@ -35,6 +36,7 @@ __all__ = [
     "check_backward",
     "check_forward",
     "empty",
+    "finish",
     "give",
     "keep",
     "only",

@@ -5,7 +5,7 @@ the GPU. The product for all x and the gradients of the weights are the library'
 on time is `stepwise/forward.py`'s, or a path's that does all of it in one launch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,11 @@ def start_backward(
         return gradients(tape, found.d_sums, found.dh_tape, found.d_units, *start, inputs, onto)
 
     return Backward(Job(found), 2 * _work(weights, rows), finish)
+
+
+def finish(given: Sequence[Backward], onto: Sequence[Array | None]) -> list[Gradients]:
+    """The gradients of several passes that have run, one after the other."""
+    return [one.finish(to) for one, to in zip(given, onto, strict=True)]
 
 
 def run(jobs: list[Job], work: float) -> None:

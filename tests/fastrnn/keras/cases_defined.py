@@ -166,7 +166,7 @@ def test_models_train_and_are_saved(tmp_path):
             keras.Input((T, I)),
             layers.Masking(),
             layers.Bidirectional(PeepholeLSTM.keras(H, return_sequences=True)),
-            MGU.keras(H),
+            MGU.keras(H, initial_state="learned"),
             layers.Dense(1),
         ]
     )
@@ -181,6 +181,10 @@ def test_models_train_and_are_saved(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded.layers[-2]) is type(model.layers[-2])
+    starts = [layer.layers[-2]._starts[0] for layer in (loaded, model)]
+    found, wanted = (np.asarray(keras.ops.convert_to_numpy(one)) for one in starts)
+    assert np.abs(wanted).max() > 1e-3
+    np.testing.assert_array_equal(found, wanted)
     np.testing.assert_array_equal(
         loaded.predict(x, verbose=0, batch_size=32), model.predict(x, verbose=0, batch_size=32)
     )

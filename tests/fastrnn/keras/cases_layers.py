@@ -109,6 +109,65 @@ def test_float32(kind):
     check(own, ours, x, MASK, some_states(own, "float32"), tolerance=TOLERANCE["float32"])
 
 
+def learned(kind, **options):
+    """A layer whose initial state is learned, no weight of it zero, and an input."""
+    name, extra = KINDS[kind]
+    layer = getattr(fastrnn.keras, name)(H, initial_state="learned", **extra, **options)
+    rng = np.random.default_rng(3)
+    layer.build((B, T, I))
+    assert not any(np.any(arrays(one)) for one in layer._starts)
+    layer.set_weights([rng.uniform(-0.6, 0.6, one.shape) for one in layer.get_weights()])
+    return layer, rng.standard_normal((B, T, I)).astype("float32")
+
+
+@KIND
+def test_a_learned_initial_state(kind, tmp_path):
+    layer, x = learned(kind, **EVERYTHING)
+    own, _, _ = pair(kind, **EVERYTHING)
+    starts = arrays(layer._starts)
+    named = {one.name: one for one in layer.weights}
+    assert [one for one in named if one.startswith("initial")] == [
+        f"initial_{name}" for name in "hc"[: len(starts)]
+    ]
+    own.set_weights(arrays(layer.cell.weights))
+    states = [np.tile(one, (B, 1)) for one in starts]
+    wanted = outputs(own, x, MASK, states)
+    with only_kernels():
+        assert_close(outputs(layer, x, MASK), wanted, TOLERANCE["float32"])
+        given = some_states(layer, "float32")  # one that is given goes before it
+        assert_close(outputs(layer, x, MASK, given), outputs(layer, x, MASK, given), 0)
+    again = type(layer).from_config(layer.get_config())
+    assert again.initial_state == "learned"
+    if TRAINS:
+        wanted = gradients(own, x, MASK, states)
+        found = gradients(layer, x, MASK)
+        of_states = [one.sum(0) for one in wanted[1 : 1 + len(starts)]]
+        rest = found[1:]
+        mine = {v.path: g for v, g in zip(layer.trainable_variables, rest, strict=True)}
+        for variable, expected in zip(layer._starts, of_states, strict=True):
+            assert_close([mine[variable.path]], [expected], TOLERANCE["float32"])
+    model = keras.Sequential([keras.Input((T, I)), layers.Bidirectional(layer)])
+    path = tmp_path / "model.keras"
+    model.save(path)
+    loaded = fastrnn.load(path)
+    assert loaded.initial_state == "learned"
+    y = arrays(model(tensor(x)))[0]
+    np.testing.assert_allclose(loaded(x)[0], y, rtol=1e-5, atol=1e-6)
+
+
+def test_a_learned_initial_state_is_refused_where_it_cannot_be():
+    with pytest.raises(ValueError, match="'learned' and stateful True"):
+        fastrnn.keras.GRU(H, initial_state="learned", stateful=True)
+    with pytest.raises(ValueError, match="initial_state is 'ones', wanted one of"):
+        fastrnn.keras.GRU(H, initial_state="ones")
+    with pytest.raises(ValueError, match="the cell a StackedRNNCells"):
+        fastrnn.keras.RNN([layers.GRUCell(H)], initial_state="learned")
+    layer, _ = learned("LSTM")
+    with pytest.raises(ValueError, match="learned initial state, which Keras's own has not"):
+        fastrnn.keras.restore(layer)
+    assert type(layer) is fastrnn.keras.LSTM
+
+
 def test_activations_are_keras_s():
     """All that keras.activations has of the kernels', as Python runs them."""
     x = np.r_[np.linspace(-7, 7, 141), -1e-3, 1e-3]

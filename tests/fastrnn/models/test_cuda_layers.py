@@ -203,3 +203,30 @@ def test_what_the_gpu_has_not_is_said():
     assert layer.device == "cuda"
     with pytest.raises(TypeError, match="input has dtype float64, this LSTM takes float32"):
         layer(np.zeros((T, B, I)))
+
+
+def test_an_ensemble_is_its_layers_one_after_the_other(on):
+    layer = on("stepwise", "GRU", 3, 4, 2, bidirectional=True)
+    ensemble = fastrnn.Ensemble(
+        fastrnn.GRU, 3, 4, 2, bidirectional=True, models=2, seed=0, dtype="float64", device="cuda"
+    )
+    p = problem(layer, 4, 3)
+    y, state, tape = ensemble.forward(p.x, lengths=[4, 2, 3])
+    dy = np.stack([p.dy, 2 * p.dy])
+    found = ensemble.backward(tape, dy, np.stack([p.dstate[0]] * 2))
+    total = np.zeros_like(p.x)
+    for m in range(2):
+        one = ensemble.member(m)
+        its, its_state, its_tape = one.forward(p.x, lengths=[4, 2, 3])
+        wanted = one.backward(its_tape, dy[m], p.dstate[0])
+        total += wanted.x
+        np.testing.assert_array_equal(y[m], its)
+        np.testing.assert_array_equal(state[m], its_state)
+        np.testing.assert_array_equal(found.state[m], wanted.state)
+        for name, value in wanted.parameters.items():
+            np.testing.assert_array_equal(found.parameters[name][m], value, err_msg=name)
+    np.testing.assert_array_equal(found.x, total)
+    with pytest.raises(ValueError, match="this call is the GPU's"):
+        ensemble.forward(p.x, checkpoint=2)
+    with pytest.raises(ValueError, match="this is the GPU's"):
+        ensemble.backward(tape, dy, clip_norm=1.0)

@@ -7,9 +7,11 @@ from pages import examples, run, text
 
 
 def test_examples_run_one_after_the_other(capsys):
-    assert len(examples("docs/torch.md")) == 5
+    assert len(examples("docs/torch.md")) == 6
     names = run("docs/torch.md")
-    assert capsys.readouterr().out == "lstm: swapped\ntorch.bfloat16 torch.float32\n"
+    assert capsys.readouterr().out == (
+        "lstm: swapped\ntorch.bfloat16 torch.float32\ntorch.Size([32])\n"
+    )
     assert names["x"].grad.abs().sum() > 0
     assert type(names["model"].lstm) is fastrnn.torch.LSTM
     assert names["padded"].shape == (100, 3, 64)

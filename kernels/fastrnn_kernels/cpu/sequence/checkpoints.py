@@ -24,7 +24,7 @@ from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import Array, Empty
 from fastrnn_kernels.cpu.product.panels import padded
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
-from fastrnn_kernels.cpu.sequence.gradients import Running, TimeProducts, gathered, input_job
+from fastrnn_kernels.cpu.sequence.gradients import Running, TimeProducts, add, gathered, input_job
 from fastrnn_kernels.cpu.sequence.start import (
     Forward,
     Through,
@@ -259,7 +259,7 @@ class BackwardSegments:
             rows = np.concatenate([running, self._left])
             before = int(np.minimum(self._kept.rows.given, one.first).sum())
             left, ready = np.split(rows, [min(rows.size, -before % DEPTH)])
-        self._products.add(ready)
+        add([(self._products, ready)])
         self._leave(left)
 
     def _leave(self, left: Indices) -> None:

@@ -1,5 +1,6 @@
 """The gradients that are products over all time steps, computed after the loop over them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ class TimeProducts:
         cell, dtype = weights.cell, weights.dtype
         I, H, P = weights.input_size, weights.hidden_size, weights.state_size
         G, L, E, S = cell.G, cell.L, cell.E, cell.S
-        self._weights, self._d_sums, self._dx, self._adding = weights, d_sums, dx, adding
+        self._weights, self._d_sums, self.dx, self._adding = weights, d_sums, dx, adding
         self._descending = down = not tape.reverse
         self.d_bias, self._space = zeros((S * H,), dtype), empty((S * H,), dtype)
         self.d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, down, zeros)
@@ -72,30 +73,25 @@ class TimeProducts:
         #: multiply-adds of a row
         self.each = G * H * (I + P + (0 if dx is None else I))
 
-    def jobs(self, some: Running, empty: Empty = memory.empty) -> list[Job]:
-        """What adds these rows to the sums, and computes their part of dx."""
+    def jobs(self, some: Running, empty: Empty = memory.empty, share: int = 1) -> list[Job]:
+        """What adds these rows to the sums, and computes their part of dx; `share` run together."""
         cell, width = self._weights.cell, self._space.size
         of_bias = self._d_sums, width, self._descending, *some, self.d_bias, self._space
         jobs = [time_products.bias_gradient(1, False, *of_bias)]
-        if self._dx is not None:
+        if self.dx is not None:
             depth, panels = cell.G * self._weights.hidden_size, self._weights.input_panels()
-            given = self._d_sums, width, depth, panels, some, self._dx, self._adding
-            jobs.append(input_job(*given, empty))
+            given = self._d_sums, width, depth, panels, some, self.dx, self._adding
+            jobs.append(input_job(*given, empty, share))
         of_weights = self.d_x, self.d_h, self.d_late, self.d_projection
-        return jobs + [one.job(some, empty) for one in of_weights if one is not None]
+        return jobs + [one.job(some, empty, share) for one in of_weights if one is not None]
 
-    def add(self, running: Indices) -> None:
-        """Do this for all these rows, in parts between which Python answers signals."""
-        # Parts are taken from the end where the sums are, and begin at whole chains all the same.
-        whole = -(-running.size // time_products.ALIGN) * time_products.ALIGN
-
-        def part(first: int, last: int) -> None:
-            if self._descending:
-                first, last = whole - last, whole - first
-            some = running[first:last]
-            pool.run(self.jobs(Running.of(some)), float(some.size) * self.each)
-
-        pool.in_parts(part, whole, float(running.size) * self.each, time_products.ALIGN)
+    def part(self, running: Indices, first: int, last: int) -> Indices:
+        """Of these rows those from `first` to `last`, counted as their sums take them."""
+        # From the end where the sums begin there, and at whole chains all the same.
+        if self._descending:
+            whole = -(-running.size // time_products.ALIGN) * time_products.ALIGN
+            first, last = max(0, whole - last), max(0, whole - first)
+        return running[first:last]
 
     def jobs_of_units(self, empty: Empty = memory.empty) -> list[Job]:
         """What adds up, row by row, what each has for the parameters per unit; once for a pass."""
@@ -109,26 +105,60 @@ class TimeProducts:
         ]
 
 
-def gradients(
-    tape: Tape[Weights],
-    d_sums: Array,
-    dh_tape: Array,
-    d_units: Array,
-    d_start_h: Array,
-    d_start_rest: Array,
-    inputs: bool,
-    onto: Array | None,
-) -> Gradients:
-    """The gradients of a pass, of which those over all steps are computed here.
+def add(products: Sequence[tuple[TimeProducts, Indices]]) -> None:
+    """Do the jobs of several passes for all these rows, together.
 
-    inputs: whether that of x is wanted. onto: what it is added to, in place, if there is something.
+    They are done in parts between which Python answers signals.
     """
-    running, dx = tape.rows.running, onto
-    if inputs and onto is None:
-        dx = memory.empty(tape.x.shape, d_sums.dtype)
-    found = TimeProducts(tape, d_sums, dh_tape, d_units, dx, onto is not None)
-    found.add(running)
-    return gathered(tape, found, dx, d_start_h, d_start_rest)
+    works = [float(running.size) * of.each for of, running in products]
+    longest = max(running.size for _, running in products)
+
+    def part(first: int, last: int) -> None:
+        jobs, work = [], 0.0
+        for of, running in products:
+            some = of.part(running, first, last)
+            jobs += of.jobs(Running.of(some), share=len(products))
+            work += float(some.size) * of.each
+        pool.run(jobs, work)
+
+    whole = -(-longest // time_products.ALIGN) * time_products.ALIGN
+    pool.in_parts(part, whole, sum(works), time_products.ALIGN)
+
+
+class Unfinished(NamedTuple):
+    """A pass whose gradients over all steps are still to be computed.
+
+    d_sums, dh_tape, d_units: what its loop over time has written; start_h, start_rest: gradients of
+    the initial states; inputs: whether that of x is wanted.
+    """
+
+    tape: Tape[Weights]
+    d_sums: Array
+    dh_tape: Array
+    d_units: Array
+    start_h: Array
+    start_rest: Array
+    inputs: bool
+
+
+def gradients(passes: Sequence[Unfinished], onto: Sequence[Array | None]) -> list[Gradients]:
+    """The gradients of passes, of which those over all steps are computed here, together.
+
+    onto: what that of x is added to, in place, if there is something.
+    """
+    found = []
+    for one, given in zip(passes, onto, strict=True):
+        dx = given
+        if one.inputs and given is None:
+            dx = memory.empty(one.tape.x.shape, one.d_sums.dtype)
+        found.append(
+            TimeProducts(one.tape, one.d_sums, one.dh_tape, one.d_units, dx, given is not None)
+        )
+    add([(of, one.tape.rows.running) for of, one in zip(found, passes, strict=True)])
+    return [
+        gathered(one.tape, of, of.dx, one.start_h, one.start_rest)
+        for of, one in zip(found, passes, strict=True)
+    ]
 
 
 def gathered(
@@ -160,9 +190,9 @@ def gathered(
     )
 
 
-def _parts(count: int, work: float) -> tuple[int, int]:
+def _parts(count: int, work: float, share: int) -> tuple[int, int]:
     """Of 0..count for the threads, in whole tiles: how many parts, and the size of each."""
-    parts = parts_of(work, 1)
+    parts = parts_of(work, share)
     size = max(1, -(-count // (parts * MAX_ROWS)) * MAX_ROWS)
     return -(-count // size), size
 
@@ -183,10 +213,10 @@ class WeightGradient:
         self.whole_rows = self.out.reshape(M, padded)
         self.rows = self.whole_rows[:, :N]
 
-    def job(self, running: Running, empty: Empty = memory.empty) -> Job:
+    def job(self, running: Running, empty: Empty = memory.empty, share: int = 1) -> Job:
         """What adds these rows to it; empty: gives it memory to work in."""
         M, N, lanes = self._sizes
-        parts, each = _parts(M, float(running.at.size) * M * N)
+        parts, each = _parts(M, float(running.at.size) * M * N, share)
         size = parts * time_products.weight_scratch(N, lanes)
         scratch = empty((size,), self.out.dtype)
         return time_products.weight_gradient(
@@ -203,10 +233,11 @@ def input_job(
     dx: Array,
     adding: bool,
     empty: Empty = memory.empty,
+    share: int = 1,
 ) -> Job:
     """What computes dx (T, B, I), or adds it to what stands there."""
     dtype, I = dx.dtype, dx.shape[2]
-    parts, _ = _parts(running.at.size, float(running.at.size) * depth * I)
+    parts, _ = _parts(running.at.size, float(running.at.size) * depth * I, share)
     scratch = empty((parts * (MAX_ROWS + 1) * VECTORS * lanes_of(dtype),), dtype)
     indices = empty((parts * time_products.INPUT_ROWS,), _INDEX)
     return time_products.input_gradient(

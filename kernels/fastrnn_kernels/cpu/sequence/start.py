@@ -1,11 +1,11 @@
 """A whole sequence through one direction of one layer, forward and backward.
 
 `start_forward` and `start_backward` allocate what a pass needs and make a job of it; a
-caller may gather the jobs of both directions and run them together (`threads.run`), then
-read the results.
+caller may gather the jobs of both directions, and of several models, and run them together
+(`threads.run`), then read the results.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from fastrnn_kernels.cpu.product.pairs import VALUES
 from fastrnn_kernels.cpu.product.panels import padded
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.sequence import backward, forward
-from fastrnn_kernels.cpu.sequence.gradients import gradients
+from fastrnn_kernels.cpu.sequence.gradients import Unfinished, gradients
 from fastrnn_kernels.cpu.sequence.plan import backward_plan, forward_plan
 from fastrnn_kernels.cpu.threads.job import Job
 from fastrnn_kernels.gradients import NO_CLIP, Clip, Gradients
@@ -145,7 +145,16 @@ class Backward:
 
     job: Job
     work: float  # multiply-adds
-    finish: Callable[[Array | None], Gradients]
+    then: Unfinished
+
+    def finish(self, onto: Array | None = None) -> Gradients:
+        """The gradients, when the job has run."""
+        return gradients([self.then], [onto])[0]
+
+
+def finish(passes: Sequence[Backward], onto: Sequence[Array | None]) -> list[Gradients]:
+    """The gradients of several passes whose jobs have run, computed together."""
+    return gradients([one.then for one in passes], onto)
 
 
 def start_backward(
@@ -166,11 +175,7 @@ def start_backward(
     through = through_time(tape, dy, y_at, d_final_h, d_final_rest, share, clip=clip)
     sums = through.d_sums, through.dh_tape, through.d_units
     start = through.d_start_h, through.d_start_rest
-
-    def finish(onto: Array | None = None) -> Gradients:
-        return gradients(tape, *sums, *start, inputs, onto)
-
-    return Backward(through.job, through.work, finish)
+    return Backward(through.job, through.work, Unfinished(tape, *sums, *start, inputs))
 
 
 @dataclass(slots=True, eq=False)
