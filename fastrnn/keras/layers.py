@@ -1,5 +1,6 @@
 """The layers over whole sequences, as Keras's."""
 
+from inspect import Parameter, signature
 from typing import Any
 
 import keras
@@ -8,7 +9,19 @@ from keras import ops
 from fastrnn import check
 from fastrnn.keras.run import KNOWN, ByKernels, sequence
 
-_registered = keras.saving.register_keras_serializable(package="fastrnn")
+
+def _layer(made: Any) -> Any:
+    """Register a class of layers, and let it tell its arguments, which Keras reads of a layer."""
+    own = signature(made.__bases__[1].__init__)
+    *before, options = own.parameters.values()
+    more = Parameter("initial_state", Parameter.KEYWORD_ONLY, default="zeros", annotation=str)
+
+    def init(self: Any, *arguments: Any, **options: Any) -> None:
+        Loop.__init__(self, *arguments, **options)
+
+    init.__signature__ = own.replace(parameters=[*before, more, options])  # type: ignore[attr-defined]
+    made.__init__ = init
+    return keras.saving.register_keras_serializable(package="fastrnn")(made)
 
 
 class Loop(ByKernels):
@@ -81,22 +94,22 @@ class Loop(ByKernels):
         return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc]
 
 
-@_registered
+@_layer
 class SimpleRNN(Loop, keras.layers.SimpleRNN):  # type: ignore[misc]
     """`keras.layers.SimpleRNN`, run and trained by fastrnn's kernels."""
 
 
-@_registered
+@_layer
 class LSTM(Loop, keras.layers.LSTM):  # type: ignore[misc]
     """`keras.layers.LSTM`, run and trained by fastrnn's kernels."""
 
 
-@_registered
+@_layer
 class GRU(Loop, keras.layers.GRU):  # type: ignore[misc]
     """`keras.layers.GRU`, run and trained by fastrnn's kernels, reset_after or not."""
 
 
-@_registered
+@_layer
 class RNN(Loop, keras.layers.RNN):  # type: ignore[misc]
     """`keras.layers.RNN`: whole sequences by the kernels if the cell is one they know.
 
