@@ -1,5 +1,6 @@
 """The layers: RNN, LSTM and GRU over whole sequences."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastrnn import check
@@ -39,6 +40,11 @@ class RNN(Layer[Array]):
         *,
         activation: Any = None,
         initial_state: str = "zeros",
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "h",
+        zoneout: float | Sequence[float] = 0.0,
+        weight_dropout: float = 0.0,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -48,6 +54,9 @@ class RNN(Layer[Array]):
             nonlinearity=nonlinearity, bias=bias, batch_first=batch_first, dropout=dropout,
             bidirectional=bidirectional, device=device, dtype=dtype,
             activation=activation, initial_state=initial_state,
+            input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on, zoneout=zoneout,
+            weight_dropout=weight_dropout,
         )  # fmt: skip
         self._draw(seed)
 
@@ -111,6 +120,11 @@ class LSTM(Layer[tuple[Array, Array]]):
         recurrent_activation: Any = "sigmoid",
         peepholes: bool = False,
         initial_state: str = "zeros",
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "h",
+        zoneout: float | Sequence[float] = 0.0,
+        weight_dropout: float = 0.0,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -121,6 +135,9 @@ class LSTM(Layer[tuple[Array, Array]]):
             proj_size=proj_size, device=device, dtype=dtype,
             activation=activation, recurrent_activation=recurrent_activation,
             peepholes=peepholes, initial_state=initial_state,
+            input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on, zoneout=zoneout,
+            weight_dropout=weight_dropout,
         )  # fmt: skip
         self._draw(seed)
 
@@ -140,7 +157,8 @@ class LSTM(Layer[tuple[Array, Array]]):
         c_old = xp.zeros_like(gates["i"])
         H, running = self.hidden_size, one.rows.running
         c_old.reshape(-1, H)[running] = one.old_rest.reshape(-1, one.old_rest.shape[3])[running, :H]
-        gates["c"] = gates["f"] * c_old + gates["i"] * gates["g"]
+        g = self._left_of_candidate(one, "g", gates["g"], xp)
+        gates["c"] = self._left_by_zoneout(one, "c", gates["f"] * c_old + gates["i"] * g, c_old, xp)
         return gates
 
 
@@ -182,6 +200,11 @@ class GRU(Layer[Array]):
         activation: Any = "tanh",
         recurrent_activation: Any = "sigmoid",
         initial_state: str = "zeros",
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "h",
+        zoneout: float | Sequence[float] = 0.0,
+        weight_dropout: float = 0.0,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -192,5 +215,8 @@ class GRU(Layer[Array]):
             reset_after=reset_after, device=device, dtype=dtype,
             activation=activation, recurrent_activation=recurrent_activation,
             initial_state=initial_state,
+            input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on, zoneout=zoneout,
+            weight_dropout=weight_dropout,
         )  # fmt: skip
         self._draw(seed)

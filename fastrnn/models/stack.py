@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.arrays import Array, Shape
+from fastrnn.models.regularised import Drawn
 from fastrnn_kernels.cpu.device import (
     BackwardSegments,
     Checkpoints,
@@ -96,13 +97,24 @@ def _keep(states: tuple[Array, ...], index: int, h: Array, rest: Array) -> None:
 
 
 def draw_masks(
-    stack: Stack, call: Call, dropout: float, rng: np.random.Generator
+    stack: Stack, call: Call, dropout: float, rng: np.random.Generator, drawn: Drawn | None = None
 ) -> list[Array | None]:
-    """The dropout masks in front of each layer of a stack; none in front of the first."""
+    """The masks in front of each layer of a stack, of dropout between them and of their inputs'."""
     try:
-        shape = (call.rows.T, call.rows.B, stack.directions * stack.state_size)
-        above = range(1, stack.num_layers)
-        return [None, *(_mask(call.kernels, shape, stack.dtype, dropout, rng) for _ in above)]
+        T, B, D = call.rows.T, call.rows.B, stack.directions
+        width = D * stack.state_size
+        masks: list[Array | None] = [None] * stack.num_layers
+        if dropout:
+            shape = T, B, width
+            for k in range(1, stack.num_layers):
+                masks[k] = _mask(call.kernels, shape, stack.dtype, dropout, rng)
+        for k in range(stack.num_layers if drawn is not None else 0):
+            assert drawn is not None
+            own = drawn.inputs(k * D, B, width if k else call.x.shape[2], stack.dtype)
+            if own is not None:
+                own, before = call.kernels.take(own), masks[k]
+                masks[k] = own if before is None else before * own
+        return masks
     except MemoryError as error:
         raise _told(stack, call, error) from None
 
@@ -147,11 +159,12 @@ def run_forward(
     *,
     taping: bool,
     every: int | None = None,
+    drawn: Drawn | None = None,
 ) -> tuple[Array, tuple[Array, ...], list[PassTape[Any] | Checkpoints]]:
     """All layers and directions: y (T, B, D * P), final states, and what backward needs.
 
     masks: in front of each layer, None for no dropout. every: steps between checkpoints, on the
-    CPU, or None for a tape of all steps.
+    CPU, or None for a tape of all steps. drawn: what is drawn beside these masks, on the CPU.
     """
     try:
         kernels, weights = call.kernels, call.weights
@@ -166,6 +179,10 @@ def run_forward(
             y = kernels.empty((T, B, D * P), stack.dtype)
             starts = [_of_pass(kernels, call.states, k * D + d) for d in range(D)]
             ends = [_of_pass(kernels, final, k * D + d) for d in range(D)]
+            draws = [
+                None if drawn is None else drawn.of_pass(k * D + d, B, P, stack.dtype)
+                for d in range(D)
+            ]
             if every is None:
                 runs = [
                     kernels.start_forward(
@@ -180,6 +197,7 @@ def run_forward(
                         reset=call.reset,
                         taping=taping,
                         share=D,
+                        draws=draws[d],
                     )
                     for d in range(D)
                 ]
@@ -187,7 +205,9 @@ def run_forward(
                 tapes += [run.tape for run in runs if run.tape is not None]
             else:
                 kept = [
-                    new_checkpoints(weights[k * D + d], call.rows, x, d == 1, call.reset, every)
+                    new_checkpoints(
+                        weights[k * D + d], call.rows, x, d == 1, call.reset, every, draws=draws[d]
+                    )
                     for d in range(D)
                 ]
                 parts = [

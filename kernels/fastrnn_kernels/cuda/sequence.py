@@ -15,6 +15,7 @@ from fastrnn_kernels.cuda.data.tape import new_tape
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.gradients import gradients
 from fastrnn_kernels.cuda.launch.arrays import Array, take, xp
+from fastrnn_kernels.draws import Draws
 from fastrnn_kernels.gradients import NO_CLIP, Clip, Gradients
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.tape import Tape
@@ -69,13 +70,14 @@ def start_forward(
     reset: Any = None,
     taping: bool = False,
     share: int = 1,
+    draws: Draws | None = None,
 ) -> Forward:
     """Prepare a forward pass.
 
     All arrays on the GPU and C-contiguous, but for `rows` and `reset`: x (T, B, I), y (T, B, Y)
     and all states; h goes to the columns of y from y_at on, zeros where a row is padding.
     start_h and final_h (B, P), start_rest and final_rest (states but h, B, H); the pass writes
-    the final ones. `share` passes will run together.
+    the final ones. `share` passes will run together. draws: has to be None, which layers see to.
     """
     cell = weights.cell
     if cell.reads_h and weights.w_hr is not None:

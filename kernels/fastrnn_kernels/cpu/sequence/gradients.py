@@ -32,6 +32,15 @@ class Running(NamedTuple):
         return Running(some, np.array([some.size], _INDEX))
 
 
+def met_by_r(tape: Tape[Weights]) -> Array:
+    """What R has multiplied (T, B, PL): the old h, or what a mask left of it."""
+    if tape.h_mask is None:
+        return tape.old_h
+    found = memory.empty(tape.old_h.shape, tape.old_h.dtype)
+    with np.errstate(all="ignore"):  # of what stands where a row has ended
+        return np.multiply(tape.old_h, tape.h_mask[:, : found.shape[2]], out=found)
+
+
 class TimeProducts:
     """The gradients of one direction of one layer that are products over all steps.
 
@@ -61,7 +70,7 @@ class TimeProducts:
         self.d_h = self.d_late = self.d_projection = None
         if E:
             at = (cell.X + cell.A) * H
-            self.d_h = WeightGradient(d_sums, S * H, at, E * H, tape.old_h, P, down, zeros)
+            self.d_h = WeightGradient(d_sums, S * H, at, E * H, met_by_r(tape), P, down, zeros)
         if L:
             at = (G - L) * H
             self.d_late = WeightGradient(d_sums, S * H, at, L * H, tape.inner, H, down, zeros)
