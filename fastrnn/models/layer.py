@@ -105,7 +105,11 @@ class Layer(Recurrent, Streamable[State]):
         self.batch_first = check.flag("batch_first", batch_first)
         self.dropout = check.probability("dropout", dropout)
         self.bidirectional = check.flag("bidirectional", bidirectional)
-        self._rates = regularised.Rates.of(self, self._cell)
+        given = {name: getattr(self, name) for name in regularised.ARGUMENTS}
+        sizes = self.kind, self._owner, self.proj_size
+        self._rates = regularised.Rates.of(given, self._cell, *sizes)
+        if self._rates.derived:
+            self._equations  # noqa: B018  (raises where there are none)
         self._set_up(device, dtype)
         if self.dropout > 0 and self.num_layers == 1:
             warnings.warn(
@@ -188,27 +192,24 @@ class Layer(Recurrent, Streamable[State]):
     def _weights_of(
         self, cell: Cell, kernels: Kernels, values: Mapping[str, Array], compute: str
     ) -> tuple[Weights, ...]:
-        def units(suffix: str) -> Array | None:
-            found = self._units(values, suffix)
-            if cell.Q == self._cell.Q:
-                return found
-            rates = self._rates.units(self.hidden_size, self.dtype)
-            return rates if found is None else np.concatenate([found, rates])
-
-        return tuple(
+        found = tuple(
             kernels.Weights(
-                cell,
+                self._cell,
                 values[f"weight_ih{suffix}"],
                 values.get(f"weight_hh{suffix}", np.empty((0, self.state_size), self.dtype)),
                 values.get(f"bias_ih{suffix}"),
                 values.get(f"bias_hh{suffix}"),
                 values.get(f"weight_hr{suffix}"),
                 compute,
-                units(suffix),
+                self._units(values, suffix),
             )
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)
         )
+        if cell is self._cell:
+            return found
+        rates = self._rates.units(self.hidden_size, self.dtype)
+        return tuple(regularised.with_rates(cell, one, rates) for one in found)
 
     def __call__(
         self, x: Any, state: State | None = None, lengths: Any = None, reset: Any = None

@@ -22,6 +22,8 @@ ARGUMENTS: Mapping[str, Any] = {
     "zoneout": 0.0,
     "weight_dropout": 0.0,
 }
+#: Those that say nothing of what is computed outside of training.
+IN_TRAINING = frozenset(ARGUMENTS) - {"zoneout"}
 #: What the argument "candidate" means: the gates that add to the states, by kind.
 CANDIDATES = {"LSTM": "g", "GRU": "n"}
 
@@ -50,23 +52,23 @@ class Rates:
     weight: float
 
     @staticmethod
-    def of(layer: Any, cell: Cell) -> "Rates":
-        """Those of a layer of a cell; raises ValueError for what the cell has not."""
-        owner, kind = layer._owner, layer.kind
-        rates = layer.zoneout if isinstance(layer.zoneout, tuple) else (layer.zoneout,)
+    def of(given: Mapping[str, Any], cell: Cell, kind: str, owner: str, proj_size: int) -> "Rates":
+        """Checked arguments by name, of a layer of a cell; ValueError for what the cell has not."""
+        zoneout = given["zoneout"]
+        rates = zoneout if isinstance(zoneout, tuple) else (zoneout,)
         if len(rates) > len(cell.states):
             raise ValueError(
                 f"zoneout has {len(rates)} probabilities, {owner} has {len(cell.states)} "
                 f"states: {', '.join(cell.states)}"
             )
-        zoneout = tuple((s, r) for s, r in zip(cell.states, rates, strict=False) if r > 0)
-        if any(state == "h" for state, _ in zoneout) and layer.proj_size:
+        of_states = tuple((s, r) for s, r in zip(cell.states, rates, strict=False) if r > 0)
+        if rates and rates[0] > 0 and proj_size:
             raise ValueError(
-                f"zoneout of h is {rates[0]} and proj_size {layer.proj_size}: wanted zoneout of "
+                f"zoneout of h is {rates[0]} and proj_size {proj_size}: wanted zoneout of "
                 f"the other states alone, as (0, {rates[0]}), for what is projected is no unit's"
             )
         candidate = None
-        if layer.recurrent_dropout_on == "candidate":
+        if given["recurrent_dropout_on"] == "candidate":
             candidate = CANDIDATES.get(kind)
             if candidate is None:
                 wanted = " or ".join(CANDIDATES)
@@ -74,20 +76,23 @@ class Rates:
                     f"recurrent_dropout_on is 'candidate', wanted 'h', as this is no {wanted}"
                 )
         for name in ("recurrent_dropout", "weight_dropout"):
-            if getattr(layer, name) > 0 and not cell.GH:
-                raise ValueError(
-                    f"{name} is {getattr(layer, name)}, wanted 0: no gate of {owner} has an R"
-                )
-        recurrent = layer.recurrent_dropout
+            if given[name] > 0 and not cell.GH:
+                raise ValueError(f"{name} is {given[name]}, wanted 0: no gate of {owner} has an R")
+        recurrent = given["recurrent_dropout"]
         candidate = candidate if recurrent > 0 else None
-        if zoneout or candidate:
-            layer._equations  # noqa: B018  (raises where there are none)
-        return Rates(layer.input_dropout, recurrent, candidate, zoneout, layer.weight_dropout)
+        return Rates(
+            given["input_dropout"], recurrent, candidate, of_states, given["weight_dropout"]
+        )
 
     @property
     def drawing(self) -> bool:
         """Whether a call in training draws anything."""
         return bool(self.input or self.recurrent or self.zoneout or self.weight)
+
+    @property
+    def derived(self) -> bool:
+        """Whether its cell is derived from the equations of another."""
+        return bool(self.zoneout or self.candidate)
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -118,6 +123,14 @@ class Drawn:
         mask: Array = Key(self.key, number).rows(draws.INPUT, B, width, rate, dtype)[None]
         return mask
 
+    def left_of_weights(self, number: int, shape: tuple[int, ...], dtype: Any) -> Array | None:
+        """What multiplies R in a pass."""
+        rate = self.rates.weight
+        if not rate:
+            return None
+        rows, width = shape
+        return Key(self.key, number).rows(draws.WEIGHT, rows, width, rate, dtype)
+
     def of_pass(self, number: int, B: int, P: int, dtype: Any) -> Draws:
         """What the kernels draw, or are given, in a pass."""
         rates, key = self.rates, Key(self.key, number)
@@ -132,16 +145,23 @@ class Drawn:
         """Weights with what is left of R."""
         if not self.rates.weight:
             return tuple(given)
-        return tuple(
-            replace(one, w_hh=one.w_hh * self._of_r(n, one.w_hh)) for n, one in enumerate(given)
-        )
+        return tuple(replace(one, w_hh=self._left(n, one.w_hh)) for n, one in enumerate(given))
 
     def mask_gradients(self, found: Sequence[PassGradients]) -> None:
         """Make the gradients of what was left of R those of R."""
         if self.rates.weight:
             for n, one in enumerate(found):
-                one.w_hh = one.w_hh * self._of_r(n, one.w_hh)
+                one.w_hh = self._left(n, one.w_hh)
 
-    def _of_r(self, number: int, w_hh: Array) -> Array:
-        key, rate = Key(self.key, number), self.rates.weight
-        return key.rows(draws.WEIGHT, *w_hh.shape, rate, w_hh.dtype)
+    def _left(self, number: int, w_hh: Array) -> Array:
+        mask = self.left_of_weights(number, w_hh.shape, w_hh.dtype)
+        left: Array = w_hh * mask
+        return left
+
+
+def with_rates(cell: Cell, given: Weights, rates: Array) -> Weights:
+    """Weights of a cell that was derived from theirs, the rates among the parameters per unit."""
+    units = given.units
+    if cell.Q != given.cell.Q:
+        units = rates if units is None else np.concatenate([units, rates])
+    return replace(given, cell=cell, units=units)

@@ -47,6 +47,7 @@ def _named(function: Any, kind: str, bound: float | None, *parts: object) -> Any
     return function
 
 
+@cache
 def rnn(activation: Activation, bound: float | None, /) -> Cell:
     """The simple recurrent network."""
     if bound is None and activation in (TANH, RELU):
@@ -65,6 +66,7 @@ def rnn_equations(activation: Activation, bound: float | None, /) -> Derived:
     return define(_named(equations, "rnn", bound, activation), ("h",), ("h",))
 
 
+@cache
 def lstm(
     gate: Activation,
     cell_input: Activation,
@@ -126,6 +128,7 @@ def lstm_equations(
     )  # fmt: skip
 
 
+@cache
 def gru(gate: Activation, candidate: Activation, bound: float | None, reset_after: bool, /) -> Cell:
     """The GRU, its reset gate after or before the product."""
     if (gate, candidate, bound) == (SIGMOID, TANH, None):

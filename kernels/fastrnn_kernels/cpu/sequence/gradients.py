@@ -34,11 +34,13 @@ class Running(NamedTuple):
 
 def met_by_r(tape: Tape[Weights]) -> Array:
     """What R has multiplied (T, B, PL): the old h, or what a mask left of it."""
+    old_h: Array = tape.old_h
     if tape.h_mask is None:
-        return tape.old_h
-    found = memory.empty(tape.old_h.shape, tape.old_h.dtype)
+        return old_h
+    found = memory.empty(old_h.shape, old_h.dtype)
     with np.errstate(all="ignore"):  # of what stands where a row has ended
-        return np.multiply(tape.old_h, tape.h_mask[:, : found.shape[2]], out=found)
+        np.multiply(old_h, tape.h_mask[:, : old_h.shape[2]], out=found)
+    return found
 
 
 class TimeProducts:
