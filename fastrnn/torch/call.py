@@ -9,11 +9,14 @@ import numpy as np
 import torch
 
 from fastrnn.arrays import Array
+from fastrnn.models.regularised import Drawn
 from fastrnn.models.stack import Call, Stack, run_backward, run_forward
 from fastrnn.torch.devices import Device
 from fastrnn.torch.kinds import SHORT, widths_of
 from fastrnn.torch.packed import Packed, fastest
 from fastrnn.torch.prepared import Packing, Prepared
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cpu.device import mask_panels
 from fastrnn_kernels.rows import Indices, Rows
 from fastrnn_kernels.tape import ARRAYS
 
@@ -45,8 +48,8 @@ CELL, UNBATCHED_CELL = Layout((None,), (0,)), Layout((None, None), (0, 0))
 class ModuleCall:
     """What a pass has to know beside its tensors.
 
-    Those are, in this order: x, `states` initial states, a dropout mask in front of each layer
-    but the first if `dropout`, the parameters; behind them, in a backward pass, the tape.
+    Those are, in this order: x, `states` initial states, `masks` dropout masks, one in front of
+    each layer but the first, the parameters; behind them, in a backward pass, the tape.
     batch_sizes: of a PackedSequence, whose data x is then, and in whose order masks are; other
     masks are time first. prepared: what runs it, if this is not its first call of a shape; its tape
     is one tensor, and x where it had to be copied.
@@ -57,22 +60,20 @@ class ModuleCall:
     directions: int
     hidden_size: int
     state_size: int
-    dropout: float
+    masks: int  # in front of layers above the first
     states: int  # 0 for zeros
     layout: Layout
     rows: Rows
     batch_sizes: Any
     packed: Packed
     device: Device
+    drawn: Drawn | None = None  # in training, beside the masks
+    cell: Cell | None = None  # where it is derived from the module's, with these rates per unit
+    rates: Array | None = None
     bfloat16: bool = False  # whether products may be of it, without a tape, where that is fast
     packs: Any = None  # the weights that the forward pass read
     packing: Packing | None = None
     prepared: Prepared | None = None
-
-    @property
-    def masks(self) -> int:
-        """How many dropout masks there are."""
-        return self.num_layers - 1 if self.dropout else 0
 
     def split(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
         """x, states, masks, parameters and tape of the tensors of a pass."""
@@ -102,6 +103,7 @@ class ModuleCall:
                 self._arguments(x, states, x),
                 self._masks(masks),
                 taping=taping,
+                drawn=self.drawn,
             )
             results = [self._leave(y), *(self._tensor(state) for state in final)]
             tape = [getattr(one, name) for one in tapes for name in ARRAYS]
@@ -132,10 +134,15 @@ class ModuleCall:
             arrays = [self.device.array(one) for one in taped]
             make, width = self.device.kernels.Tape, len(ARRAYS)
             tapes = []
-            for k, own in enumerate(packs.weights):
+            for k, own in enumerate(self._weights(packs)):
                 of_pass = dict(zip(ARRAYS, arrays[k * width : (k + 1) * width], strict=True))
                 reverse = k % self.directions == 1
-                tapes.append(make(own, self.rows, reverse=reverse, reset=None, **of_pass))
+                taken = make(own, self.rows, reverse=reverse, reset=None, **of_pass)
+                if self.drawn is not None:
+                    draws = self.drawn.of_pass(k, self.rows.B, self.state_size, own.dtype)
+                    if draws.h_mask is not None:
+                        taken.h_mask = mask_panels(draws.h_mask, own.dtype)
+                tapes.append(taken)
             dx, d_start, found = run_backward(
                 self._stack(x),
                 tapes,
@@ -147,7 +154,7 @@ class ModuleCall:
             gradients += map(self._tensor, d_start[: self.states])
             gradients += [None] * len(masks)
             for one in found:
-                units = iter(() if one.units is None else one.units)
+                units = iter(() if one.units is None else one.units)  # rates come last, for nobody
                 for kind in self.packed.kinds:
                     part = getattr(one, SHORT[kind]) if kind in SHORT else next(units)
                     gradients.append(self.device.tensor(part))
@@ -163,6 +170,13 @@ class ModuleCall:
         """Of each state, h first."""
         return widths_of(self.packed.cell, self.state_size, self.hidden_size)
 
+    def _weights(self, packs: Any) -> tuple[Any, ...]:
+        if self.cell is None:
+            found: tuple[Any, ...] = packs.weights
+            return found
+        assert self.rates is not None
+        return self.packed.derived(packs, self.cell, self.rates)
+
     def _stack(self, like: Any) -> Stack:
         return Stack(
             f"this {self.mode.partition('-')[0]}",
@@ -174,7 +188,7 @@ class ModuleCall:
 
     def _arguments(self, x: Any, states: Sequence[Any], like: Any) -> Call:
         """The arguments of a pass as arrays; zeros for what is None."""
-        weights = self.packs.weights if self.packs else ()
+        weights = self._weights(self.packs) if self.packs else ()
         T, B = self.rows.T, self.rows.B
         xp, dtype = self.device.kernels.xp, DTYPES[like.dtype]
         many = self.num_layers * self.directions

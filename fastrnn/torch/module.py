@@ -20,7 +20,19 @@ from fastrnn_kernels.cells.cell import Cell
 @outside_of_graphs
 def _call_outside_of_graphs(module: Any, given: Any, hx: Any) -> Any:
     found = module._run(given, hx)
-    return module._own_forward(given, hx) if found is NotImplemented else found
+    if found is not NotImplemented:
+        return found
+    found = module._own_forward(given, hx)  # which raises torch's own errors
+    if module._regularised:
+        raise _not_by_torch(module)
+    return found
+
+
+def _not_by_torch(module: Any) -> Exception:
+    return NotImplementedError(
+        f"this {module._get_name()} has zoneout or dropout inside of its layers, and this call is "
+        "one of those that torch's own kernels run (fastrnn.torch.FALLBACKS), which have none"
+    )
 
 
 class Module(torch.nn.Module):  # type: ignore[misc]
@@ -49,6 +61,10 @@ class Module(torch.nn.Module):  # type: ignore[misc]
 
     def _traced(self, given: Any, hx: Any) -> Any:
         exporting, inside = is_exporting(), not differentiated()
+        if self._regularised:  # no operator has it
+            if exporting:
+                raise _not_by_torch(self)
+            return _call_outside_of_graphs(self, given, hx)
         if exporting and torch.onnx.is_in_onnx_export():
             inside = False
         found = self._in_graph(given, hx) if inside else NotImplemented
@@ -83,6 +99,11 @@ class Module(torch.nn.Module):  # type: ignore[misc]
         raise NotImplementedError
 
     @property
+    def _regularised(self) -> bool:
+        """Whether it has zoneout, or dropout inside of its layers."""
+        return False
+
+    @property
     def _mode(self) -> str:
         """torch's name of the cell."""
         raise NotImplementedError
@@ -108,11 +129,14 @@ class Module(torch.nn.Module):  # type: ignore[misc]
     __overloads__ = Overloads()
     forward__0, forward__1 = FormOfScript(0), FormOfScript(1)
     __jit_unused_properties__ = (
-        "_cell", "_directions", "_dropout", "_mode", "_state_size", "_widths", "all_weights",
+        "_cell", "_directions", "_dropout", "_mode", "_regularised", "_state_size", "_widths",
+        "all_weights",
     )  # fmt: skip
 
     def __prepare_scriptable__(self) -> Any:
         """TorchScript compiles torch's own forward, with these parameters."""
+        if self._regularised:
+            raise _not_by_torch(self)
         return prepared(self)
 
 

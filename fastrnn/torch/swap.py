@@ -61,10 +61,17 @@ def restore(model: torch.nn.Module) -> tuple[str, ...]:
 
     The way back from `accelerate`: the modules stay the same objects, with all they have, and only
     change their class. Takes modules that were made as fastrnn's as well. Returns the names of
-    what changed. Raises TypeError for what is no module.
+    what changed. Raises TypeError for what is no module, ValueError if one has arguments that
+    torch's have not; nothing is changed then.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model is a {type(model).__name__}, wanted a torch.nn.Module")
+    for name, module in model.named_modules():
+        if isinstance(module, Module) and module._regularised:
+            raise ValueError(
+                f"{name or 'the model itself'} has zoneout or dropout inside of its layers, which "
+                "torch's own modules have not: it stays fastrnn's"
+            )
     changed = []
     for name, module in model.named_modules():
         kind = parametrize.type_before_parametrizations(module)

@@ -20,6 +20,7 @@ from fastrnn_kernels.cpu.sequence.plan import route, scratch_bytes
 from fastrnn_kernels.cpu.sequence.start import (
     Backward,
     Forward,
+    mask_panels,
     start_backward,
     start_forward,
     tape_bytes,
@@ -89,6 +90,7 @@ __all__ = [
     "forward_segments",
     "get_num_threads",
     "give",
+    "mask_panels",
     "new_checkpoints",
     "pack_linear",
     "prepare_threads",

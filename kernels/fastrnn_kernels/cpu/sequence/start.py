@@ -50,14 +50,14 @@ def _drawn(weights: Weights, draws: Draws) -> dict[str, Any]:
     return {
         "words": words_of(draws.key.key, draws.of),
         "levels": levels_of(draws.of, weights.dtype),
-        "h_mask": _panels_of(draws.h_mask, weights.dtype),
+        "h_mask": mask_panels(draws.h_mask, weights.dtype),
         "draw_kind": draws.key.kind(CELL),
         "draw_first": draws.first,
     }
 
 
-def _panels_of(h_mask: Array | None, dtype: np.dtype[Any]) -> Array:
-    """A mask (B, P) in whole panels, of the forward pass or backwards; ones behind it."""
+def mask_panels(h_mask: Array | None, dtype: np.dtype[Any]) -> Array:
+    """A mask (B, P) of h in whole panels, as tapes have it; ones behind it, nothing for None."""
     if h_mask is None:
         return _NO_MASK[dtype]
     B, P = h_mask.shape
