@@ -89,6 +89,14 @@ class LSTM(Layer[tuple[Array, Array]]):
         1.7159 tanh(2/3 x). Such a cell is compiled when it is first used, once for a machine.
     peepholes: have i and f see c_(t-1), and o see c_t: i = σ(... + p_i c_(t-1)); F. A. Gers,
         N. N. Schraudolph, J. Schmidhuber (2002), Sec. 2.2.
+    input_dropout: probability that a feature of a layer's input is 0 for a whole sequence.
+    recurrent_dropout: that a unit of h is, wherever R multiplies it; Y. Gal, Z. Ghahramani,
+        arXiv:1512.05287, Sec. 4. recurrent_dropout_on: "h", or "candidate": g is 0 at single steps,
+        and h is left; S. Semeniuta et al., arXiv:1603.05118, Sec. 3.
+    zoneout: probability that a unit keeps its h at a step, or of each state, as (0.1, 0.5) of h and
+        c; D. Krueger et al., arXiv:1606.01305, Sec. 3.
+    weight_dropout: probability that a weight of weight_hh is 0 for a call; S. Merity et al.,
+        arXiv:1708.02182, Sec. 2. Of all these see `forward`: in training, on the CPU.
     initial_state: "zeros", or "learned": parameters, zeros at first, that states begin from
         wherever none is given, in streams and exported C as well.
     device: "auto", "cpu" or "cuda".

@@ -1,6 +1,6 @@
 """Dropout inside of torch's layers, and zoneout: what fastrnn's own layers draw, by torch's seed.
 
-What fastrnn's own layers compute is tested against plain NumPy (`test_regularised.py`).
+What fastrnn's own layers compute is tested against plain NumPy (`tests/fastrnn/models/test_regularised.py`).
 """
 
 import copy
@@ -134,13 +134,13 @@ def test_what_has_none_says_so():
 
 def test_all_dropped_and_none():
     """A rate of 1 leaves nothing of R; of 0, what there is without."""
-    plain = fastrnn.torch.GRU(I, H)
+    plain = fastrnn.torch.LSTM(I, H, dtype=torch.float64)
     for rate in (0.0, 1.0):
-        module = fastrnn.torch.GRU(I, H, recurrent_dropout=rate)
+        module = fastrnn.torch.LSTM(I, H, recurrent_dropout=rate, dtype=torch.float64)
         module.load_state_dict(plain.state_dict())
         if rate == 1:
             with torch.no_grad():
                 plain.weight_hh_l0.zero_()
-        x = torch.randn(T, B, I)
-        assert_close(module(x)[0].detach().numpy(), plain(x)[0].detach().numpy(), 1e-6)
+        x = torch.randn(T, B, I, dtype=torch.float64)
+        assert_close(module(x)[0].detach().numpy(), plain(x)[0].detach().numpy(), 1e-12)
         assert np.isfinite(module(x)[0].detach().numpy()).all()
