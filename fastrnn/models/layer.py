@@ -249,7 +249,7 @@ class Layer(Recurrent, Streamable[State]):
         Arguments as those of a plain call, and
 
         training: False turns dropout of all kinds off, and has of zoneout what is expected;
-            nothing else. Dropout but that between layers, and zoneout, train on the CPU.
+            nothing else. With zoneout, or dropout inside of layers, "auto" is the CPU.
         rng: draws the dropout masks, and the key from which all others follow: the same for any
             number of threads, lengths of other rows, and with a checkpoint. One made from the
             layer's seed if None.
@@ -349,7 +349,7 @@ class Layer(Recurrent, Streamable[State]):
         call = Call(kernels, (), dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
         dx, d_start, gradients = run_backward(self._stack, tape.passes, tape.masks, call, clip=clip)
         if tape.drawn is not None:
-            tape.drawn.mask_gradients(gradients)
+            tape.drawn.mask_gradients(gradients, kernels)
         if kernels.ON_HOST:
             rows.clear_padding(dx)
         parameters: dict[str, Array] = {}
@@ -463,12 +463,6 @@ class Layer(Recurrent, Streamable[State]):
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
         kernels, weights, version = self._placed(T, B, taping, on_gpu, rather_cpu)
         if drawing:
-            if not kernels.ON_HOST:
-                raise ValueError(
-                    f"{self._owner} has zoneout or dropout inside of its layers, which trains on "
-                    "the CPU, and this call is the GPU's: wanted device='cpu' and NumPy arrays, or "
-                    "training=False"
-                )
             weights = self._training_weights(version, kernels)
         copied = x.nbytes if host or taping else 0
         sizes = self.directions, T, B, taping, copied

@@ -96,7 +96,7 @@ class LSTM(Layer[tuple[Array, Array]]):
     zoneout: probability that a unit keeps its h at a step, or of each state, as (0.1, 0.5) of h and
         c; D. Krueger et al., arXiv:1606.01305, Sec. 3.
     weight_dropout: probability that a weight of weight_hh is 0 for a call; S. Merity et al.,
-        arXiv:1708.02182, Sec. 2. Of all these see `forward`: in training, on the CPU.
+        arXiv:1708.02182, Sec. 2. All these are for training: see `forward`.
     initial_state: "zeros", or "learned": parameters, zeros at first, that states begin from
         wherever none is given, in streams and exported C as well.
     device: "auto", "cpu" or "cuda".

@@ -10,6 +10,7 @@ from fastrnn import check
 from fastrnn.arrays import Array
 from fastrnn_kernels import draws
 from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.draws import Draws, Key
 from fastrnn_kernels.gradients import Gradients as PassGradients
 from fastrnn_kernels.weights import Weights
@@ -147,15 +148,15 @@ class Drawn:
             return tuple(given)
         return tuple(replace(one, w_hh=self._left(n, one.w_hh)) for n, one in enumerate(given))
 
-    def mask_gradients(self, found: Sequence[PassGradients]) -> None:
-        """Make the gradients of what was left of R those of R."""
+    def mask_gradients(self, found: Sequence[PassGradients], kernels: Kernels) -> None:
+        """Make the gradients of what was left of R those of R, where they are."""
         if self.rates.weight:
             for n, one in enumerate(found):
-                one.w_hh = self._left(n, one.w_hh)
+                one.w_hh = self._left(n, one.w_hh, kernels)
 
-    def _left(self, number: int, w_hh: Array) -> Array:
+    def _left(self, number: int, w_hh: Array, kernels: Kernels | None = None) -> Array:
         mask = self.left_of_weights(number, w_hh.shape, w_hh.dtype)
-        left: Array = w_hh * mask
+        left: Array = w_hh * (mask if kernels is None else kernels.take(mask))
         return left
 
 

@@ -164,7 +164,7 @@ def run_forward(
     """All layers and directions: y (T, B, D * P), final states, and what backward needs.
 
     masks: in front of each layer, None for no dropout. every: steps between checkpoints, on the
-    CPU, or None for a tape of all steps. drawn: what is drawn beside these masks, on the CPU.
+    CPU, or None for a tape of all steps. drawn: what is drawn beside these masks.
     """
     try:
         kernels, weights = call.kernels, call.weights

@@ -108,7 +108,7 @@ class Device(Protocol):
     ) -> Forward:  # fmt: skip
         """Prepare a forward pass of one direction of one layer; `share` will run together.
 
-        draws: what is drawn, on the CPU.
+        draws: what is drawn, where the cell has drawn values or h a mask.
         """
 
     def start_backward(

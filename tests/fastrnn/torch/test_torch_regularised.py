@@ -1,6 +1,6 @@
 """Dropout inside of torch's layers, and zoneout: what fastrnn's own layers draw, by torch's seed.
 
-What fastrnn's own layers compute is tested against plain NumPy (`tests/fastrnn/models/test_regularised.py`).
+What those compute is tested against plain NumPy (`tests/fastrnn/models/test_regularised.py`).
 """
 
 import copy

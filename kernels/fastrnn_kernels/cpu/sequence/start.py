@@ -139,7 +139,7 @@ def start_forward(
     (states but h, B, H); the pass writes the final ones. `share` passes will run together.
     begin: the states before the first step, where they are not those that resets go back to.
     tape: one to be written, if not a new one.
-    draws: what is drawn, where the cell has drawn values or h a mask; on the CPU.
+    draws: what is drawn, where the cell has drawn values or h a mask.
     kept, empty: give the memory of the tape, and that in which the pass works.
     """
     cell, values = weights.cell, VALUES[weights.compute]
