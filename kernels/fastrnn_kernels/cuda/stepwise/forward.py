@@ -113,11 +113,12 @@ def forward_kernels(
     """The kernels of a step forward; those that a cell has no need of are never compiled."""
     G, A, L, E, S, N, K, Q = cell.G, cell.A, cell.L, cell.E, cell.S, cell.N, cell.K, cell.Q
     D = cell.D  # drawn values stand in front of the sums
+    many = D + S
     Z = cell.X + A  # the first sum that h has a part in
     kind = from_dtype(dtype)
     forward = device(cell.forward)
     inner_value = device(cell.inner) if cell.inner else forward
-    load_sums, load_early = load(D + S), load(D + G - L)
+    load_sums, load_early = load(many), load(D + G - L)
     load_rest, load_units = load(N - 1), load(Q)
     draw = drawing(D)
     store_saved, store_rest = store(K), store(N - 1)
@@ -147,7 +148,7 @@ def forward_kernels(
             if s < length:
                 t = time_of(length, s, reverse)
                 row = t * B + b
-                acc = cuda.local.array(D + S, kind)
+                acc = cuda.local.array(many, kind)
                 draw(acc, vs, ns, b, u, t)
                 add_early(acc, vs[X_SUMS], h_sums, bias, row, b, u, H)
                 states = states_of(h, rest, b, u, B, H)
@@ -171,7 +172,7 @@ def forward_kernels(
                 x_sums = vs[X_SUMS]
                 t = time_of(length, s, reverse)
                 row = t * B + b
-                acc = cuda.local.array(D + S, kind)
+                acc = cuda.local.array(many, kind)
                 draw(acc, vs, ns, b, u, t)
                 add_early(acc, x_sums, h_sums, bias, row, b, u, H)
                 for j in range(G - L, G):
