@@ -172,8 +172,8 @@ def _torch(cls: type[Defined], /, *arguments: Any, **options: Any) -> Any:
 def _keras(cls: type[Defined], /, units: int, **options: Any) -> Any:
     """Make a `keras.layers.Layer` of the cell.
 
-    Its arguments are those of `keras.layers.LSTM`, or `LSTMCell`, without activations and
-    recurrent_dropout; `per_unit_initializer`, `_regularizer` and `_constraint` are for the
+    Its arguments are those of `keras.layers.LSTM`, or `LSTMCell`, without activations;
+    `per_unit_initializer`, `_regularizer` and `_constraint` are for the
     parameters that each unit has of its own.
     """
     from fastrnn.keras.defined import layer_class

@@ -35,6 +35,7 @@ _OPTIONS: dict[str, Any] = {
     **{f"{part}_{how}": None for how in _HOW for part in _PARTS},
     **_INITIALIZERS,
     "dropout": 0.0,
+    "recurrent_dropout": 0.0,
     "seed": None,
 }
 
@@ -105,7 +106,7 @@ class DefinedKerasCell(_Configured, ByKernels, _Dropout, keras.layers.Layer):  #
 
     equations: ClassVar[Equations]
     layout: ClassVar[Layout]
-    implementation, recurrent_dropout = 2, 0.0
+    implementation = 2
 
     def __init__(self, units: int, **options: Any) -> None:
         own = {name: options.pop(name, usual) for name, usual in _OPTIONS.items()}
@@ -117,6 +118,7 @@ class DefinedKerasCell(_Configured, ByKernels, _Dropout, keras.layers.Layer):  #
         self.state_size = units if states == 1 else [units] * states
         self.use_bias = own["use_bias"]
         self.dropout = min(1.0, max(0.0, own["dropout"]))
+        self.recurrent_dropout = min(1.0, max(0.0, own["recurrent_dropout"]))
         self.seed = own["seed"]
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         for how, known in _HOW.items():
@@ -164,6 +166,7 @@ class DefinedKerasCell(_Configured, ByKernels, _Dropout, keras.layers.Layer):  #
         old = [ops.cast(one, self.compute_dtype) for one in (states if nested else [states])]
         if training and self.dropout:
             x = x * self.get_dropout_mask(x)
+        h_mask = self.get_recurrent_dropout_mask(old[0]) if training else None
         equations, traced = self.equations, self.derived.traced
         x_bias, h_bias = self.bias, None
         if x_bias is not None and self.layout.two_biases:
@@ -171,6 +174,7 @@ class DefinedKerasCell(_Configured, ByKernels, _Dropout, keras.layers.Layer):  #
         from_x = _product(x, self.kernel, x_bias, traced.gates, traced.gates)
 
         def product(value: Any, gates: tuple[str, ...]) -> dict[str, Any]:
+            value = value if h_mask is None else value * h_mask
             return _product(value, self.recurrent_kernel, h_bias, equations.recurrent, gates)
 
         new = equations.step(

@@ -12,6 +12,7 @@ from fastrnn.device import kernels_for
 from fastrnn.keras.steps import Steps
 from fastrnn.keras.weights import KerasWeights, Layout, Packed
 from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.draws import Draws, Key
 from fastrnn_kernels.tape import Tape as PassTape
 
 States = tuple[Array, ...]  # (B, H) each, h first
@@ -45,6 +46,7 @@ class Tape:
     taken: PassTape[Any]
     steps: Steps
     biased: bool
+    h_mask: Array | None
 
 
 def _require(name: str, array: Array | None, shape: Shape, dtype: np.dtype[Any]) -> None:
@@ -65,7 +67,7 @@ def _sizes(
     call: Call, x: Array, mask: Array | None, weights: KerasWeights, states: States
 ) -> tuple[int, int, int]:
     """B, T and H, if all fits together."""
-    kernel, recurrent, bias, units = weights
+    kernel, recurrent, bias, units, h_mask = weights
     if not x.ndim - 1 == kernel.ndim == recurrent.ndim == 2:
         raise ValueError(
             f"x, kernel and recurrent kernel have shapes {x.shape}, {kernel.shape} and "
@@ -81,6 +83,7 @@ def _sizes(
     _require("the recurrent kernel", recurrent, (H, columns_of_h), dtype)
     _require("the units' parameters", units, (cell.Q, H), dtype)
     _require("the bias", bias, (2, columns) if call.layout.two_biases else (columns,), dtype)
+    _require("the mask of h", h_mask, (B, H), dtype)
     _require_states("", cell, states, (B, H), dtype)
     return B, T, H
 
@@ -110,9 +113,12 @@ def forward(
     start_rest = _stacked(others, (B, H), dtype)
     final_h, final_rest = np.empty((B, H), dtype), np.empty_like(start_rest)
     y = kernels.empty((T, B, H), dtype)
+    h_mask = weights[4]
+    draws = None if h_mask is None else Draws(Key(0), h_mask=h_mask)
     run = kernels.start_forward(
         packed(call.cell, call.layout, weights), kernels.take(steps.gather(x)),
         kernels.take(start_h), start_rest, final_h, final_rest, steps.rows, y, 0, taping=taping,
+        draws=draws,
     )  # fmt: skip
     kernels.run([run.job], run.work)
     before = start_h if call.holds_start else np.zeros_like(start_h)
@@ -121,7 +127,7 @@ def forward(
     else:
         shown = steps.last(final_h, before, call.zeros)
     kept = run.tape
-    tape = None if kept is None else Tape(call, kept, steps, weights[2] is not None)
+    tape = None if kept is None else Tape(call, kept, steps, weights[2] is not None, h_mask)
     return shown, (final_h, *final_rest), tape
 
 
@@ -161,7 +167,7 @@ def backward(
     d_start = found.start_h
     if call.holds_start and d_before is not None:
         d_start = d_start + d_before
-    gradients = call.layout.gradients(call.cell, found, tape.biased)
+    gradients = call.layout.gradients(call.cell, found, tape.biased, tape.h_mask)
     dx = None
     if found.x is not None:
         steps.rows.clear_padding(found.x)

@@ -18,9 +18,9 @@ from fastrnn_kernels.equations.define import Derived
 FALLBACKS: Mapping[str, str] = MappingProxyType(
     {
         "activation": "an activation is none of those of Keras's that fastrnn.LSTM has by name",
-        "recurrent_dropout": "in training it masks h between the steps, inside the kernels' loop",
         "dropout_per_gate": "in training with implementation=1 each gate has an x of its own",
-        "whole_dropout": "dropout=1 in training, where Keras's own paths differ",
+        "whole_dropout": "dropout or recurrent_dropout is 1 in training, where Keras's own paths "
+        "differ",
         "dtype": "the kernels train in float32 and float64, not in half precision",
         "device": "the tensors are on an accelerator, and these kernels are the CPU's",
         "use_cudnn": "use_cudnn=True asks for cuDNN",
@@ -95,17 +95,13 @@ def always(cell: Any) -> str | None:
     return None
 
 
-def in_training(cell: Any, one_step: bool) -> str | None:
-    """The fallback that a cell takes in training, if any.
-
-    one_step: a step by itself, of which a SimpleRNN's h can be masked beforehand.
-    """
-    simple = isinstance(cell, keras.layers.SimpleRNNCell)
-    if cell.recurrent_dropout and not (simple and one_step):
-        return "recurrent_dropout"
-    if cell.dropout and not simple:
-        if cell.implementation == 1:
-            return "dropout_per_gate"
-        if cell.dropout == 1:
-            return "whole_dropout"
+def in_training(cell: Any) -> str | None:
+    """The fallback that a cell takes in training, if any."""
+    if isinstance(cell, keras.layers.SimpleRNNCell):
+        return None
+    if 1 in (cell.dropout, cell.recurrent_dropout):
+        return "whole_dropout"
+    # Recurrent dropout sets the implementation to 1, whoever did not ask for it.
+    if cell.dropout and cell.implementation == 1 and not cell.recurrent_dropout:
+        return "dropout_per_gate"
     return None

@@ -46,10 +46,10 @@ def _exporting() -> bool:
     return bool(torch.jit.is_tracing() or exporting())
 
 
-def _reason(cell: Any, x: Any, training: Any, one_step: bool) -> str | None:
+def _reason(cell: Any, x: Any, training: Any) -> str | None:
     found = fallbacks.always(cell)
     if found is None and training:
-        found = fallbacks.in_training(cell, one_step)
+        found = fallbacks.in_training(cell)
     if found is None and not _backend.on_cpu(x):
         found = "device"
     if found is None and _exporting():
@@ -68,13 +68,23 @@ def _call(cell: Any, **how: Any) -> Call:
     return Call(kernel, layout, weakref.ref(packed), **how)
 
 
+def _one(mask: Any) -> Any:
+    """One mask for all gates; with implementation=1 Keras has drawn one for each."""
+    return mask[0] if isinstance(mask, list) else mask
+
+
 def _run(call: Call, cell: Any, training: Any, x: Any, mask: Any, states: Any) -> Any:
     dtype = cell.compute_dtype
     B, T = ops.shape(x)[:2]
+    h_mask = None
+    if training and cell.recurrent_dropout:
+        h_mask = ops.cast(_one(cell.get_recurrent_dropout_mask(states[0])), dtype)
+        h_mask = shapes.whole_batch(h_mask, B, states[0].shape[-1])
     if mask is not None:
         mask = shapes.whole_batch(mask, B, T)
     kept = cell.kernel, cell.recurrent_kernel, cell.bias, getattr(cell, "units_parameters", None)
     weights = [None if weight is None else ops.cast(weight, dtype) for weight in kept]
+    weights.append(h_mask)
     states = [shapes.whole_batch(state, B, cell.recurrent_kernel.shape[0]) for state in states]
     return _backend.run(call, bool(training), x, mask, weights, states)
 
@@ -91,7 +101,7 @@ def sequence(layer: Any, x: Any, states: Any, mask: Any, training: Any) -> Any:
     elif mask is not None and len(mask.shape) != 2:
         reason = "mask"
     else:
-        reason = _reason(cell, x, training, one_step=False)
+        reason = _reason(cell, x, training)
     if reason is not None:
         fallbacks.say(layer, reason)
         return None
@@ -107,7 +117,7 @@ def sequence(layer: Any, x: Any, states: Any, mask: Any, training: Any) -> Any:
     x, *states = (ops.cast(tensor, cell.compute_dtype) for tensor in (x, *states))
     shapes.check(layer, cell, call.cell.states, "BTI", x, mask, states)
     if training and cell.dropout:
-        x = x * ops.expand_dims(cell.get_dropout_mask(x[:, 0, :]), 1)
+        x = x * ops.expand_dims(_one(cell.get_dropout_mask(x[:, 0, :])), 1)
     shown, states = _run(call, cell, training, x, mask, states)
     if layer.return_sequences:
         return shown[:, -1], shown, states
@@ -116,7 +126,7 @@ def sequence(layer: Any, x: Any, states: Any, mask: Any, training: Any) -> Any:
 
 def step(cell: Any, x: Any, states: Any, training: Any) -> Any:
     """What `call` of a cell gives, by the kernels; None where they cannot."""
-    reason = _reason(cell, x, training, one_step=True)
+    reason = _reason(cell, x, training)
     if reason is not None:
         fallbacks.say(cell, reason)
         return None
@@ -126,8 +136,6 @@ def step(cell: Any, x: Any, states: Any, training: Any) -> Any:
     x, *before = (ops.cast(tensor, cell.compute_dtype) for tensor in (x, *given))
     shapes.check(cell, cell, call.cell.states, "BI", x, None, before)
     if training and cell.dropout:
-        x = x * cell.get_dropout_mask(x)
-    if training and cell.recurrent_dropout:
-        before[0] = before[0] * cell.get_recurrent_dropout_mask(before[0])
+        x = x * _one(cell.get_dropout_mask(x))
     h, after = _run(call, cell, training, x[:, None], None, before)
     return h, after if nested else h

@@ -13,8 +13,9 @@ from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.device import Gradients, Weights
 
 #: kernel (I, G H), recurrent_kernel (H, G H), bias (G H,), (2, G H) or None; the parameters that
-#: each unit has of its own (Q, H), if there are any
-KerasWeights = tuple[Array, Array, Array | None, Array | None]
+#: each unit has of its own (Q, H), if there are any; what multiplies h (B, H) before the recurrent
+#: kernel does, in training, which is no weight but goes the same way
+KerasWeights = tuple[Array, Array, Array | None, Array | None, Array | None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Layout:
 
     def to_kernel(self, cell: Cell, weights: KerasWeights) -> Weights:
         """The kernels' weights. What is given must not change afterwards."""
-        kernel, recurrent, bias, units = weights
+        kernel, recurrent, bias, units, _ = weights
         w_ih, w_hh = self._ours(kernel, cell.G).T, self._ours(recurrent, cell.GH).T
         if bias is None:
             return Weights(cell, w_ih, w_hh, units=units)
@@ -50,19 +51,22 @@ class Layout:
             b_hh = b_hh[: cell.GH * w_hh.shape[1]]
         return Weights(cell, w_ih, w_hh, b_ih, b_hh, units=units)
 
-    def gradients(self, cell: Cell, found: Gradients, biased: bool) -> KerasWeights:
-        """The gradients of Keras's weights."""
+    def gradients(
+        self, cell: Cell, found: Gradients, biased: bool, h_mask: Array | None
+    ) -> KerasWeights:
+        """The gradients of Keras's weights; of the mask, which is drawn, zeros."""
         kernel, recurrent = (
             np.ascontiguousarray(self._keras(matrix.T, gates))
             for matrix, gates in ((found.w_ih, cell.G), (found.w_hh, cell.GH))
         )
+        of_mask = None if h_mask is None else np.zeros_like(h_mask)
         if not biased:
-            return kernel, recurrent, None, found.units
+            return kernel, recurrent, None, found.units, of_mask
         bias = found.b_ih
         if self.two_biases:
             bias = np.zeros((2, len(bias)), bias.dtype)
             bias[0], bias[1, : len(found.b_hh)] = found.b_ih, found.b_hh
-        return kernel, recurrent, self._keras(bias, cell.G), found.units
+        return kernel, recurrent, self._keras(bias, cell.G), found.units, of_mask
 
 
 class Packed:
@@ -72,7 +76,8 @@ class Packed:
         self._kept: Kept[Weights] = Kept()
 
     def __call__(self, cell: Cell, layout: Layout, given: KerasWeights) -> Weights:
-        """The kernels' weights for the values given."""
+        """The kernels' weights for the values given; the mask is none of them."""
+        given = (*given[:4], None)
         there = which(given)
         arrays = [array for array in given if array is not None]
         return self._kept.of(

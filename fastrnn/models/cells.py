@@ -224,12 +224,12 @@ class RecurrentCell(Recurrent, Streamable[State]):
         given = self._checked_states("state", state, B, batched)
         host = check.on_host(x)
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
-        kernels, (weights,), values = self._placed(1, B, taping, on_gpu)
+        kernels, (weights,), version = self._placed(1, B, taping, on_gpu)
         what = (weights,), 1, 1, B, taping, 0
         kernels.check_forward(*what, lambda: f"{self._owner}, B={B}")
         # The tape must not change when the caller fills the same array with the next input.
         x = kernels.take(x.reshape(1, B, self.input_size), "input", copy=taping)
-        h, rest = self._states(kernels, "state", given, B, values)
+        h, rest = self._states(kernels, "state", given, B, version.values)
         y = kernels.xp.empty((1, B, self.hidden_size), self.dtype)
         rows = Rows.whole(1, B)
         new = kernels.xp.empty_like(h), kernels.xp.empty_like(rest)

@@ -31,6 +31,10 @@ class Defined(Recurrent):
         print(found)
         return found
 
+    @property
+    def _equations(self) -> Derived:
+        return self._derived
+
     def _written(self) -> dict[str, Any]:
         return {**super()._written(), "equations": self._derived.digest}
 

@@ -294,26 +294,34 @@ class Ensemble(Named, Generic[State]):
         """
         layer = self._layer
         layer._check_training(training, rng)
-        rather_cpu = checkpoint is not None
-        calls, shared = self._calls(x, state, lengths, reset, taping=True, rather_cpu=rather_cpu)
+        drawing = training and layer._rates.drawing
+        calls, shared = self._calls(
+            x, state, lengths, reset, taping=True, rather_cpu=checkpoint is not None or drawing,
+            drawing=drawing,
+        )  # fmt: skip
         first = calls[0]
         every = layer._segments(checkpoint, first)
         masks: list[Any] = [None] * self.models
-        if layer._drops(training):
+        drawn: list[Any] = [None] * self.models
+        dropout = layer.dropout if layer._drops(training) else 0.0
+        if dropout > 0 or drawing:
             generators = self._generators() if rng is None else [rng] * self.models
-            masks = [
-                draw_masks(layer._stack, call, layer.dropout, one)
-                for call, one in zip(calls, generators, strict=True)
-            ]
-        y, final, tapes = run_forwards(layer._stack, calls, masks, taping=True, every=every)
+            for m, (call, one) in enumerate(zip(calls, generators, strict=True)):
+                drawn[m] = layer._rates.drawn(one) if drawing else None
+                masks[m] = draw_masks(layer._stack, call, dropout, one, drawn[m])
+                if drawn[m] is not None:
+                    call.weights = drawn[m].weights(call.weights)
+        y, final, tapes = run_forwards(
+            layer._stack, calls, masks, taping=True, every=every, drawn=drawn
+        )
         given = first.as_given(y)
         learned = layer._learned and state is None
         each = [
             Tape(
                 self, given.shape[1:], first.batched, first.batch_first, passes, mask, first.host,
-                first.kernels.NAME, learned,
+                first.kernels.NAME, learned, drawn=own,
             )
-            for passes, mask in zip(tapes, masks, strict=True)
+            for passes, mask, own in zip(tapes, masks, drawn, strict=True)
         ]  # fmt: skip
         return given, first.joined(final), EnsembleTape(self, given.shape, shared, each)
 
@@ -359,6 +367,9 @@ class Ensemble(Named, Generic[State]):
         ]  # fmt: skip
         passes, masks = [one.passes for one in tape.tapes], [one.masks for one in tape.tapes]
         dxs, d_start, found = run_backwards(layer._stack, passes, masks, calls, clip=clip)
+        for own, one in zip(tape.tapes, found, strict=True):
+            if own.drawn is not None:
+                own.drawn.mask_gradients(one, kernels)
         if kernels.ON_HOST:
             for dx, of in zip(dxs, rows, strict=True):
                 of.clear_padding(dx)
@@ -397,6 +408,7 @@ class Ensemble(Named, Generic[State]):
         *,
         taping: bool,
         rather_cpu: bool = False,
+        drawing: bool = False,
     ) -> tuple[list[Call], bool]:
         """Check the arguments of a pass: the calls of all models, and whether x is for all."""
         layer, M, versions = self._layer, self.models, self._kept.versions
@@ -413,7 +425,8 @@ class Ensemble(Named, Generic[State]):
         host = check.on_host(x)
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
         kernels, _, _ = layer._placed(T, B, taping, on_gpu, rather_cpu, versions[0])
-        weights = [layer._weights_for(version, kernels) for version in versions]
+        weights_of = layer._training_weights if drawing else layer._weights_for
+        weights = [weights_of(version, kernels) for version in versions]
         sizes = layer.directions, T, B, taping, x.nbytes if host or taping else 0
         told = f"{layer._owner}, M={M}, T={T}, B={B}"
         every = [one for of_model in weights for one in of_model]

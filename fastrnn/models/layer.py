@@ -10,14 +10,17 @@ import numpy as np
 from fastrnn import check
 from fastrnn.arrays import Array, Shape, State
 from fastrnn.device import kernels_of
+from fastrnn.models import regularised
 from fastrnn.models.module import Version
 from fastrnn.models.recurrent import Recurrent
 from fastrnn.models.stack import Call, Stack, draw_masks, run_backward, run_forward, time_first
 from fastrnn.models.streamable import Streamable
 from fastrnn.models.tape import Gradients, Tape, check_owner
 from fastrnn.streams.source import LayerState
+from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cpu.device import Stage, checkpoint_bytes, stage_of
 from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.draws import DROPPED, ZONEOUT
 from fastrnn_kernels.gradients import NO_CLIP, Clip
 from fastrnn_kernels.gradients import Gradients as PassGradients
 from fastrnn_kernels.rows import Rows
@@ -40,6 +43,11 @@ class Layer(Recurrent, Streamable[State]):
     """
 
     proj_size: int = 0
+    input_dropout: float
+    recurrent_dropout: float
+    recurrent_dropout_on: str
+    zoneout: float | tuple[float, ...]
+    weight_dropout: float
 
     def __init__(
         self,
@@ -52,6 +60,11 @@ class Layer(Recurrent, Streamable[State]):
         bidirectional: bool = False,
         *,
         initial_state: str = "zeros",
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "h",
+        zoneout: float | Sequence[float] = 0.0,
+        weight_dropout: float = 0.0,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -60,9 +73,22 @@ class Layer(Recurrent, Streamable[State]):
         self._configure(
             input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
-            initial_state=initial_state, device=device, dtype=dtype, **self._with_usual(options),
+            initial_state=initial_state, input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout, recurrent_dropout_on=recurrent_dropout_on,
+            zoneout=zoneout, weight_dropout=weight_dropout, device=device, dtype=dtype,
+            **self._with_usual(options),
         )  # fmt: skip
         self._draw(seed)
+
+    @classmethod
+    def _choices(cls) -> dict[str, Any]:
+        return {**super()._choices(), **regularised.ARGUMENTS}
+
+    @staticmethod
+    def _checked_choice(name: str, value: Any) -> Any:
+        if name in regularised.ARGUMENTS:
+            return regularised.checked(name, value)
+        return Recurrent._checked_choice(name, value)
 
     def _configure(self, *args: Any, **config: Any) -> None:
         self._set_up_stack(**self._take_options(config))
@@ -88,6 +114,11 @@ class Layer(Recurrent, Streamable[State]):
         self.batch_first = check.flag("batch_first", batch_first)
         self.dropout = check.probability("dropout", dropout)
         self.bidirectional = check.flag("bidirectional", bidirectional)
+        given = {name: getattr(self, name) for name in regularised.ARGUMENTS}
+        sizes = self.kind, self._owner, self.proj_size
+        self._rates = regularised.Rates.of(given, self._cell, *sizes)
+        if self._rates.derived:
+            self._equations  # noqa: B018  (raises where there are none)
         self._set_up(device, dtype)
         if self.dropout > 0 and self.num_layers == 1:
             warnings.warn(
@@ -139,10 +170,46 @@ class Layer(Recurrent, Streamable[State]):
     def _every_suffix(self) -> list[str]:
         return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
 
+    @cached_property
+    def _expected_cell(self) -> Cell:
+        """The cell for inference, in which zoneout stands with its rates."""
+        states = self._rates.states
+        if not states:
+            return self._cell
+        # Of equations, which take a while to import, and which few layers need.
+        from fastrnn_kernels.equations.regularised import expected
+
+        return expected(self._equations, states)
+
+    @cached_property
+    def _training_cell(self) -> Cell:
+        """The cell for training, with what is drawn."""
+        states, candidate = self._rates.states, self._rates.candidate
+        if not states and candidate is None:
+            return self._cell
+        from fastrnn_kernels.equations.regularised import training
+
+        return training(self._equations, states, candidate)
+
     def _make_weights(
         self, kernels: Kernels, values: Mapping[str, Array], compute: str
     ) -> tuple[Weights, ...]:
-        return tuple(
+        return self._weights_of(self._expected_cell, kernels, values, compute)
+
+    def _training_weights(self, version: Version, kernels: Kernels) -> tuple[Weights, ...]:
+        """A version's weights for calls in training."""
+        if self._training_cell is self._expected_cell:
+            return self._weights_for(version, kernels)
+        key = kernels, "training"
+        if key not in version.others:
+            cell, values = self._training_cell, version.values
+            version.others[key] = self._weights_of(cell, kernels, values, self.compute)
+        return version.others[key]
+
+    def _weights_of(
+        self, cell: Cell, kernels: Kernels, values: Mapping[str, Array], compute: str
+    ) -> tuple[Weights, ...]:
+        found = tuple(
             kernels.Weights(
                 self._cell,
                 values[f"weight_ih{suffix}"],
@@ -156,11 +223,15 @@ class Layer(Recurrent, Streamable[State]):
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)
         )
+        if cell is self._cell:
+            return found
+        rates = self._rates.units(self.hidden_size, self.dtype)
+        return tuple(regularised.with_rates(cell, one, rates) for one in found)
 
     def __call__(
         self, x: Any, state: State | None = None, lengths: Any = None, reset: Any = None
     ) -> tuple[Array, State]:
-        """Run over a whole sequence for inference: no dropout, no tape.
+        """Run over a whole sequence for inference: no dropout, zoneout as expected, no tape.
 
         x (T, B, I), or (B, T, I) with batch_first, or (T, I): the input, in the layer's
             float type, any strides. NaN and infinity pass through.
@@ -194,8 +265,11 @@ class Layer(Recurrent, Streamable[State]):
 
         Arguments as those of a plain call, and
 
-        training: False turns dropout off, nothing else.
-        rng: draws the dropout masks; one made from the layer's seed if None.
+        training: False turns dropout of all kinds off, and has of zoneout what is expected;
+            nothing else. With zoneout, or dropout inside of layers, "auto" is the CPU.
+        rng: draws the dropout masks, and the key from which all others follow: the same for any
+            number of threads, lengths of other rows, and with a checkpoint. One made from the
+            layer's seed if None.
         return_gates: put the values of all gates and cell states, (T, B, H) each, into
             `tape.gates[layer * D + direction][gate]`; 0 where a sequence has ended.
         checkpoint: for long sequences. The tape then keeps the states of every so many steps, and
@@ -207,15 +281,25 @@ class Layer(Recurrent, Streamable[State]):
         """
         self._check_training(training, rng)
         check.flag("return_gates", return_gates)
-        call = self._call(x, state, lengths, reset, taping=True, rather_cpu=checkpoint is not None)
+        drawing = training and self._rates.drawing
+        call = self._call(
+            x, state, lengths, reset, taping=True, rather_cpu=checkpoint is not None or drawing,
+            drawing=drawing,
+        )  # fmt: skip
         every = self._segments(checkpoint, call)
         if every is not None and return_gates:
             raise ValueError("return_gates is True: with a checkpoint the gates are not kept")
-        masks = None
-        if self._drops(training):
+        masks = drawn = None
+        dropout = self.dropout if self._drops(training) else 0.0
+        if dropout > 0 or drawing:
             generator = self._dropout_generator() if rng is None else rng
-            masks = draw_masks(self._stack, call, self.dropout, generator)
-        y, final, tapes = run_forward(self._stack, call, masks, taping=True, every=every)
+            drawn = self._rates.drawn(generator) if drawing else None
+            masks = draw_masks(self._stack, call, dropout, generator, drawn)
+        if drawn is not None:
+            call.weights = drawn.weights(call.weights)
+        y, final, tapes = run_forward(
+            self._stack, call, masks, taping=True, every=every, drawn=drawn
+        )
         given = call.as_given(y)
         gates = [self._given_gates(one, call) for one in tapes] if return_gates else None
         tape = Tape(
@@ -229,6 +313,7 @@ class Layer(Recurrent, Streamable[State]):
             call.kernels.NAME,
             self._learned and state is None,
             gates,
+            drawn,
         )
         return given, call.joined(final), tape
 
@@ -291,6 +376,8 @@ class Layer(Recurrent, Streamable[State]):
         dy = time_first(dy, tape.batched, tape.batch_first)
         call = Call(kernels, (), dy, d_final, rows, None, tape.batched, tape.batch_first, tape.host)
         dx, d_start, gradients = run_backward(self._stack, tape.passes, tape.masks, call, clip=clip)
+        if tape.drawn is not None:
+            tape.drawn.mask_gradients(gradients, kernels)
         if kernels.ON_HOST:
             rows.clear_padding(dx)
         parameters = self._of_parameters(kernels, gradients, d_start, tape)
@@ -325,7 +412,7 @@ class Layer(Recurrent, Streamable[State]):
     def _tape_bytes(self, version: Version, T: int, B: int, checkpoint: int | str | None) -> int:
         T, B = check.size("T", T, least=0), check.size("B", B, least=0)
         every, D = check.checkpoint(checkpoint, T, B), self.directions
-        weights: tuple[Any, ...] = version.weights
+        weights: tuple[Any, ...] = self._training_weights(version, version.kernels)
         if every is None:
             passes = sum(version.kernels.tape_bytes(one, T, B) for one in weights)
         else:
@@ -399,15 +486,21 @@ class Layer(Recurrent, Streamable[State]):
         *,
         taping: bool,
         rather_cpu: bool = False,
+        drawing: bool = False,
     ) -> Call:
-        """Check the arguments of a pass; arrays come out time first and with a batch axis."""
+        """Check the arguments of a pass; arrays come out time first and with a batch axis.
+
+        drawing: whether it is for training in which something is drawn.
+        """
         x, T, B, batched = self._checked_input(x)
         steps = self._checked_lengths(lengths, T, B, batched)
         mask = self._checked_reset(reset, x.shape[:-1], batched)
         given = self._checked_states("state", state, B, batched)
         host = check.on_host(x)
         on_gpu = not host or not (given is None or all(map(check.on_host, given)))
-        kernels, weights, values = self._placed(T, B, taping, on_gpu, rather_cpu)
+        kernels, weights, version = self._placed(T, B, taping, on_gpu, rather_cpu)
+        if drawing:
+            weights = self._training_weights(version, kernels)
         copied = x.nbytes if host or taping else 0
         sizes = self.directions, T, B, taping, copied
         kernels.check_forward(weights, *sizes, lambda: f"{self._owner}, T={T}, B={B}")
@@ -417,7 +510,7 @@ class Layer(Recurrent, Streamable[State]):
             mask = time_first(mask, batched, self.batch_first)
             mask = kernels.take(mask, "reset", copy=True)
         rows = Rows.whole(T, B) if steps is None else Rows(T, B, steps)
-        states = self._states(kernels, "state", given, B, values)
+        states = self._states(kernels, "state", given, B, version.values)
         return Call(kernels, weights, x, states, rows, mask, batched, self.batch_first, host)
 
     @staticmethod
@@ -477,6 +570,23 @@ class Layer(Recurrent, Streamable[State]):
         """(num_layers * D, B, width) of each state: P of h, H of the others."""
         many, others = self.num_layers * self.directions, len(self._cell.states) - 1
         return [(many, B, width) for width in (self.state_size, *[self.hidden_size] * others)]
+
+    def _left_of_candidate(self, one: Any, gate: str, value: Array, xp: Any) -> Array:
+        """What dropout has left of a gate, in a pass."""
+        drawn = DROPPED.format(gate)
+        dropped = drawn in one.weights.cell.drawn
+        return value * self._saved(one, drawn, xp) if dropped else value
+
+    def _left_by_zoneout(self, one: Any, state: str, new: Array, old: Array, xp: Any) -> Array:
+        """A state after zoneout, if a pass has any."""
+        cell, name = one.weights.cell, ZONEOUT.format(state)
+        if name in cell.drawn:
+            found: Array = xp.where(self._saved(one, name, xp) > 0, old, new)
+            return found
+        if name in cell.per_unit:
+            rate = dict(self._rates.zoneout)[state]
+            return rate * old + (1 - rate) * new
+        return new
 
     def _given_gates(self, one: Any, call: Call) -> dict[str, Array]:
         """The values of the gates of one pass, by name, as the user's input is laid out."""

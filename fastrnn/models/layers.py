@@ -1,5 +1,6 @@
 """The layers: RNN, LSTM and GRU over whole sequences."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastrnn import check
@@ -39,6 +40,11 @@ class RNN(Layer[Array]):
         *,
         activation: Any = None,
         initial_state: str = "zeros",
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "h",
+        zoneout: float | Sequence[float] = 0.0,
+        weight_dropout: float = 0.0,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -48,6 +54,9 @@ class RNN(Layer[Array]):
             nonlinearity=nonlinearity, bias=bias, batch_first=batch_first, dropout=dropout,
             bidirectional=bidirectional, device=device, dtype=dtype,
             activation=activation, initial_state=initial_state,
+            input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on, zoneout=zoneout,
+            weight_dropout=weight_dropout,
         )  # fmt: skip
         self._draw(seed)
 
@@ -80,6 +89,14 @@ class LSTM(Layer[tuple[Array, Array]]):
         1.7159 tanh(2/3 x). Such a cell is compiled when it is first used, once for a machine.
     peepholes: have i and f see c_(t-1), and o see c_t: i = σ(... + p_i c_(t-1)); F. A. Gers,
         N. N. Schraudolph, J. Schmidhuber (2002), Sec. 2.2.
+    input_dropout: probability that a feature of a layer's input is 0 for a whole sequence.
+    recurrent_dropout: that a unit of h is, wherever R multiplies it; Y. Gal, Z. Ghahramani,
+        arXiv:1512.05287, Sec. 4. recurrent_dropout_on: "h", or "candidate": g is 0 at single steps,
+        and h is left; S. Semeniuta et al., arXiv:1603.05118, Sec. 3.
+    zoneout: probability that a unit keeps its h at a step, or of each state, as (0.1, 0.5) of h and
+        c; D. Krueger et al., arXiv:1606.01305, Sec. 3.
+    weight_dropout: probability that a weight of weight_hh is 0 for a call; S. Merity et al.,
+        arXiv:1708.02182, Sec. 2. All these are for training: see `forward`.
     initial_state: "zeros", or "learned": parameters, zeros at first, that states begin from
         wherever none is given, in streams and exported C as well.
     device: "auto", "cpu" or "cuda".
@@ -111,6 +128,11 @@ class LSTM(Layer[tuple[Array, Array]]):
         recurrent_activation: Any = "sigmoid",
         peepholes: bool = False,
         initial_state: str = "zeros",
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "h",
+        zoneout: float | Sequence[float] = 0.0,
+        weight_dropout: float = 0.0,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -121,6 +143,9 @@ class LSTM(Layer[tuple[Array, Array]]):
             proj_size=proj_size, device=device, dtype=dtype,
             activation=activation, recurrent_activation=recurrent_activation,
             peepholes=peepholes, initial_state=initial_state,
+            input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on, zoneout=zoneout,
+            weight_dropout=weight_dropout,
         )  # fmt: skip
         self._draw(seed)
 
@@ -140,7 +165,8 @@ class LSTM(Layer[tuple[Array, Array]]):
         c_old = xp.zeros_like(gates["i"])
         H, running = self.hidden_size, one.rows.running
         c_old.reshape(-1, H)[running] = one.old_rest.reshape(-1, one.old_rest.shape[3])[running, :H]
-        gates["c"] = gates["f"] * c_old + gates["i"] * gates["g"]
+        g = self._left_of_candidate(one, "g", gates["g"], xp)
+        gates["c"] = self._left_by_zoneout(one, "c", gates["f"] * c_old + gates["i"] * g, c_old, xp)
         return gates
 
 
@@ -182,6 +208,11 @@ class GRU(Layer[Array]):
         activation: Any = "tanh",
         recurrent_activation: Any = "sigmoid",
         initial_state: str = "zeros",
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "h",
+        zoneout: float | Sequence[float] = 0.0,
+        weight_dropout: float = 0.0,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -192,5 +223,8 @@ class GRU(Layer[Array]):
             reset_after=reset_after, device=device, dtype=dtype,
             activation=activation, recurrent_activation=recurrent_activation,
             initial_state=initial_state,
+            input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on, zoneout=zoneout,
+            weight_dropout=weight_dropout,
         )  # fmt: skip
         self._draw(seed)

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from fastrnn_kernels.device import Device as Kernels
 from fastrnn_kernels.gradients import Gradients as PassGradients
 from fastrnn_kernels.tape import Tape as PassTape
 from fastrnn_kernels.weights import Weights
+
+if TYPE_CHECKING:
+    from fastrnn_kernels.equations.define import Derived
 
 #: The classes of layers and of single steps by kind: all that have come to be (`classes.py`).
 CLASSES: dict[str, type["Recurrent"]] = {}
@@ -109,10 +112,22 @@ class Recurrent(Module):
         options = {name: getattr(self, name) for name in self._options()}
         return registry.cell_of(kind, **options)
 
+    @property
+    def _equations(self) -> "Derived":
+        """Those of the cell, for what is derived of them."""
+        kind = self.kind.removesuffix("Cell")
+        if kind not in variants.ARGUMENTS:
+            raise ValueError(
+                f"{self._owner} has a cell without equations: zoneout, and dropout of the "
+                "candidate, are for RNN, LSTM, GRU and cells of fastrnn.cell"
+            )
+        return variants.equations_of(kind, self)
+
     def __getstate__(self) -> dict[str, Any]:
-        """The state without the cell, which another process has by its registry."""
+        """The state without the cells, which another process has by its registry."""
         state = super().__getstate__()
-        state.pop("_cell", None)
+        for name in ("_cell", "_expected_cell", "_training_cell"):
+            state.pop(name, None)
         return state
 
     @property
@@ -136,19 +151,19 @@ class Recurrent(Module):
         on_gpu: bool,
         rather_cpu: bool = False,
         version: Version | None = None,
-    ) -> tuple[Kernels, tuple[Weights, ...], Mapping[str, Array]]:
-        """The kernels that run a call, their weights, and the parameters that these are of.
+    ) -> tuple[Kernels, tuple[Weights, ...], Version]:
+        """The kernels that run a call, their weights, and the version that these are of.
 
         on_gpu: whether an array of the call lies on the GPU. rather_cpu: "auto" is the CPU, if not.
         version: of the parameters, if not the layer's own.
         """
         version = version or self._version
         if (rather_cpu or version.few >= T * B) and (version.device == "cpu" or not on_gpu):
-            return version.kernels, version.weights, version.values
+            return version.kernels, version.weights, version
         kernels = version.kernels
         if version.device == "auto":
             kernels = auto.kernels(self, version.weights, T, B, taping, on_gpu)
-        return kernels, self._weights_for(version, kernels), version.values
+        return kernels, self._weights_for(version, kernels), version
 
     def _weights_for(self, version: Version, kernels: Any) -> tuple[Weights, ...]:
         """A version's weights for kernels, in the type that those compute in."""
@@ -218,23 +233,26 @@ class Recurrent(Module):
             "weight_ih": found.w_ih, "weight_hh": found.w_hh, "bias_ih": found.b_ih,
             "bias_hh": found.b_hh, "weight_hr": found.w_hr,
         }  # fmt: skip
-        if found.units is not None:
-            every |= dict(zip(self._cell.per_unit, found.units, strict=True))
+        if found.units is not None:  # behind those of the cell may be rates
+            every |= dict(zip(self._cell.per_unit, found.units, strict=False))
         named = {f"{name}{suffix}": value for name, value in every.items()}
         shapes = self._shapes
         return {name: kernels.give(named[name], host) for name in named if name in shapes}
 
     def _gates(self, one: PassTape[Any], xp: Any) -> dict[str, Array]:
         """The values (T, B, H) of the gates of one pass, by name."""
-        T, B, K, padded = one.saved.shape
-        running = one.rows.running
         gates = {}
+        kept = one.weights.cell.saved
         for name in self._cell.gates:
-            if name not in self._cell.saved:  # as where a gate is linear
-                continue
-            values = xp.zeros((T * B, self.hidden_size), self.dtype)
-            position = self._cell.saved.index(name)
-            whole = one.saved.reshape(T * B, K, padded)[running, position]
-            values[running] = whole[:, : self.hidden_size]
-            gates[name] = values.reshape(T, B, self.hidden_size)
+            if name in kept:  # else it is as where a gate is linear
+                gates[name] = self._saved(one, name, xp)
         return gates
+
+    def _saved(self, one: PassTape[Any], name: str, xp: Any) -> Array:
+        """A value (T, B, H) that a tape keeps, 0 where a sequence has ended."""
+        T, B, K, padded = one.saved.shape
+        H, running = self.hidden_size, one.rows.running
+        values: Array = xp.zeros((T * B, H), self.dtype)
+        whole = one.saved.reshape(T * B, K, padded)[running, one.weights.cell.saved.index(name)]
+        values[running] = whole[:, :H]
+        return values.reshape(T, B, H)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.arrays import Array, Shape
+from fastrnn.models.regularised import Drawn
 from fastrnn_kernels.cpu.device import (
     BackwardSegments,
     Checkpoints,
@@ -14,6 +15,7 @@ from fastrnn_kernels.cpu.device import (
     new_checkpoints,
 )
 from fastrnn_kernels.device import Device as Kernels
+from fastrnn_kernels.draws import Draws
 from fastrnn_kernels.gradients import NO_CLIP, Clip
 from fastrnn_kernels.gradients import Gradients as PassGradients
 from fastrnn_kernels.rows import Rows
@@ -100,13 +102,24 @@ def _keep(states: Sequence[Array], index: int, h: Array, rest: Array) -> None:
 
 
 def draw_masks(
-    stack: Stack, call: Call, dropout: float, rng: np.random.Generator
+    stack: Stack, call: Call, dropout: float, rng: np.random.Generator, drawn: Drawn | None = None
 ) -> list[Array | None]:
-    """The dropout masks in front of each layer of a stack; none in front of the first."""
+    """The masks in front of each layer of a stack, of dropout between them and of their inputs'."""
     try:
-        shape = (call.rows.T, call.rows.B, stack.directions * stack.state_size)
-        above = range(1, stack.num_layers)
-        return [None, *(_mask(call.kernels, shape, stack.dtype, dropout, rng) for _ in above)]
+        T, B, D = call.rows.T, call.rows.B, stack.directions
+        width = D * stack.state_size
+        masks: list[Array | None] = [None] * stack.num_layers
+        if dropout:
+            shape = T, B, width
+            for k in range(1, stack.num_layers):
+                masks[k] = _mask(call.kernels, shape, stack.dtype, dropout, rng)
+        for k in range(stack.num_layers if drawn is not None else 0):
+            assert drawn is not None
+            own = drawn.inputs(k * D, B, width if k else call.x.shape[2], stack.dtype)
+            if own is not None:
+                own, before = call.kernels.take(own), masks[k]
+                masks[k] = own if before is None else before * own
+        return masks
     except MemoryError as error:
         raise _told(stack, call, error) from None
 
@@ -151,6 +164,11 @@ def _groups(kernels: Kernels, M: int, D: int) -> Iterator[list[tuple[int, int]]]
         yield [(m, d) for m in range(first, min(M, first + each)) for d in range(D)]
 
 
+def _draws(drawn: Drawn | None, number: int, B: int, P: int, stack: Stack) -> Draws | None:
+    """What the kernels draw, or are given, in a pass."""
+    return None if drawn is None else drawn.of_pass(number, B, P, stack.dtype)
+
+
 def run_forward(
     stack: Stack,
     call: Call,
@@ -158,13 +176,16 @@ def run_forward(
     *,
     taping: bool,
     every: int | None = None,
+    drawn: Drawn | None = None,
 ) -> tuple[Array, tuple[Array, ...], list[PassTape[Any] | Checkpoints]]:
     """All layers and directions: y (T, B, D * P), final states, and what backward needs.
 
     masks: in front of each layer, None for no dropout. every: steps between checkpoints, on the
-    CPU, or None for a tape of all steps.
+    CPU, or None for a tape of all steps. drawn: what is drawn beside these masks.
     """
-    ys, final, (tapes,) = run_forwards(stack, [call], [masks], taping=taping, every=every)
+    ys, final, (tapes,) = run_forwards(
+        stack, [call], [masks], taping=taping, every=every, drawn=[drawn]
+    )
     return ys[0], tuple(state[0] for state in final), tapes
 
 
@@ -175,12 +196,14 @@ def run_forwards(
     *,
     taping: bool,
     every: int | None = None,
+    drawn: Sequence[Drawn | None] | None = None,
 ) -> tuple[Array, tuple[Array, ...], list[list[PassTape[Any] | Checkpoints]]]:
     """The same of M models' calls at once, of one shape: y (M, T, B, D * P), final states, tapes.
 
     Of states as of y, models are the first axis; tapes are those of each model.
     """
     first = calls[0]
+    drawn = drawn or [None] * len(calls)
     kernels = first.kernels
     try:
         M, T, B, D, P = len(calls), first.rows.T, first.rows.B, stack.directions, stack.state_size
@@ -197,6 +220,7 @@ def run_forwards(
             for group in _groups(kernels, M, D):
                 begin = [_of_pass(kernels, calls[m].states, k * D + d) for m, d in group]
                 end = [_of_pass(kernels, ends[m], k * D + d) for m, d in group]
+                draws = [_draws(drawn[m], k * D + d, B, P, stack) for m, d in group]
                 if every is None:
                     runs = [
                         kernels.start_forward(
@@ -211,6 +235,7 @@ def run_forwards(
                             reset=calls[m].reset,
                             taping=taping,
                             share=len(group),
+                            draws=draws[n],
                         )
                         for n, (m, d) in enumerate(group)
                     ]
@@ -220,9 +245,9 @@ def run_forwards(
                     kept = [
                         new_checkpoints(
                             calls[m].weights[k * D + d], calls[m].rows, xs[m], d == 1,
-                            calls[m].reset, every,
+                            calls[m].reset, every, draws=draws[n],
                         )
-                        for m, d in group
+                        for n, (m, d) in enumerate(group)
                     ]  # fmt: skip
                     parts = [
                         forward_segments(kept[n], begin[n], end[n], y[m], d * P, len(group))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from fastrnn.arrays import Array, State
+from fastrnn.models.regularised import Drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Tape:
     device: str  # "cpu" or "cuda": where it was made, and where backward runs
     learned: bool
     gates: Sequence[Mapping[str, Array]] | None = field(default=None, repr=False)
+    drawn: Drawn | None = field(default=None, repr=False)  # in training, if anything was
 
 
 def check_owner(tape: Any, kind: type[Any], owner: Any, other: str) -> None:

@@ -7,6 +7,7 @@ from fastrnn_kernels.cells.cell import Cell
 
 if TYPE_CHECKING:
     from fastrnn_kernels.equations.activations import Activation
+    from fastrnn_kernels.equations.define import Derived
 
 #: Of each kind, the arguments that choose a variant, and what they usually are.
 ARGUMENTS: dict[str, Mapping[str, Any]] = {
@@ -67,6 +68,18 @@ def cell_of(kind: str, layer: Any) -> Cell:
     if kind == "LSTM":
         return variants.lstm(gate, act, act, None, layer.peepholes, False)
     return variants.gru(gate, act, None, layer.reset_after)
+
+
+def equations_of(kind: str, layer: Any) -> "Derived":
+    """The equations of that cell, also where it is written by hand."""
+    from fastrnn_kernels.equations import variants
+
+    if kind == "RNN":
+        return variants.rnn_equations(_of(layer.activation or layer.nonlinearity), None)
+    gate, act = _of(layer.recurrent_activation), _of(layer.activation)
+    if kind == "LSTM":
+        return variants.lstm_equations(gate, act, act, None, layer.peepholes, False)
+    return variants.gru_equations(gate, act, None, layer.reset_after)
 
 
 def _of(value: Any) -> "Activation":

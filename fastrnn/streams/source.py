@@ -54,7 +54,12 @@ class Source(ABC, Generic[State]):
 
 
 #: What does not matter to a stream.
-_NO_MATTER = frozenset({"device", "dropout", "batch_first"})
+_NO_MATTER = frozenset(
+    {
+        "device", "dropout", "batch_first",
+        "input_dropout", "recurrent_dropout", "recurrent_dropout_on", "weight_dropout",
+    }
+)  # fmt: skip
 
 
 def _essence(config: Any) -> Any:

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from fastrnn.arrays import Array
+from fastrnn.models.regularised import Drawn
 from fastrnn.models.stack import Call, Stack, run_backward, run_forward
 from fastrnn.torch.devices import Device
 from fastrnn.torch.kinds import SHORT, widths_of
 from fastrnn.torch.packed import Packed, fastest
 from fastrnn.torch.prepared import Packing, Prepared
-from fastrnn_kernels.cpu.device import Checkpoints
+from fastrnn_kernels.cells.cell import Cell
+from fastrnn_kernels.cpu.device import Checkpoints, mask_panels
 from fastrnn_kernels.gradients import NO_CLIP, Clip
 from fastrnn_kernels.rows import Indices, Rows
 from fastrnn_kernels.tape import ARRAYS
@@ -47,8 +49,8 @@ CELL, UNBATCHED_CELL = Layout((None,), (0,)), Layout((None, None), (0, 0))
 class ModuleCall:
     """What a pass has to know beside its tensors.
 
-    Those are, in this order: x, `states` initial states, a dropout mask in front of each layer
-    but the first if `dropout`, the parameters; behind them, in a backward pass, the tape.
+    Those are, in this order: x, `states` initial states, `masks` dropout masks, one in front of
+    each layer but the first, the parameters; behind them, in a backward pass, the tape.
     batch_sizes: of a PackedSequence, whose data x is then, and in whose order masks are; other
     masks are time first. prepared: what runs it, if this is not its first call of a shape; its tape
     is one tensor, and x where it had to be copied. every: steps between checkpoints, of a tape that
@@ -60,24 +62,22 @@ class ModuleCall:
     directions: int
     hidden_size: int
     state_size: int
-    dropout: float
+    masks: int  # in front of layers above the first
     states: int  # 0 for zeros
     layout: Layout
     rows: Rows
     batch_sizes: Any
     packed: Packed
     device: Device
+    drawn: Drawn | None = None  # in training, beside the masks
+    cell: Cell | None = None  # where it is derived from the module's, with these rates per unit
+    rates: Array | None = None
     bfloat16: bool = False  # whether products may be of it, without a tape, where that is fast
     packs: Any = None  # the weights that the forward pass read
     packing: Packing | None = None
     prepared: Prepared | None = None
     every: int | None = None
     clip: Clip = NO_CLIP
-
-    @property
-    def masks(self) -> int:
-        """How many dropout masks there are."""
-        return self.num_layers - 1 if self.dropout else 0
 
     def split(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
         """x, states, masks, parameters and tape of the tensors of a pass."""
@@ -108,6 +108,7 @@ class ModuleCall:
                 self._masks(masks),
                 taping=taping,
                 every=self.every if taping else None,
+                drawn=self.drawn,
             )
             results = [self._leave(y), *(self._tensor(state) for state in final)]
             tape = [array for one in tapes for array in _arrays(one)]
@@ -138,9 +139,8 @@ class ModuleCall:
             arrays = [self.device.array(one) for one in taped]
             width = len(ARRAYS) if self.every is None else _OF_CHECKPOINTS
             tapes = []
-            for k, own in enumerate(packs.weights):
-                of_pass = arrays[k * width : (k + 1) * width]
-                tapes.append(self._tape(own, k % self.directions == 1, of_pass))
+            for k, own in enumerate(self._weights(packs)):
+                tapes.append(self._tape(own, k, arrays[k * width : (k + 1) * width]))
             dx, d_start, found = run_backward(
                 self._stack(x),
                 tapes,
@@ -153,21 +153,29 @@ class ModuleCall:
             gradients += map(self._tensor, d_start[: self.states])
             gradients += [None] * len(masks)
             for one in found:
-                units = iter(() if one.units is None else one.units)
+                units = iter(() if one.units is None else one.units)  # rates come last, for nobody
                 for kind in self.packed.kinds:
                     part = getattr(one, SHORT[kind]) if kind in SHORT else next(units)
                     gradients.append(self.device.tensor(part))
             return _of_parameters(gradients, parameters)
 
-    def _tape(self, weights: Any, reverse: bool, arrays: Sequence[Array]) -> Any:
-        """A pass's tape of its arrays."""
-        if self.every is None:
-            of_pass = dict(zip(ARRAYS, arrays, strict=True))
-            make = self.device.kernels.Tape
-            return make(weights, self.rows, reverse=reverse, reset=None, **of_pass)
-        x, start_h, start_rest, h, rest = arrays
-        start = start_h, start_rest
-        return Checkpoints(weights, self.rows, x, reverse, None, self.every, start, h, rest)
+    def _tape(self, weights: Any, number: int, arrays: Sequence[Array]) -> Any:
+        """The tape of a pass of this number, of its arrays."""
+        reverse, draws = number % self.directions == 1, None
+        if self.drawn is not None:
+            draws = self.drawn.of_pass(number, self.rows.B, self.state_size, weights.dtype)
+        if self.every is not None:
+            x, start_h, start_rest, h, rest = arrays
+            start = start_h, start_rest
+            return Checkpoints(
+                weights, self.rows, x, reverse, None, self.every, start, h, rest, draws
+            )
+        of_pass = dict(zip(ARRAYS, arrays, strict=True))
+        make = self.device.kernels.Tape
+        tape = make(weights, self.rows, reverse=reverse, reset=None, **of_pass)
+        if draws is not None and draws.h_mask is not None:
+            tape.h_mask = mask_panels(draws.h_mask, weights.dtype)
+        return tape
 
     @property
     def biased(self) -> bool:
@@ -178,6 +186,13 @@ class ModuleCall:
     def widths(self) -> list[int]:
         """Of each state, h first."""
         return widths_of(self.packed.cell, self.state_size, self.hidden_size)
+
+    def _weights(self, packs: Any) -> tuple[Any, ...]:
+        if self.cell is None:
+            found: tuple[Any, ...] = packs.weights
+            return found
+        assert self.rates is not None
+        return self.packed.derived(packs, self.cell, self.rates)
 
     def _stack(self, like: Any) -> Stack:
         return Stack(
@@ -190,7 +205,7 @@ class ModuleCall:
 
     def _arguments(self, x: Any, states: Sequence[Any], like: Any) -> Call:
         """The arguments of a pass as arrays; zeros for what is None."""
-        weights = self.packs.weights if self.packs else ()
+        weights = self._weights(self.packs) if self.packs else ()
         T, B = self.rows.T, self.rows.B
         xp, dtype = self.device.kernels.xp, DTYPES[like.dtype]
         many = self.num_layers * self.directions

@@ -56,7 +56,7 @@ class CellModule(Module):
         device, _ = device_of(x)
         assert device is not None  # else the call had fallen back
         call = ModuleCall(
-            self._mode, 1, 1, self.hidden_size, self.hidden_size, 0.0, len(states),
+            self._mode, 1, 1, self.hidden_size, self.hidden_size, 0, len(states),
             CELL if batch else UNBATCHED_CELL, Rows.whole(1, *batch or (1,)), None,
             packed_of(self), device,
         )  # fmt: skip

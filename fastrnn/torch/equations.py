@@ -33,7 +33,7 @@ class Evaluated:
     """A cell of one's own, and its equations by torch's operations."""
 
     def __init__(self, derived: Derived) -> None:
-        self.cell = derived.cell
+        self.cell, self.derived = derived.cell, derived
         self.equations = Equations(derived.traced, _FUNCTIONS)
 
     def direction(

@@ -160,6 +160,11 @@ def second(call: ModuleCall, given: Sequence[Any], d_gradients: Sequence[Any]) -
         raise RuntimeError(
             "gradients were clipped between steps (clip_value, clip_norm): they have no derivative"
         )
+    if call.cell is not None or (call.drawn is not None and call.drawn.rates.recurrent):
+        raise NotImplementedError(
+            "second derivatives are computed by torch's own kernels, which have no zoneout and no "
+            "dropout inside of their loop"
+        )
     tell("second derivative")
     results = 1 + len(call.packed.cell.states)
     there = [one for one in given if one is not None]

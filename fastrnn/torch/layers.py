@@ -14,10 +14,12 @@ from fastrnn.torch.fallbacks import FLOATS, falls_back
 from fastrnn.torch.graph import as_hidden, breaks, layer
 from fastrnn.torch.kinds import Shapes, kinds_of, shapes_of_layers, widths_of
 from fastrnn.torch.lengths import rows_of
+from fastrnn.torch.modes import equations_of
 from fastrnn.torch.module import alike
 from fastrnn.torch.options import Options
 from fastrnn.torch.packed import packed_of
 from fastrnn.torch.precision import run, small
+from fastrnn.torch.regularised import NONE, Own, masked, own_of, rates_of, taken, told
 from fastrnn.torch.small import Form
 from fastrnn.torch.types import LayerCall, Pair
 from fastrnn_kernels.rows import Rows
@@ -27,6 +29,23 @@ class Layer(Options):
     """What a layer does in torch's place."""
 
     _breaks = staticmethod(breaks)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        own = taken(options)
+        super().__init__(*arguments, **options)
+        if own:
+            self.__dict__.update(own)
+            if rates_of(self).derived:
+                equations_of(self._mode)  # raises where there are none
+
+    def extra_repr(self) -> str:
+        """As torch's."""
+        of_torch: str = super().extra_repr()
+        return ", ".join([of_torch, *(f"{n}={value}" for n, value in told(self).items())])
+
+    @property
+    def _regularised(self) -> bool:
+        return bool(told(self))
 
     @property
     def _mode(self) -> str:
@@ -53,11 +72,13 @@ class Layer(Options):
         return shapes_of_layers(self._cell, kinds, *many, *sizes), kinds
 
     def _how(self) -> Any:
-        return self._dropout, self.batch_first
+        return self._dropout, self.batch_first, self._regularised
 
     def _form(self, x: Any, states: Any) -> Form | None:
         batched = x.dim() == 3
         if x.dim() not in (2, 3) or x.shape[-1] != self.input_size or self._dropout:
+            return None
+        if self._regularised:
             return None
         first = batched and self.batch_first
         T, B = (x.shape[first], x.shape[not first]) if batched else (len(x), 1)
@@ -103,20 +124,34 @@ class Layer(Options):
             return NotImplemented
         if packed:
             return self._run_packed(given, states, rows, weights)
-        call = self._call(x, states, layout, Rows.whole(T, B), None)
-        y, *final = run(call, (x, *states, *self._masks(x, (T, B)), *weights))
+        masks = self._masks(x, (T, B))
+        y, *final = self._run_rows(x, states, layout, Rows.whole(T, B), None, masks, weights)
         return y, as_hidden(final)
 
     def _run_packed(self, given: Any, states: Any, rows: Rows, weights: Any) -> Any:
         x, batch_sizes, order, original = given
         if order is not None:
             states = [one.index_select(1, order) for one in states]
-        call = self._call(x, states, TIME_FIRST, rows, batch_sizes)
         masks = self._masks(x, x.shape[:1])
-        y, *final = run(call, (x, *states, *masks, *weights))
+        y, *final = self._run_rows(x, states, TIME_FIRST, rows, batch_sizes, masks, weights)
         if original is not None:
             final = [one.index_select(1, original) for one in final]
         return PackedSequence(y, batch_sizes, order, original), as_hidden(final)
+
+    def _run_rows(
+        self, x: Any, states: Any, layout: Layout, rows: Rows, sizes: Any, masks: Any, weights: Any
+    ) -> Any:
+        own = own_of(self, x.dtype) if self._regularised else NONE
+        if own.drawn is not None:
+            if not x.is_cpu:
+                raise ValueError(
+                    f"this {self._get_name()} has zoneout or dropout inside of its layers, which "
+                    f"trains on the CPU, and its input is on {x.device}: wanted the CPU, or eval()"
+                )
+            given = x, weights, masks, rows, layout, sizes is not None
+            x, masks, weights = masked(self, own.drawn, *given)
+        call = self._call(x, states, layout, rows, sizes, len(masks), own)
+        return run(call, (x, *states, *masks, *weights))
 
     def _weights(self) -> list[Any]:
         parameters = self._parameters
@@ -130,14 +165,17 @@ class Layer(Options):
     def _in_graph(self, given: Any, hx: Any) -> Any:
         return layer(self, given, hx)
 
-    def _call(self, x: Any, states: Any, layout: Layout, rows: Rows, sizes: Any) -> ModuleCall:
+    def _call(
+        self, x: Any, states: Any, layout: Layout, rows: Rows, sizes: Any, masks: int, own: Own
+    ) -> ModuleCall:
         device, _ = device_of(x)
         assert device is not None  # else the call had fallen back
         if self._trains_otherwise() and not device.kernels.ON_HOST:
             raise ValueError("checkpoint, clip_value and clip_norm are for calls on the CPU")
         return ModuleCall(
             self._mode, self.num_layers, self._directions, self.hidden_size, self._state_size,
-            self._dropout, len(states), layout, rows, sizes, packed_of(self), device,
+            masks, len(states), layout, rows, sizes, packed_of(self), device,
+            drawn=own.drawn, cell=own.cell, rates=own.rates,
             every=check.checkpoint(self.checkpoint, rows.T, rows.B), clip=self._clip,
         )  # fmt: skip
 

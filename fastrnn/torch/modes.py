@@ -11,9 +11,18 @@ from fastrnn.models.defined import Defined
 from fastrnn.torch.equations import Evaluated, stack
 from fastrnn_kernels.cells.cell import Cell
 from fastrnn_kernels.cells.registry import CELLS
+from fastrnn_kernels.equations import variants
+from fastrnn_kernels.equations.activations import RELU, SIGMOID, TANH
 from fastrnn_kernels.equations.define import Derived
 
 _OF_TORCH = {entry.torch: entry.cell for entry in CELLS.values() if entry.torch}
+#: Of torch's cells the equations, which are traced when they are first wanted.
+_EQUATIONS: dict[str, Callable[[], Derived]] = {
+    "RNN_TANH": partial(variants.rnn_equations, TANH, None),
+    "RNN_RELU": partial(variants.rnn_equations, RELU, None),
+    "LSTM": partial(variants.lstm_equations, SIGMOID, TANH, TANH, None, False, False),
+    "GRU": partial(variants.gru_equations, SIGMOID, TANH, None, True),
+}
 #: Of cells that were defined, for good: a module goes on when its cell is defined anew.
 _defined: dict[str, Evaluated] = {}
 
@@ -37,6 +46,13 @@ def own_of(mode: str) -> Callable[..., Any]:
         own: Callable[..., Any] = getattr(torch._VF, mode.lower())
         return own
     return partial(stack, evaluated(mode))
+
+
+def equations_of(mode: str) -> Derived:
+    """The equations of a cell, also where it is written by hand."""
+    if mode in _EQUATIONS:
+        return _EQUATIONS[mode]()
+    return evaluated(mode).derived
 
 
 def evaluated(mode: str) -> Evaluated:

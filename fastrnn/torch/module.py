@@ -22,7 +22,19 @@ def _call_outside_of_graphs(module: Any, given: Any, hx: Any) -> Any:
     if hx is None:
         hx = module._begin(given)
     found = module._run(given, hx)
-    return module._own_forward(given, hx) if found is NotImplemented else found
+    if found is not NotImplemented:
+        return found
+    found = module._own_forward(given, hx)  # which raises torch's own errors
+    if module._regularised:
+        raise _not_by_torch(module)
+    return found
+
+
+def _not_by_torch(module: Any) -> Exception:
+    return NotImplementedError(
+        f"this {module._get_name()} has zoneout or dropout inside of its layers, and this call is "
+        "one of those that torch's own kernels run (fastrnn.torch.FALLBACKS), which have none"
+    )
 
 
 class Module(torch.nn.Module):  # type: ignore[misc]
@@ -56,7 +68,9 @@ class Module(torch.nn.Module):  # type: ignore[misc]
         exporting, inside = is_exporting(), not differentiated()
         if exporting:
             self._refuse_clip("this is exported")
-        elif self._trains_otherwise():
+        if self._regularised and exporting:  # no operator has it
+            raise _not_by_torch(self)
+        if self._regularised or (self._trains_otherwise() and not exporting):
             return _call_outside_of_graphs(self, given, hx)
         if exporting and torch.onnx.is_in_onnx_export():
             inside = False
@@ -104,6 +118,11 @@ class Module(torch.nn.Module):  # type: ignore[misc]
         raise NotImplementedError
 
     @property
+    def _regularised(self) -> bool:
+        """Whether it has zoneout, or dropout inside of its layers."""
+        return False
+
+    @property
     def _mode(self) -> str:
         """torch's name of the cell."""
         raise NotImplementedError
@@ -129,12 +148,15 @@ class Module(torch.nn.Module):  # type: ignore[misc]
     __overloads__ = Overloads()
     forward__0, forward__1 = FormOfScript(0), FormOfScript(1)
     __jit_unused_properties__ = (
-        "_cell", "_clip", "_directions", "_dropout", "_mode", "_state_size", "_suffixes", "_widths",
+        "_cell", "_clip", "_directions", "_dropout", "_mode", "_regularised", "_state_size",
+        "_suffixes", "_widths",
         "all_weights",
     )  # fmt: skip
 
     def __prepare_scriptable__(self) -> Any:
         """TorchScript compiles torch's own forward, with these parameters."""
+        if self._regularised:
+            raise _not_by_torch(self)
         return prepared(self)
 
 

@@ -175,8 +175,9 @@ class Operands:
     def _call(self, packed: Packed, device: Any, rows: Any) -> ModuleCall:
         P, H = self.widths
         return ModuleCall(
-            self.mode, self.num_layers, self.directions, H, P, float(bool(self.masks)),
-            len(self.states), TIME_FIRST, rows, self.batch_sizes, packed, device, self.bfloat16,
+            self.mode, self.num_layers, self.directions, H, P, len(self.masks),
+            len(self.states), TIME_FIRST, rows, self.batch_sizes, packed, device,
+            bfloat16=self.bfloat16,
         )  # fmt: skip
 
     def _rows(self) -> Rows:

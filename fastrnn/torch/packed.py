@@ -12,6 +12,7 @@ import torch
 
 from fastrnn.adapting import Kept
 from fastrnn.arrays import Array
+from fastrnn.models.regularised import with_rates
 from fastrnn.torch.devices import Device
 from fastrnn.torch.fallbacks import LOW
 from fastrnn.torch.kinds import SHORT
@@ -41,6 +42,7 @@ class Packed:
     #: How weights are packed, by their type, and passes that are prepared (`prepared.py`).
     packing: dict[Any, Any] = field(default_factory=dict, repr=False)
     prepared: dict[Any, Any] = field(default_factory=dict, repr=False)
+    _derived: tuple[Any, Cell, tuple[Weights, ...]] | None = field(default=None, repr=False)
 
     def packs(
         self,
@@ -86,6 +88,14 @@ class Packed:
             )
         kept.keep(key, copies, made)
         return made
+
+    def derived(self, packs: Any, cell: Cell, rates: Array) -> tuple[Weights, ...]:
+        """The weights of packs for a cell that is derived from theirs; the last ones are kept."""
+        kept = self._derived
+        if kept is None or kept[0] is not packs or kept[1] is not cell:
+            found = tuple(with_rates(cell, one, rates) for one in packs.weights)
+            kept = self._derived = packs, cell, found
+        return kept[2]
 
     @property
     def each(self) -> int:

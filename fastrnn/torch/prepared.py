@@ -154,6 +154,8 @@ def prepare(call: Any, tensors: Sequence[Any]) -> None:
     x = tensors[0]
     if x.dtype not in FLOATS or call.device.kernels is not cpu:
         return
+    if call.drawn is not None or call.cell is not None:
+        return
     call.packing = _kept(call.packed.packing, call, x, x.dtype, _packing)
     if call.batch_sizes is None and not call.masks:
         key = x.dtype, call.rows.T, call.rows.B, id(call.layout)

@@ -62,7 +62,7 @@ def restore(model: torch.nn.Module) -> tuple[str, ...]:
     The way back from `accelerate`: the modules stay the same objects, with all they have, and only
     change their class. Takes modules that were made as fastrnn's as well. Returns the names of
     what changed. Raises TypeError for what is no module, and ValueError, with nothing changed,
-    where one has a learned initial state.
+    where one has what torch's own has not: a learned initial state, zoneout, dropout inside.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model is a {type(model).__name__}, wanted a torch.nn.Module")
@@ -72,8 +72,14 @@ def restore(model: torch.nn.Module) -> tuple[str, ...]:
         if parametrize.type_before_parametrizations(module) in _BACK
     }
     for name, module in ours.items():
+        told = name or "the model itself"
         if module.initial_state == "learned":
-            raise ValueError(f"{name!r} has a learned initial state, which torch's own has not")
+            raise ValueError(f"{told!r} has a learned initial state, which torch's own has not")
+        if module._regularised:
+            raise ValueError(
+                f"{told} has zoneout or dropout inside of its layers, which torch's own modules "
+                "have not: it stays fastrnn's"
+            )
     for module in ours.values():
         _change(module, _BACK)
         forget(module)

@@ -14,6 +14,7 @@ from fastrnn.models.layer import Layer
 from fastrnn.models.linear import Linear
 from fastrnn.models.part import Part
 from fastrnn.models.recurrent import Recurrent
+from fastrnn.models.regularised import IN_TRAINING
 from fastrnn.models.sequential import Sequential
 from fastrnn_kernels import handlers
 from fastrnn_kernels.cells import registry
@@ -39,7 +40,7 @@ def modules_of(model: Any, known: Collection[str] = ()) -> Sequence[Layer[Any] |
 
 
 def check_usual(module: Any, known: Collection[str] = ()) -> None:
-    """Raise ValueError for a module that has more than those of others."""
+    """Raise ValueError for a module that computes more than those of others."""
     if isinstance(module, Part):
         raise ValueError(
             f"a {module.kind} is kept in fastrnn's own files alone: save as .safetensors, or the "
@@ -47,7 +48,7 @@ def check_usual(module: Any, known: Collection[str] = ()) -> None:
         )
     chosen = module._chosen if isinstance(module, Recurrent) else {}
     for name, value in chosen.items():
-        if name not in known:
+        if name not in known and name not in IN_TRAINING:
             raise ValueError(
                 f"this {module.kind} has {name}={value!r}, which is for fastrnn's own format: save "
                 "it as .safetensors"

@@ -7,6 +7,7 @@ call runs. mypy holds the modules against it.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from fastrnn_kernels.draws import Draws
 from fastrnn_kernels.gradients import Clip, Gradients
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.tape import Tape
@@ -103,9 +104,12 @@ class Device(Protocol):
     def start_forward(
         self, weights: Any, x: Array, start_h: Array, start_rest: Array, final_h: Array,
         final_rest: Array, rows: Rows, y: Array, y_at: int, *, reverse: bool = ...,
-        reset: Any = ..., taping: bool = ..., share: int = ...,
+        reset: Any = ..., taping: bool = ..., share: int = ..., draws: Draws | None = ...,
     ) -> Forward:  # fmt: skip
-        """Prepare a forward pass of one direction of one layer; `share` will run together."""
+        """Prepare a forward pass of one direction of one layer; `share` will run together.
+
+        draws: what is drawn, where the cell has drawn values or h a mask.
+        """
 
     def start_backward(
         self, tape: Any, dy: Array, y_at: int, d_final_h: Array, d_final_rest: Array, *,

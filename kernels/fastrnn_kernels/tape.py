@@ -30,3 +30,4 @@ class Tape(Generic[Own]):
     old_rest: Array  # (states but h, T, B, HL)
     inner: Array  # (T, B, HL) of a cell with late gates, or empty
     full_h: Array  # (T, B, HL) before a projection, or empty
+    h_mask: Array | None = None  # (B, P or more): what h was multiplied by before R

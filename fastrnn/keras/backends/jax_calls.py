@@ -39,13 +39,13 @@ def finish() -> None:
 def sequences_of(call: Call, x: Any, mask: Any, weights: Any, states: Any) -> Sequences | None:
     """What a recipe is made for, None where there is none.
 
-    That is with parameters of each unit, with gates without an h-part, with more states than two,
-    for sizes not known or 0.
+    That is with parameters of each unit, with a mask of h, with gates without an h-part, with more
+    states than two, for sizes not known or 0.
     """
-    _, recurrent, bias, units = weights
+    _, recurrent, bias, units, h_mask = weights
     sizes = *x.shape, recurrent.shape[0]
     known = all(isinstance(size, int) and size > 0 for size in sizes)  # Keras traces without some
-    plain = units is None and call.cell.X == 0 and call.cell.N <= 2
+    plain = units is None and h_mask is None and call.cell.X == 0 and call.cell.N <= 2
     if not plain or not known or _target() is None:
         return None
     B, T, I = x.shape
@@ -94,11 +94,11 @@ def backward(
 
     d: those of the output, and of the final states.
     """
-    (kernel, recurrent, bias, _), (d_shown, d_states) = weights, d
+    (kernel, recurrent, bias, _, _), (d_shown, d_states) = weights, d
     results = _like(_some(x if inputs else None, *weights, *d_states))
     arguments = _some(tape, kernel, recurrent, d_shown, *d_states, mask)
     found = _call(kept(of, True, inputs), arguments, results)
     dx = found.pop(0) if inputs else None
     d_kernel, d_recurrent = found[:2]
     d_bias = None if bias is None else found[2]
-    return dx, (d_kernel, d_recurrent, d_bias, None), tuple(found[-len(d_states) :])
+    return dx, (d_kernel, d_recurrent, d_bias, None, None), tuple(found[-len(d_states) :])

@@ -39,11 +39,17 @@ class Cell:
         forward(sums, (h, c, p))              -> ((h, c), saved)
         backward(d_states, saved, (h, c, p))  -> (d_sums, (dh, dc, dp))
 
+    The values named in `drawn` are drawn for each unit at each step (`draws.py`), in training. They
+    stand in front of the sums that `forward` and `inner` are given; `sums`, and the gradients of
+    these, are without them:
+
+        forward((drawn, a), (h,)) -> ((h,), saved)
+
     Everything that is written for any cell goes by its counts:
 
         G gates, of them X without an h-part and GH with one; of the GH, A apart, L late, and E
         early (all but the late ones)
-        S sums, N states, K saved values, Q parameters per unit
+        S sums, N states, K saved values, Q parameters per unit, D drawn values
     """
 
     name: str
@@ -59,6 +65,7 @@ class Cell:
     reads_h: bool = True  # whether forward uses h of its own unit; if not, h may be projected
     per_unit: tuple[str, ...] = ()  # parameters (H,), named as the model's are to be
     x_only: tuple[str, ...] = ()
+    drawn: tuple[str, ...] = ()
     #: gates with an h-part, in the order of the rows of weight_hh
     recurrent: tuple[str, ...] = field(init=False)
     #: gates in the order of the x-parts, the first of the sums
@@ -79,11 +86,12 @@ class Cell:
     A: int = field(init=False)
     L: int = field(init=False)
     E: int = field(init=False)
-    #: of `sums`, `states`, `saved` and `per_unit`
+    #: of `sums`, `states`, `saved`, `per_unit` and `drawn`
     S: int = field(init=False)
     N: int = field(init=False)
     K: int = field(init=False)
     Q: int = field(init=False)
+    D: int = field(init=False)
 
     def __post_init__(self) -> None:
         if self.late and (len(self.states) > 1 or set(self.late) == set(self.gates)):
@@ -124,6 +132,7 @@ class Cell:
             "N": len(self.states),
             "K": len(self.saved),
             "Q": len(self.per_unit),
+            "D": len(self.drawn),
         }
         for name, value in found.items():
             object.__setattr__(self, name, value)
@@ -131,7 +140,8 @@ class Cell:
     def _digest(self) -> str:
         digest = hashlib.sha256(repr((self.gates, self.states, self.saved)).encode())
         digest.update(repr((self.apart, self.late)).encode())
-        for more in (self.per_unit, self.x_only and ("x_only", self.x_only)):
+        named = ("x_only", self.x_only), ("drawn", self.drawn)
+        for more in (self.per_unit, *(one[1] and one for one in named)):
             if more:
                 digest.update(repr(more).encode())
         for function in (self.forward, self.backward, self.inner, self.late_backward):

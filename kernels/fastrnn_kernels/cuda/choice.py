@@ -4,7 +4,7 @@ A cost model of few constants orders the paths; where `fastrnn tune` has measure
 class of shapes can take, on this kind of GPU, its times do.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -238,6 +238,8 @@ def _exclusion(one: Problem) -> str:
     """What keeps R from staying on chip, whatever its size."""
     if one.cell.late:
         return f"gate {one.cell.late[0]} waits for others, with a product of its own"
+    if one.cell.D:
+        return "values are drawn at each step"
     if not one.cell.GH:
         return "no gate has a product with h"
     if one.projected:
@@ -279,14 +281,33 @@ def run_forward(*given: passes.ForwardArguments) -> None:
         passes.prepare_forward(one)
     if not given[0].rows.longest:  # there is no step
         return
-    _run(given, given[0].weights, given[0].rows.B, False, resident.forward, stepwise.forward)
+    first = given[0]
+    if first.draws is not None:
+        _run_by_steps(given, [one.weights for one in given], stepwise.forward)
+        return
+    _run(given, first.weights, first.rows.B, False, resident.forward, stepwise.forward)
 
 
 def run_backward(*given: passes.BackwardArguments) -> None:
     """Run backward passes, of one direction of a layer or of both, on the path that suits them."""
     refuse_capture()
     tape = given[0].tape
+    if tape.h_mask is not None or tape.weights.cell.D:
+        _run_by_steps(given, [one.tape.weights for one in given], stepwise.backward)
+        return
     _run(given, tape.weights, tape.rows.B, True, resident.backward, stepwise.backward)
+
+
+def _run_by_steps(
+    given: tuple[Any, ...], weights: Sequence[Weights], by_steps: Callable[[Any], None]
+) -> None:
+    """The only path of passes in which something is drawn."""
+    try:
+        for one in given:
+            by_steps(one)
+    finally:
+        for of_pass in weights:
+            of_pass.note()
 
 
 def _run(

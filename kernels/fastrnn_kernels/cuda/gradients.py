@@ -39,7 +39,8 @@ def gradients(
     d_x_rows = multiplied(x_sums.T, x, compute)
     d_h_rows = xp.empty((0, weights.state_size), weights.dtype)
     if E:
-        old_h = tape.old_h.reshape(steps, weights.state_size)
+        met = tape.old_h if tape.h_mask is None else tape.old_h * tape.h_mask
+        old_h = met.reshape(steps, weights.state_size)
         d_h_rows = multiplied(h_sums.T, old_h, compute)
     if L:
         late = sums[:, (G - L) * H : G * H]

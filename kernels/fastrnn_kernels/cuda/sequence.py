@@ -6,7 +6,7 @@ on time is `stepwise/forward.py`'s, or a path's that does all of it in one launc
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastrnn_kernels.cuda import choice
@@ -15,6 +15,7 @@ from fastrnn_kernels.cuda.data.tape import new_tape
 from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.gradients import gradients
 from fastrnn_kernels.cuda.launch.arrays import Array, take, xp
+from fastrnn_kernels.draws import Draws
 from fastrnn_kernels.gradients import NO_CLIP, Clip, Gradients
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.tape import Tape
@@ -69,21 +70,29 @@ def start_forward(
     reset: Any = None,
     taping: bool = False,
     share: int = 1,
+    draws: Draws | None = None,
 ) -> Forward:
     """Prepare a forward pass.
 
     All arrays on the GPU and C-contiguous, but for `rows` and `reset`: x (T, B, I), y (T, B, Y)
     and all states; h goes to the columns of y from y_at on, zeros where a row is padding.
     start_h and final_h (B, P), start_rest and final_rest (states but h, B, H); the pass writes
-    the final ones. `share` passes will run together.
+    the final ones. `share` passes will run together. draws: what is drawn, where the cell has drawn
+    values or h a mask; such a pass goes step by step.
     """
     cell = weights.cell
     if cell.reads_h and weights.w_hr is not None:
         raise ValueError(f"cell {cell.name} reads h of its own unit, which a projection has not")
+    if len(draws.of if draws is not None else ()) != cell.D:
+        raise ValueError(f"cell {cell.name} has {cell.D} drawn values, draws is {draws}")
     tape = new_tape(weights, rows, x, reverse, reset) if taping else None
+    if draws is not None and draws.h_mask is not None:
+        draws = replace(draws, h_mask=take(draws.h_mask))
+        if tape is not None:
+            tape.h_mask = draws.h_mask
     given = passes.ForwardArguments(
         weights, x, start_h, start_rest, final_h, final_rest, rows, y, y_at,
-        reverse, None if reset is None else take(reset), tape,
+        reverse, None if reset is None else take(reset), tape, draws,
     )  # fmt: skip
     return Forward(Job(given), _work(weights, rows), tape)
 

@@ -73,6 +73,11 @@ def define(
     Raises EquationError, with the user's line, for what is no cell.
     """
     traced = trace(function, tuple(gates), tuple(states), tuple(per_unit))
+    return of_traced(traced, save, recompute)
+
+
+def of_traced(traced: Traced, save: Sequence[str] = (), recompute: Sequence[str] = ()) -> Derived:
+    """The cell of equations that are traced; save, recompute: as those of `define`."""
     return _Definition(traced, save, recompute).derived()
 
 
@@ -92,6 +97,7 @@ class _Definition:
             *((graph.input("h", g), f"{g}_h") for g in traced.apart),
         ]  # fmt: skip
         self.early = len(self.sums) - len(late)
+        self.drawn = [(graph.input("drawn", name), name) for name in traced.drawn]
         self.old = [(graph.input("state", s), s) for s in traced.states]
         self.old += [(graph.input("unit", p), p) for p in traced.per_unit]
         self.d_new = [(graph.input("gradient", s), f"d{s}_new") for s in traced.states]
@@ -113,7 +119,7 @@ class _Definition:
 
     def _check_names(self) -> None:
         """Raise for names of gates, states or parameters that lines would use for two things."""
-        given = [name for _, name in (*self.sums, *self.old, *self.d_new)]
+        given = [name for _, name in (*self.drawn, *self.sums, *self.old, *self.d_new)]
         for name in given:
             if name in _reserved() or given.count(name) > 1:
                 raise error(
@@ -134,7 +140,7 @@ class _Definition:
 
     def _names(self) -> dict[int, str]:
         """What lines call values: the user's names, h_new where that is a name already."""
-        taken = {name for _, name in (*self.sums, *self.old, *self.d_new)}
+        taken = {name for _, name in (*self.drawn, *self.sums, *self.old, *self.d_new)}
         taken |= _reserved()
         names: dict[int, str] = {}
         of_new = {new.number: s for s, new in zip(self.traced.states, self.traced.new, strict=True)}
@@ -213,6 +219,7 @@ class _Definition:
             compiled["forward"], compiled["backward"], apart=traced.apart, late=traced.late,
             inner=compiled.get("inner"), late_backward=compiled.get("late_backward"),
             reads_h="h" in self._states_read(), per_unit=traced.per_unit, x_only=traced.x_only,
+            drawn=traced.drawn,
         )  # fmt: skip
         return Derived(cell, source, traced)
 
@@ -230,7 +237,7 @@ class _Definition:
 
     def _saved_names(self) -> list[str]:
         """What saved values are called, in `Cell.saved` and as the backward pass takes them."""
-        given = {one.number: name for one, name in self.sums}
+        given = {one.number: name for one, name in (*self.drawn, *self.sums)}
         taken = {name for _, name in (*self.old, *self.d_new)}
         found: list[str] = []
         for one in self.saved:
@@ -256,7 +263,8 @@ class _Definition:
         return write.Writer(given, self.names, of, _reserved())
 
     def _forward(self) -> str:
-        given = {one.number: name for one, name in (*self.sums, *self.old)}
+        sums = [*self.drawn, *self.sums]
+        given = {one.number: name for one, name in (*sums, *self.old)}
         writer = self._writer(given, self.sums[0][1])
         named = [one.number for one in (*self.saved, *self.traced.new) if one.op != "input"]
         named += self.traced.names
@@ -264,16 +272,16 @@ class _Definition:
         many = len(self.traced.new)
         return self._text(
             writer, "forward", ["sums", "states"],
-            [self._taken_apart([*self.sums], "sums", writer, results),
+            [self._taken_apart(sums, "sums", writer, results),
              self._taken_apart([*self.old], "states", writer, results)],
             f"{write.packed(results[:many])}, {write.packed(results[many:])}",
         )  # fmt: skip
 
     def _inner(self) -> str:
         assert self.traced.inner is not None
-        early = self.sums[: self.early]
+        early = [*self.drawn, *self.sums[: self.early]]
         given = {one.number: name for one, name in (*early, *self.old)}
-        writer = self._writer(given, early[0][1])
+        writer = self._writer(given, self.sums[0][1])
         results = writer.write([self.traced.inner])
         return self._text(
             writer, "inner", ["early_sums", "states"],

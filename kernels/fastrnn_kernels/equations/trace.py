@@ -14,7 +14,8 @@ class Traced(NamedTuple):
 
     new: the new states. names: what the user's lines call symbols, by their numbers. whole,
     apart, x_only, late: the gates by how their sums are used; inner: what the late ones multiply.
-    code: the user's function.
+    code: the user's function. drawn: values that are drawn for each unit, which
+    no function of a user's has (`regularised.py`).
     """
 
     name: str
@@ -29,6 +30,7 @@ class Traced(NamedTuple):
     late: tuple[str, ...]
     inner: Symbol | None
     code: CodeType
+    drawn: tuple[str, ...] = ()
 
 
 class _Names:

@@ -1,5 +1,7 @@
 """RNN, LSTM and GRU with activations of choice, a bound on sums, peepholes and coupled gates.
 
+Of all of them there are the equations, too, for what is derived from these (`regularised.py`).
+
 k(a) keeps a sum within the bound, if there is one; f, g and h are activations.
 
     RNN     h' = f(k(W x + R h + b))
@@ -29,7 +31,7 @@ from fastrnn_kernels.cells.gru import GRU, GRU_RESET_BEFORE
 from fastrnn_kernels.cells.lstm import LSTM
 from fastrnn_kernels.cells.rnn import RNN_RELU, RNN_TANH
 from fastrnn_kernels.equations.activations import RELU, SIGMOID, TANH, Activation
-from fastrnn_kernels.equations.define import define
+from fastrnn_kernels.equations.define import Derived, define
 from fastrnn_kernels.equations.functions import clip
 
 Function = Callable[[Any], Any]
@@ -50,12 +52,18 @@ def rnn(activation: Activation, bound: float | None, /) -> Cell:
     """The simple recurrent network."""
     if bound is None and activation in (TANH, RELU):
         return RNN_TANH if activation == TANH else RNN_RELU
+    return rnn_equations(activation, bound).cell
+
+
+@cache
+def rnn_equations(activation: Activation, bound: float | None, /) -> Derived:
+    """The same by its equations, also where it is written by hand."""
     k = _within(bound)
 
     def equations(a: Any, s: Any) -> Any:
         return activation(k(a.h))
 
-    return define(_named(equations, "rnn", bound, activation), ("h",), ("h",)).cell
+    return define(_named(equations, "rnn", bound, activation), ("h",), ("h",))
 
 
 @cache
@@ -75,6 +83,20 @@ def lstm(
     usual = (gate, cell_input, output) == (SIGMOID, TANH, TANH) and bound is None
     if usual and not peepholes and not coupled:
         return LSTM
+    return lstm_equations(gate, cell_input, output, bound, peepholes, coupled).cell
+
+
+@cache
+def lstm_equations(
+    gate: Activation,
+    cell_input: Activation,
+    output: Activation,
+    bound: float | None,
+    peepholes: bool,
+    coupled: bool,
+    /,
+) -> Derived:
+    """The same by its equations, also where it is written by hand."""
     k = _within(bound)
 
     def with_peepholes(a: Any, s: Any, p: Any) -> Any:
@@ -103,7 +125,7 @@ def lstm(
         gates,
         ("h", "c"),
         tuple(f"p_{one}" for one in gates if one != "g") if peepholes else (),
-    ).cell  # fmt: skip
+    )  # fmt: skip
 
 
 @cache
@@ -111,6 +133,14 @@ def gru(gate: Activation, candidate: Activation, bound: float | None, reset_afte
     """The GRU, its reset gate after or before the product."""
     if (gate, candidate, bound) == (SIGMOID, TANH, None):
         return GRU if reset_after else GRU_RESET_BEFORE
+    return gru_equations(gate, candidate, bound, reset_after).cell
+
+
+@cache
+def gru_equations(
+    gate: Activation, candidate: Activation, bound: float | None, reset_after: bool, /
+) -> Derived:
+    """The same by its equations, also where it is written by hand."""
     k = _within(bound)
 
     def equations(a: Any, s: Any) -> Any:
@@ -121,4 +151,4 @@ def gru(gate: Activation, candidate: Activation, bound: float | None, reset_afte
 
     kind = "gru" if reset_after else "gru_reset_before"
     named = _named(equations, kind, bound, gate, candidate)
-    return define(named, ("r", "z", "n"), ("h",)).cell
+    return define(named, ("r", "z", "n"), ("h",))

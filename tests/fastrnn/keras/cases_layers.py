@@ -203,6 +203,31 @@ def test_recurrent_dropout_is_nothing_in_inference(kind):
     check(own, ours, x, tolerance=TOLERANCE["float32"])
 
 
+@pytest.mark.parametrize("kind", ["LSTM"] if COMPILES else ["SimpleRNN", "LSTM", "GRU"])
+def test_recurrent_dropout_trains_on_the_kernels(kind):
+    """As in Keras with the same mask for each gate, of which fastrnn's layers take one."""
+    own, ours, x = pair(kind, "float64", **EVERYTHING, recurrent_dropout=0.4, dropout=0.3)
+    rng = np.random.default_rng(6)
+    of_x, of_h = (tensor((rng.random((B, n)) < 0.6) / 0.6) for n in (I, H))
+    gates = {"SimpleRNN": 0, "LSTM": 4, "GRU": 3}[kind]
+    for layer in (own, ours):
+        for name, mask in (("get_dropout_mask", of_x), ("get_recurrent_dropout_mask", of_h)):
+            drawn = [mask] * gates if gates else mask
+            object.__setattr__(layer.cell, name, lambda _, drawn=drawn: drawn)
+    check(own, ours, x, MASK, training=True, tolerance=TOLERANCE["float64"])
+
+
+@pytest.mark.parametrize("kind", ["LSTM"])
+def test_recurrent_dropout_draws_by_the_seed(kind):
+    found = []
+    for seed in (1, 1, 2):
+        _, ours, x = pair(kind, recurrent_dropout=0.4, seed=seed)
+        with only_kernels():
+            found.append(outputs(ours, x, training=True)[0])
+    assert np.array_equal(found[0], found[1])
+    assert np.abs(found[0] - found[2]).max() > 0.001
+
+
 @KIND
 def test_state_is_carried_from_call_to_call(kind):
     own, ours, x = pair(kind, stateful=True)
@@ -232,7 +257,7 @@ def test_weights_that_change_are_seen():
 def test_a_cell_in_keras_s_own_loop(kind, training):
     name, extra = KINDS[kind]
     options = extra | ({"dropout": 0.4} if training else {})
-    if name == "SimpleRNN":
+    if name == "SimpleRNN":  # others have masks for each gate there, and one for all here
         options |= {"recurrent_dropout": 0.3} if training else {}
     pairs = []
     for module in (layers, fastrnn.keras):
@@ -273,12 +298,11 @@ class OtherCell(layers.GRUCell):
 #: For each fallback that a CPU can reach: the layers and how they are called.
 FALLEN = {
     "activation": ("LSTM", {"activation": "celu"}, {}),
-    "recurrent_dropout": ("GRU", {"recurrent_dropout": 0.3, "seed": 1}, {"training": True}),
     "dropout_per_gate": (
         "GRU", {"implementation": 1, "dropout": 0.3, "seed": 1, "use_cudnn": False},
         {"training": True},
     ),
-    "whole_dropout": ("LSTM", {"dropout": 1.0, "seed": 1}, {"training": True}),
+    "whole_dropout": ("LSTM", {"recurrent_dropout": 1.0, "seed": 1}, {"training": True}),
     "dtype": ("GRU", {"dtype": "mixed_float16"}, {}),
     "cell": ("RNN", {}, {}),
     "mask": ("SimpleRNN", {}, {"mask": MASK[:, :, None]}),

@@ -190,7 +190,8 @@ def engine_call(cell, **how):
     """A call of the kernels for LSTM or GRU, and arguments for it."""
     layout = Layout(two_biases=cell is GRU)
     packed, G = Packed(), len(cell.gates) * H
-    weights = normal(I, G), normal(H, G), normal(2, G) if cell is GRU else normal(G), None
+    weights = normal(I, G), normal(H, G), normal(2, G) if cell is GRU else normal(G)
+    weights = *weights, None, None
     states = tuple(some_states(cell.name.upper(), B, H))
     call = engine.Call(cell, layout, weakref.ref(packed), **how)
     return packed, call, (normal(B, T, I), np.ones((B, T), bool), weights, states)
@@ -198,8 +199,8 @@ def engine_call(cell, **how):
 
 @pytest.mark.parametrize("cell", [LSTM, GRU], ids=["LSTM", "GRU"])
 def test_nothing_of_a_wrong_shape_reaches_a_kernel(cell):
-    _, call, (x, mask, (kernel, recurrent, bias, _), states) = engine_call(cell, sequences=True)
-    weights = kernel, recurrent, bias, None
+    _, call, (x, mask, (kernel, recurrent, bias, *_), states) = engine_call(cell, sequences=True)
+    weights = kernel, recurrent, bias, None, None
     shown, final, tape = engine.forward(call, x, mask, weights, states, taping=True)
     for wrong in (
         (x[0], mask, weights, states),
@@ -207,10 +208,11 @@ def test_nothing_of_a_wrong_shape_reaches_a_kernel(cell):
         (x, mask[:1], weights, states),
         (x, mask.T, weights, states),
         (x, mask.astype(np.float32), weights, states),
-        (x, mask, (kernel[:, 1:], recurrent, bias, None), states),
-        (x, mask, (kernel, recurrent[:2], bias, None), states),
-        (x, mask, (kernel, recurrent.astype(np.float64), bias, None), states),
-        (x, mask, (kernel, recurrent, bias[..., 1:], None), states),
+        (x, mask, (kernel[:, 1:], recurrent, bias, None, None), states),
+        (x, mask, (kernel, recurrent[:2], bias, None, None), states),
+        (x, mask, (kernel, recurrent.astype(np.float64), bias, None, None), states),
+        (x, mask, (kernel, recurrent, bias[..., 1:], None, None), states),
+        (x, mask, (*weights[:4], np.ones((1, H), np.float32)), states),
         (x, mask, weights, states[1:]),
         (x, mask, weights, (*states, states[0])),
         (x, mask, weights, (states[0][:1], *states[1:])),

@@ -101,6 +101,22 @@ def test_kernels_for_others(capability, name):
     look("float32", name, capability)
 
 
+def test_kernels_that_draw():
+    """With zoneout and dropout of the candidate, and with h masked."""
+    from fastrnn_kernels.cuda.stepwise.backward import backward_kernels
+    from fastrnn_kernels.cuda.stepwise.forward import forward_kernels
+    from fastrnn_kernels.equations import regularised, variants
+    from fastrnn_kernels.equations.activations import SIGMOID, TANH
+
+    usual = variants.lstm_equations(SIGMOID, TANH, TANH, None, False, False)
+    cell = regularised.training(usual, ("h", "c"), "g")
+    for make in (forward_kernels, backward_kernels):
+        kernel = ptx.Named("draws", make(cell, np.dtype(np.float32), False, True).gates)
+        _, fault, text = kernel.look((9, 0))
+        assert not fault
+        look_at_a_launch(kernel.kernel, text)
+
+
 def test_the_table_has_no_other_kernels():
     named = re.findall(r"^(\w+) (.*):", TABLE.read_text(), re.MULTILINE)
     assert sorted(named) == sorted(FOR_9_0)

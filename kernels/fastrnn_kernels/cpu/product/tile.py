@@ -46,6 +46,17 @@ def add(target: Any, target_at: int, source: Any, source_at: int, count: int) ->
 
 
 @inlined
+def copy_masked(
+    target: Any, target_at: int, source: Any, source_at: int, mask: Any, mask_at: int, count: int
+) -> None:
+    """Copy `count` values times those of a mask."""
+    to = target[target_at : target_at + count]
+    origin, factors = source[source_at : source_at + count], mask[mask_at : mask_at + count]
+    for u in range(count):
+        to[u] = origin[u] * factors[u]
+
+
+@inlined
 def time_of(length: int, step: int, reverse: bool) -> int:
     """The time of a sequence's step: the reverse direction begins at its own end."""
     return length - 1 - step if reverse else step

@@ -78,6 +78,7 @@ class Arguments(NamedTuple):
     projected: Any
     clip_value: Any  # 0 where it is off, as below
     clip_norm: Any
+    h_mask: Any  # as forward
 
 
 @inlined
@@ -100,8 +101,8 @@ def clip_row(array, at, many, value, norm):  # type: ignore[no-untyped-def]
 
 
 @for_each
-def backward_job(cell: Cell) -> Callable[..., Job]:
-    """The backward pass of a cell, as a job."""
+def backward_job(cell: Cell, masked: bool = False) -> Callable[..., Job]:
+    """The backward pass of a cell, as a job; masked: as that of the forward pass."""
     G, GH, L, E, S = cell.G, cell.GH, cell.L, cell.E, cell.S
     N, K, Q = cell.N, cell.K, cell.Q
     Z = cell.X + cell.A  # the first sum that h has a part in
@@ -116,7 +117,9 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
 
     parts, add_part = inlined(backward_layout), part_adder()
 
-    @job(f"{cell.key}-backward", f"the {called(cell)}'s backward pass", Arguments)
+    name = f"{cell.key}-backward{'-masked' if masked else ''}"
+
+    @job(name, f"the {called(cell)}'s backward pass", Arguments)
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
@@ -135,6 +138,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
             dh_tape = flat(given.dh_tape)
             pieces, scratch, indices = given.pieces, given.scratch, given.indices
             clip_value, clip_norm = given.clip_value, given.clip_norm
+            h_mask, M = flat(given.h_mask), given.h_mask.shape[1]
             W = lanes(dy)
             W4 = W * VECTORS
             panels, state_panels = (H + W4 - 1) // W4, (P + W4 - 1) // W4
@@ -156,11 +160,12 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
             c_first, c_last = p_first * W4, min(P, p_last * W4)
             u_many, c_many = u_last - u_first, c_last - c_first
 
-            rest_at, full_at, inner_at, _ = parts(
-                rows, N, HU, PU, projected, L > 0, CACHE_LINE // dy.itemsize
+            rest_at, full_at, inner_at, masked_at, _ = parts(
+                rows, N, HU, PU, projected, L > 0, CACHE_LINE // dy.itemsize, masked
             )
             dh, d_rest = scratch[shared_at:], scratch[shared_at + rest_at :]
             d_full, d_inner = scratch[shared_at + full_at :], scratch[shared_at + inner_at :]
+            d_masked = scratch[shared_at + masked_at :]
             index_at += member * 3 * rows
             row_at, dh_at = indices[index_at:], indices[index_at + rows :]
             t_at = indices[index_at + 2 * rows :]
@@ -254,9 +259,10 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                             old_h, old_at, 0, old_rest, old_rest_at, T * B * HL
                         ) + load_units(per_unit, u, HU)
                         if L > 0:
-                            new_sums, d_old = backward(
-                                load_one(dh, d_at, 0), kept, old, load_one(d_inner, rest_at, 0)[0]
-                            )
+                            d_value = load_one(d_inner, rest_at, 0)[0]
+                            if masked:
+                                d_value = d_value * load_one(h_mask, order[first + p] * M + u, 0)[0]
+                            new_sums, d_old = backward(load_one(dh, d_at, 0), kept, old, d_value)
                         else:
                             if projected:
                                 d_states = load_states(
@@ -284,10 +290,24 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                     while q < active:
                         m = next_rows(active - q, largest)
                         at = q * PU + n * W4
-                        product(
-                            P - n * W4, m, dh, at, PU, dh, at, PU,
-                            d_sums, row_at, q, ONE, h_panels, n * E * H * W4, W4, E * H,
-                        )  # fmt: skip
+                        if masked:
+                            for r in range(m):
+                                for u in range(W4):
+                                    d_masked[at + r * PU + u] = 0
+                            product(
+                                P - n * W4, m, d_masked, at, PU, d_masked, at, PU,
+                                d_sums, row_at, q, ONE, h_panels, n * E * H * W4, W4, E * H,
+                            )  # fmt: skip
+                            for r in range(m):
+                                at_mask = order[first + q + r] * M + n * W4
+                                for u in range(W4):
+                                    d_h = d_masked[at + r * PU + u] * h_mask[at_mask + u]
+                                    dh[at + r * PU + u] += d_h
+                        else:
+                            product(
+                                P - n * W4, m, dh, at, PU, dh, at, PU,
+                                d_sums, row_at, q, ONE, h_panels, n * E * H * W4, W4, E * H,
+                            )  # fmt: skip
                         q += m
 
                 if clip_value > 0 or clip_norm > 0:

@@ -34,6 +34,7 @@ from fastrnn_kernels.cpu.sequence.start import (
 )
 from fastrnn_kernels.cpu.sequence.time_products import DEPTH
 from fastrnn_kernels.cpu.threads import pool
+from fastrnn_kernels.draws import Draws
 from fastrnn_kernels.gradients import Clip, Gradients
 from fastrnn_kernels.rows import Indices, Rows
 from fastrnn_kernels.tape import Tape
@@ -71,6 +72,7 @@ class Checkpoints:
     start: States
     h: Array
     rest: Array
+    draws: Draws | None = None
 
     def segments(self) -> list[Segment]:
         """In the order of the forward pass."""
@@ -87,6 +89,10 @@ class Checkpoints:
     def states(self, number: int) -> States:
         """Those that a segment begins with."""
         return self.h[number], self.rest[number]
+
+    def draws_in(self, one: Segment) -> Draws | None:
+        """What is drawn in a segment, as it would be in the whole."""
+        return None if self.draws is None else self.draws.after(one.first)
 
     def reset_between(self, one: Segment) -> NDArray[np.bool_] | None:
         """Which rows (B,) a reset cuts between a segment and the one after it."""
@@ -106,13 +112,14 @@ def new_checkpoints(
     reset: NDArray[np.bool_] | None,
     every: int,
     empty: Empty = memory.empty,
+    draws: Draws | None = None,
 ) -> Checkpoints:
     """Those of a pass, to be written."""
     B, H, P, others = rows.B, weights.hidden_size, weights.state_size, weights.cell.N - 1
     many, dtype = -(-max(1, rows.T) // every), weights.dtype
     start = empty((B, P), dtype), empty((others, B, H), dtype)
     h, rest = empty((many, B, P), dtype), empty((many, others, B, H), dtype)
-    return Checkpoints(weights, rows, x, reverse, reset, every, start, h, rest)
+    return Checkpoints(weights, rows, x, reverse, reset, every, start, h, rest, draws)
 
 
 def checkpoint_bytes(weights: Weights, T: int, B: int, every: int) -> int:
@@ -138,6 +145,7 @@ def forward_segments(
         yield start_forward(
             kept.weights, kept.x[one.steps], *kept.start, *end, one.rows, y[one.steps], y_at,
             reverse=kept.reverse, reset=kept.reset_in(one), share=share, begin=kept.states(number),
+            draws=kept.draws_in(one),
         )  # fmt: skip
         cut = None if last else kept.reset_between(one)
         if cut is not None:
@@ -196,7 +204,7 @@ class BackwardSegments:
             yield start_forward(
                 kept.weights, tape.x, *kept.start, *ends, one.rows, self._y[:T], 0,
                 reverse=kept.reverse, reset=tape.reset, taping=True, share=self._share,
-                begin=kept.states(number), tape=tape,
+                begin=kept.states(number), tape=tape, draws=kept.draws_in(one),
             )  # fmt: skip
             # Zeros that leave what is added to them as it is, also the sign of a zero.
             h, rest = kept.start
@@ -246,6 +254,7 @@ class BackwardSegments:
     def _add(self, one: Segment, *, last: bool) -> None:
         """Add what the segment has to the gradients, as far as the chains of sums are complete."""
         running, weights = one.rows.running, self._kept.weights
+        self._mask(one)
         if self._dx is not None:
             H, cell = weights.hidden_size, weights.cell
             depth, panels = cell.G * H, weights.input_panels()
@@ -261,6 +270,14 @@ class BackwardSegments:
             left, ready = np.split(rows, [min(rows.size, -before % DEPTH)])
         add([(self._products, ready)])
         self._leave(left)
+
+    def _mask(self, one: Segment) -> None:
+        """Leave in the place of the old h what R has multiplied, now that nobody else reads it."""
+        draws = self._kept.draws
+        if draws is not None and draws.h_mask is not None:
+            h = self._tape.old_h[: one.rows.T, :, : draws.h_mask.shape[1]]
+            with np.errstate(all="ignore"):  # of what stands where a row has ended
+                h *= draws.h_mask
 
     def _leave(self, left: Indices) -> None:
         """Keep some rows behind those of the next segment."""

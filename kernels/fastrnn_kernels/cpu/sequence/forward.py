@@ -32,6 +32,7 @@ from fastrnn_kernels.cpu.product.tile import (
     ZERO,
     alternate,
     copy,
+    copy_masked,
     multiply_rows,
     next_rows,
     time_of,
@@ -40,6 +41,7 @@ from fastrnn_kernels.cpu.product.tiles import leave_tiles, use_tiles
 from fastrnn_kernels.cpu.sequence.plan import own_layout, shared_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
+from fastrnn_kernels.draws import draw_units
 
 
 class Arguments(NamedTuple):
@@ -50,7 +52,7 @@ class Arguments(NamedTuple):
     whole vectors, HU to whole panels, PU to those of h.
 
     Panels and rows of products hold pairs where the job's `values` is 2 (`product/pairs.py`); where
-    it is 1, h_rows is state_h, and x_rows is x.
+    it is 1, x_rows is x, and h_rows is state_h unless a mask is between them.
     """
 
     x: Any  # (T, B, I)
@@ -92,16 +94,26 @@ class Arguments(NamedTuple):
     resetting: Any
     projected: Any
     taping: Any
+    # What is drawn (`draws.py`):
+    words: Any  # (2 + D,) or empty
+    levels: Any  # (D, 2)
+    h_mask: Any  # (B, whole panels of h), of a job that is `masked`
+    draw_kind: Any  # of the first of the drawn values
+    draw_first: Any  # the time of the first step
 
 
 @for_each
-def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
-    """The forward pass of a cell, with `values` to an element of the products' rows, as a job."""
+def forward_job(cell: Cell, values: int, masked: bool = False) -> Callable[..., Job]:
+    """The forward pass of a cell, with `values` to an element of the products' rows, as a job.
+
+    masked: R multiplies h times h_mask, and what late gates have in its place times that.
+    """
     G, GH, A, L, E = cell.G, cell.GH, cell.A, cell.L, cell.E
-    S, N, K, Q = cell.S, cell.N, cell.K, cell.Q
-    Z = cell.X + A  # the first sum that h has a part in
+    N, K, Q, D = cell.N, cell.K, cell.Q, cell.D
+    S = D + cell.S  # drawn values stand in front of the sums
+    Z = D + cell.X + A  # the first sum that h has a part in
     # Sums that the last product of a step leaves as they are: without one, all.
-    F = G - L if L else Z if E else S
+    F = D + G - L if L else Z if E else S
     units = vectors_per_gate(cell)
     paired = values == 2
     tiled = paired and current().tiles
@@ -123,10 +135,11 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     inner_value = inlined(cell.inner) if cell.inner else forward
     load_sums, load_states = load_twins_from_two(F, S - F), load_twins_from_two(1, N - 1)
     store_h, store_rest, store_saved = store_twins(1), store_twins(N - 1), store_twins(K)
-    load_early, load_one_states = load(max(1, G - L)), load_from_two(1, N - 1)
+    load_early, load_one_states = load(max(1, D + G - L)), load_from_two(1, N - 1)
     load_units, load_one_units = load_twins_from_two(Q, 0), load(Q)
     load_one, store_one, store_y = load(1), store(1), store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
+    draw = inlined(draw_units)
     shared_parts, own_parts = (
         inlined(shared_layout),
         inlined(own_layout),
@@ -139,7 +152,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     words = f"the {called(cell)}'s forward pass" + (" in bfloat16" if paired else "")
     # Of the three ways to multiply pairs, each has kernels of its own in a wheel (`isa/levels.py`).
     by = "-tiles" if tiled else "-dots" if current().pairs else ""
-    name = f"{cell.key}-forward{f'-pairs{by}' if paired else ''}"
+    name = f"{cell.key}-forward{f'-pairs{by}' if paired else ''}{'-masked' if masked else ''}"
 
     @job(name, words, Arguments)
     def make(arguments):  # type: ignore[no-untyped-def]
@@ -163,6 +176,8 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             inner_tape, full_tape = flat(given.inner), flat(given.full_h)
             pieces, scratch = given.pieces, given.scratch
             operands, indices = given.operands, given.indices
+            words, levels = given.words, given.levels
+            h_mask, M = flat(given.h_mask), given.h_mask.shape[1]
             W = lanes(x)
             U, W4 = W * units, W * VECTORS
             panels, state_panels = (H + U - 1) // U, (P + W4 - 1) // W4
@@ -197,10 +212,10 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             shared_at += whole
             own_at += whole
             rest_at, rows_at, full_at, inner_at, _ = shared_parts(
-                rows, N, HU, PU, values, projected, L > 0, line
+                rows, N, HU, PU, values, projected, L > 0, line, masked
             )
             state_h, state_rest = scratch[shared_at:], scratch[shared_at + rest_at :]
-            h_rows = operands[shared_at + (rows_at if paired else 0) :]
+            h_rows = operands[shared_at + (rows_at if paired or masked else 0) :]
             full_h, inner = operands[shared_at + full_at :], operands[shared_at + inner_at :]
             panels_each = (panels + members - 1) // members
             most = steps_per_block * rows
@@ -223,6 +238,9 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                 copy(state_h, p * PU + c_first, begin_h, b * P + c_first, c_many)
                 if paired:
                     keep_row(h_rows, p * PU + c_first, begin_h, b * P + c_first, c_many, W)
+                if masked:
+                    at = p * PU + c_first
+                    copy_masked(h_rows, at, state_h, at, h_mask, b * M + c_first, c_many)
                 for j in range(N - 1):
                     at = (j * B + b) * H + u_first
                     copy(state_rest, (j * rows + p) * HU + u_first, begin_rest, at, u_many)
@@ -260,14 +278,28 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                         m = next_rows(count - q, largest)
                         at = ((n - n_first) * count + q) * S * U
                         x_product(
-                            unit, m, sums, at, S * U, bias, n * G * U, ZERO,
+                            unit, m, sums, at + D * U, S * U, bias, n * G * U, ZERO,
                             x_rows, x_at, q, ONE, x_panels, n * KI * G * U, G * U, KI,
                         )  # fmt: skip
                         for j in range(A * units):
                             h_part = load_one(h_bias, n * A * U + j * W, 0)
                             for r in range(m):
-                                store_one(sums, at + (r * S + G) * U + j * W, 0, h_part)
+                                store_one(sums, at + (r * S + D + G) * U + j * W, 0, h_part)
                         q += m
+
+                if D > 0:
+                    row = 0
+                    for s in range(block_start, block_end):
+                        for p in range(min(rows, valid[s] - first)):
+                            t = time_of(lengths[first + p], s, reverse) + given.draw_first
+                            for n in range(n_first, n_last):
+                                at = ((n - n_first) * count + row) * S * U
+                                for d in range(D):
+                                    draw(
+                                        sums, at + d * U, n * U, U, order[first + p], t,
+                                        given.draw_kind + d, words, d, levels[d, 0], levels[d, 1],
+                                    )  # fmt: skip
+                            row += 1
 
                 # Not sooner: a member may come late, and has its x-part to do.
                 if block_start == 0 and (GH > 0 or projected):
@@ -307,6 +339,9 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                                 state_rest, p * HU + u, rows * HU,
                                             ) + load_one_units(per_unit, u, HU),
                                         )  # fmt: skip
+                                        if masked:
+                                            at_mask = order[first + p] * M + u
+                                            value = value * load_one(h_mask, at_mask, 0)[0]
                                         keep(inner, p * HU + u, H - u, value)
                                         if taping and u < H:
                                             store_one(inner_tape, t_at[p] * HL + u, 0, (value,))
@@ -404,6 +439,13 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                     if paired:
                                         keep(h_rows, to, H - u, h[0])
                                         keep(h_rows, to2, H - u2, h2[0])
+                                    if masked:
+                                        at_mask = order[first + p] * M + u
+                                        at_mask2 = order[first + p2] * M + u2
+                                        mask = load_one(h_mask, at_mask, 0)[0]
+                                        mask2 = load_one(h_mask, at_mask2, 0)[0]
+                                        store_one(h_rows, to, 0, (h[0] * mask,))
+                                        store_one(h_rows, to2, 0, (h2[0] * mask2,))
                                     store_y(y, t * Y + y_at + u, 0, H - u, h)
                                     store_y(y, t2 * Y + y_at + u2, 0, H - u2, h2)
                             q += m
@@ -429,6 +471,9 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                             copy(y, t_at[p] * Y + y_at + c_first, state_h, at, c_many)
                             if paired:
                                 keep_row(h_rows, at, state_h, at, c_many, W)
+                            if masked:
+                                at_mask = order[first + p] * M + c_first
+                                copy_masked(h_rows, at, state_h, at, h_mask, at_mask, c_many)
 
                     for p in range(active):
                         b = order[first + p]
@@ -447,6 +492,11 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                 copy(state_h, h_of_row, start_h, b * P + c_first, c_many)
                                 if paired:
                                     keep_row(h_rows, h_of_row, start_h, b * P + c_first, c_many, W)
+                                if masked:
+                                    copy_masked(
+                                        h_rows, h_of_row, state_h, h_of_row,
+                                        h_mask, b * M + c_first, c_many,
+                                    )  # fmt: skip
                                 for j in range(N - 1):
                                     at = (j * rows + p) * HU + u_first
                                     start = (j * B + b) * H + u_first

@@ -33,6 +33,17 @@ class Running(NamedTuple):
         return Running(some, np.array([some.size], _INDEX))
 
 
+def met_by_r(tape: Tape[Weights]) -> Array:
+    """What R has multiplied (T, B, PL): the old h, or what a mask left of it."""
+    old_h: Array = tape.old_h
+    if tape.h_mask is None:
+        return old_h
+    found = memory.empty(old_h.shape, old_h.dtype)
+    with np.errstate(all="ignore"):  # of what stands where a row has ended
+        np.multiply(old_h, tape.h_mask[:, : old_h.shape[2]], out=found)
+    return found
+
+
 class TimeProducts:
     """The gradients of one direction of one layer that are products over all steps.
 
@@ -62,7 +73,7 @@ class TimeProducts:
         self.d_h = self.d_late = self.d_projection = None
         if E:
             at = (cell.X + cell.A) * H
-            self.d_h = WeightGradient(d_sums, S * H, at, E * H, tape.old_h, P, down, zeros)
+            self.d_h = WeightGradient(d_sums, S * H, at, E * H, met_by_r(tape), P, down, zeros)
         if L:
             at = (G - L) * H
             self.d_late = WeightGradient(d_sums, S * H, at, L * H, tape.inner, H, down, zeros)

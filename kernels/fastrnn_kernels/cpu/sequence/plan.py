@@ -46,16 +46,25 @@ _INDEX = np.dtype(np.int64)
 
 
 def shared_layout(
-    rows: int, states: int, HU: int, PU: int, values: int, projected: bool, late: bool, line: int
+    rows: int,
+    states: int,
+    HU: int,
+    PU: int,
+    values: int,
+    projected: bool,
+    late: bool,
+    line: int,
+    masked: bool = False,
 ) -> tuple[int, int, int, int, int]:
     """Of a forward pass, for n rows: where its parts begin, and their end.
 
     state_h (2, n, PU) first; then state_rest (states but h, n, HU) and, as rows of products,
-    h_rows (2, n, PU) of pairs, full_h and inner (n, HU).
+    h_rows (2, n, PU) of pairs, or of what a mask leaves of h, full_h and inner (n, HU).
     """
     rest = (2 * rows * PU + line - 1) // line * line
     h_rows = rest + ((states - 1) * rows * HU + line - 1) // line * line
-    full_h = h_rows + ((rows * PU + line - 1) // line * line if values > 1 else 0)
+    apart = 2 * rows * PU // values if values > 1 or masked else 0
+    full_h = h_rows + (apart + line - 1) // line * line
     one = (rows * HU // values + line - 1) // line * line
     inner = full_h + (one if projected else 0)
     return rest, h_rows, full_h, inner, inner + (one if late else 0)
@@ -75,17 +84,26 @@ def own_layout(
 
 
 def backward_layout(
-    rows: int, states: int, HU: int, PU: int, projected: bool, late: bool, line: int
-) -> tuple[int, int, int, int]:
+    rows: int,
+    states: int,
+    HU: int,
+    PU: int,
+    projected: bool,
+    late: bool,
+    line: int,
+    masked: bool = False,
+) -> tuple[int, int, int, int, int]:
     """Of a backward pass, for n rows: where its parts begin, and their end.
 
-    dh (n, PU) first; then d_rest (states but h, n, HU), d_full and d_inner (n, HU).
+    dh (n, PU) first; then d_rest (states but h, n, HU), d_full and d_inner (n, HU), and d_masked
+    (n, PU), the gradient of what a mask leaves of h.
     """
     rest = (rows * PU + line - 1) // line * line
     d_full = rest + ((states - 1) * rows * HU + line - 1) // line * line
     one = (rows * HU + line - 1) // line * line
     d_inner = d_full + (one if projected else 0)
-    return rest, d_full, d_inner, d_inner + (one if late else 0)
+    d_masked = d_inner + (one if late else 0)
+    return rest, d_full, d_inner, d_masked, d_masked + (rest if masked else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +132,15 @@ class Plan:
         return values, empty((self.indices_size,), _INDEX)
 
 
-def forward_plan(weights: Weights, rows: Rows, share: int, later: bool = False) -> Plan:
-    """The plan of a forward pass, where `share` passes run together."""
-    key = "forward", share, later
-    return _kept(weights, rows, key, lambda: _forward_plan(weights, rows, share, later))
+def forward_plan(
+    weights: Weights, rows: Rows, share: int, later: bool = False, masked: bool = False
+) -> Plan:
+    """The plan of a forward pass, where `share` passes run together.
+
+    masked: whether R multiplies what a mask leaves of h.
+    """
+    key = "forward", share, later, masked
+    return _kept(weights, rows, key, lambda: _forward_plan(weights, rows, share, later, masked))
 
 
 def scratch_bytes(weights: Weights, T: int, B: int, share: int) -> int:
@@ -134,10 +157,12 @@ def route(weights: Weights, T: int, B: int, share: int, backward: bool) -> Route
     return Route("rows", f"a thread to each piece of the batch, {found.count} in all")
 
 
-def backward_plan(weights: Weights, rows: Rows, share: int, later: bool = False) -> Plan:
-    """The plan of a backward pass, where `share` passes run together."""
-    key = "backward", share, later
-    return _kept(weights, rows, key, lambda: _backward_plan(weights, rows, share, later))
+def backward_plan(
+    weights: Weights, rows: Rows, share: int, later: bool = False, masked: bool = False
+) -> Plan:
+    """The plan of a backward pass, where `share` passes run together; masked: as there."""
+    key = "backward", share, later, masked
+    return _kept(weights, rows, key, lambda: _backward_plan(weights, rows, share, later, masked))
 
 
 #: Plans that are kept, by all that they depend on; weights change with each step of training.
@@ -190,11 +215,11 @@ def _most(runs: list[tuple[int, int]], B: int) -> int:
     return min(B, 2 * -(-B // len(runs)))
 
 
-def _forward_plan(weights: Weights, rows: Rows, share: int, later: bool) -> Plan:
+def _forward_plan(weights: Weights, rows: Rows, share: int, later: bool, masked: bool) -> Plan:
     cell, dtype, values = weights.cell, weights.dtype, VALUES[weights.compute]
     I, H, P = weights.input_size, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
-    S, lanes, line = cell.S, lanes_of(dtype), CACHE_LINE // dtype.itemsize
+    S, lanes, line = cell.D + cell.S, lanes_of(dtype), CACHE_LINE // dtype.itemsize
     U = vectors_per_gate(cell) * lanes
     HU = padded(H, U)
     PU = padded(P, VECTORS * lanes) if projected else HU
@@ -206,7 +231,8 @@ def _forward_plan(weights: Weights, rows: Rows, share: int, later: bool) -> Plan
     def sizes(many: int) -> tuple[int, int, int]:
         """Of a piece of so many rows: shared scratch, its members' own, and indices."""
         steps = block_steps(rows.T, row_bytes, many, largest)
-        *_, shared = shared_layout(many, cell.N, HU, PU, values, projected, bool(cell.late), line)
+        kinds = values, projected, bool(cell.late), line, masked
+        *_, shared = shared_layout(many, cell.N, HU, PU, *kinds)
         own = 0
         for members in range(1, largest + 1):  # fewer may come
             units = -(-HU // (U * members)) * U
@@ -230,7 +256,7 @@ def _plan(pieces: Sequence[tuple[int, ...]], largest: int, *rest: Any) -> Plan:
     return Plan(np.array(pieces, np.int64).reshape(-1, 6), count, largest > 1, *rest)
 
 
-def _backward_plan(weights: Weights, rows: Rows, share: int, later: bool) -> Plan:
+def _backward_plan(weights: Weights, rows: Rows, share: int, later: bool, masked: bool) -> Plan:
     cell, dtype = weights.cell, weights.dtype
     H, P = weights.hidden_size, weights.state_size
     width, line = VECTORS * lanes_of(dtype), CACHE_LINE // dtype.itemsize
@@ -241,7 +267,7 @@ def _backward_plan(weights: Weights, rows: Rows, share: int, later: bool) -> Pla
     for first, last in runs:
         many = most if later else last - first
         *_, shared = backward_layout(
-            many, cell.N, HU, PU, weights.w_hr is not None, bool(cell.late), line
+            many, cell.N, HU, PU, weights.w_hr is not None, bool(cell.late), line, masked
         )
         pieces.append((first, last, 0, at, at + shared, indices_at))
         at += shared

@@ -7,6 +7,7 @@ caller may gather the jobs of both directions, and of several models, and run th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import Array, Empty
 from fastrnn_kernels.cpu.product.pairs import VALUES
-from fastrnn_kernels.cpu.product.panels import padded
+from fastrnn_kernels.cpu.product.panels import VECTORS, padded
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.sequence import backward, forward
 from fastrnn_kernels.cpu.sequence.gradients import Unfinished, gradients
 from fastrnn_kernels.cpu.sequence.plan import backward_plan, forward_plan
 from fastrnn_kernels.cpu.threads.job import Job
+from fastrnn_kernels.draws import CELL, Draws, levels_of, words_of
 from fastrnn_kernels.gradients import NO_CLIP, Clip, Gradients
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.tape import Tape
@@ -28,7 +30,40 @@ _NOTHING = {
     dtype: tuple(np.empty((0,) * ndim, dtype) for ndim in (3, 4))
     for dtype in (np.dtype(np.float32), np.dtype(np.float64))
 }
+_NO_MASK = {dtype: np.empty((0, 0), dtype) for dtype in _NOTHING}
+_NO_WORDS = np.empty(0, np.uint64)
 _NO_RESET = np.empty((0, 0), np.bool_)
+
+
+def nothing_drawn(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """What a forward pass is given where nothing is drawn."""
+    none = _NO_MASK[dtype]
+    return {
+        "words": _NO_WORDS, "levels": none, "h_mask": none, "draw_kind": 0, "draw_first": 0,
+    }  # fmt: skip
+
+
+def _drawn(weights: Weights, draws: Draws) -> dict[str, Any]:
+    """The same where something is."""
+    if len(draws.of) != weights.cell.D:
+        raise ValueError(f"{len(draws.of)} draws, cell {weights.cell.name} has {weights.cell.D}")
+    return {
+        "words": words_of(draws.key.key, draws.of),
+        "levels": levels_of(draws.of, weights.dtype),
+        "h_mask": mask_panels(draws.h_mask, weights.dtype),
+        "draw_kind": draws.key.kind(CELL),
+        "draw_first": draws.first,
+    }
+
+
+def mask_panels(h_mask: Array | None, dtype: np.dtype[Any]) -> Array:
+    """A mask (B, P) of h in whole panels, as tapes have it; ones behind it, nothing for None."""
+    if h_mask is None:
+        return _NO_MASK[dtype]
+    B, P = h_mask.shape
+    found = np.ones((B, padded(P, VECTORS * lanes_of(dtype))), dtype)
+    found[:, :P] = h_mask
+    return found
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +128,7 @@ def start_forward(
     share: int = 1,
     begin: tuple[Array, Array] | None = None,
     tape: Tape[Weights] | None = None,
+    draws: Draws | None = None,
     kept: Empty = memory.empty,
     empty: Empty = memory.empty,
 ) -> Forward:
@@ -103,6 +139,7 @@ def start_forward(
     (states but h, B, H); the pass writes the final ones. `share` passes will run together.
     begin: the states before the first step, where they are not those that resets go back to.
     tape: one to be written, if not a new one.
+    draws: what is drawn, where the cell has drawn values or h a mask.
     kept, empty: give the memory of the tape, and that in which the pass works.
     """
     cell, values = weights.cell, VALUES[weights.compute]
@@ -110,11 +147,17 @@ def start_forward(
         raise ValueError(f"cell {cell.name} reads h of its own unit, which a projection has not")
     if taping and values > 1:
         raise ValueError(f"products in {weights.compute} are for inference: they keep no tape")
-    panels, plan = weights.forward(), forward_plan(weights, rows, share)
+    drawn = nothing_drawn(weights.dtype) if draws is None else _drawn(weights, draws)
+    if cell.D and draws is None:
+        raise ValueError(f"cell {cell.name} has drawn values, and draws is None")
+    masked = draws is not None and draws.h_mask is not None
+    panels, plan = weights.forward(), forward_plan(weights, rows, share, masked=masked)
     scratch, indices = plan.scratch(empty)
     operands = scratch.view(np.int32) if values > 1 else scratch
     if tape is None and taping:
         tape = new_tape(weights, rows, x, reverse, reset, kept)
+    if tape is not None and masked:
+        tape.h_mask = drawn["h_mask"]
     begin_h, begin_rest = begin or (start_h, start_rest)
     if tape is None:
         small, large = _NOTHING[weights.dtype]
@@ -132,9 +175,11 @@ def start_forward(
         inner=inner, full_h=full_h,
         pieces=plan.pieces, scratch=scratch, operands=operands, indices=indices,
         H=weights.hidden_size, P=weights.state_size, y_at=y_at, reverse=reverse,
-        resetting=reset is not None, projected=weights.projected, taping=taping,
+        resetting=reset is not None, projected=weights.projected, taping=taping, **drawn,
     )  # fmt: skip
-    job = forward.forward_job(cell, values)(plan.count, plan.team, *given)
+    # Without a mask by the same arguments as elsewhere, as by these jobs are kept.
+    make = forward.forward_job(cell, values, True) if masked else forward.forward_job(cell, values)
+    job = make(plan.count, plan.team, *given)
     job.steps = rows.T
     return Forward(job, plan.work, tape)
 
@@ -231,7 +276,8 @@ def through_time(
             make((B, cell.Q, padded(H, lanes_of(dtype))), dtype),
         )
     d_sums, dh_tape, d_units = written
-    panels, plan = weights.backward(), backward_plan(weights, rows, share)
+    masked = tape.h_mask is not None
+    panels, plan = weights.backward(), backward_plan(weights, rows, share, masked=masked)
     scratch, indices = plan.scratch(empty)
     given = backward.Arguments(
         dy=dy, d_sums=d_sums, reset=_NO_RESET if tape.reset is None else tape.reset,
@@ -244,7 +290,9 @@ def through_time(
         pieces=plan.pieces, scratch=scratch, indices=indices, H=H, P=P, y_at=y_at,
         reverse=tape.reverse, resetting=tape.reset is not None, projected=projected,
         clip_value=clip.value, clip_norm=clip.norm,
+        h_mask=_NO_MASK[dtype] if tape.h_mask is None else tape.h_mask,
     )  # fmt: skip
-    job = backward.backward_job(cell)(plan.count, plan.team, *given)
+    make_job = backward.backward_job(cell, True) if masked else backward.backward_job(cell)
+    job = make_job(plan.count, plan.team, *given)
     job.steps = T
     return Through(job, plan.work, d_sums, dh_tape, d_units, d_start_h, d_start_rest)

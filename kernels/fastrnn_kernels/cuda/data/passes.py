@@ -7,6 +7,7 @@ from fastrnn_kernels.cuda.data.weights import Weights
 from fastrnn_kernels.cuda.launch.arrays import Array, wait, xp
 from fastrnn_kernels.cuda.launch.blas import product
 from fastrnn_kernels.cuda.launch.launch import caller_key
+from fastrnn_kernels.draws import Draws
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.tape import Tape
 
@@ -27,6 +28,7 @@ class ForwardArguments:
     reverse: bool
     reset: Array | None
     tape: Tape[Weights] | None
+    draws: Draws | None = None
 
 
 @dataclass(frozen=True, eq=False)

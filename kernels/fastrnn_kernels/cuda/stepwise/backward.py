@@ -16,6 +16,7 @@ from fastrnn_kernels.cuda.isa.values import add, device, load, store
 from fastrnn_kernels.cuda.launch.kernel import Kernel
 from fastrnn_kernels.cuda.stepwise.forward import (
     FIRST,
+    H_MASK,
     LENGTHS,
     OLD_H,
     OLD_REST,
@@ -25,7 +26,7 @@ from fastrnn_kernels.cuda.stepwise.forward import (
 )
 
 #: Places in the backward pass's table.
-DY, D_FINAL_H, D_FINAL_REST, D_START_H, D_START_REST, D_SUMS, DH_TAPE, D_UNITS = range(7, 15)
+DY, D_FINAL_H, D_FINAL_REST, D_START_H, D_START_REST, D_SUMS, DH_TAPE, D_UNITS = range(8, 16)
 
 
 @cache
@@ -52,7 +53,9 @@ class BackwardKernels(NamedTuple):
 
 
 @cache
-def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> BackwardKernels:
+def backward_kernels(
+    cell: Cell, dtype: np.dtype[Any], projected: bool, masked: bool = False
+) -> BackwardKernels:
     """The kernels of a step backward; those that a cell has no need of are never compiled.
 
         dh (B, P), d_rest (N - 1, B, H): gradients of the states behind the step that is next,
@@ -80,7 +83,10 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
         if last:
             value = vs[D_FINAL_H][i]
         else:
-            value = dh[i] + d_product[i]
+            through = d_product[i]
+            if masked:
+                through = through * vs[H_MASK][i]
+            value = dh[i] + through
             if anew:
                 vs[D_START_H][i] += value
                 value = zero(value)
@@ -153,7 +159,10 @@ def backward_kernels(cell: Cell, dtype: np.dtype[Any], projected: bool) -> Backw
                 elif L > 0:
                     states = (vs[OLD_H][row * H + u],) + old
                     value = (dh[i],) + rest
-                    new_sums, d_old = backward(value, kept, states, d_inner[i])
+                    d_value = d_inner[i]
+                    if masked:
+                        d_value = d_value * vs[H_MASK][i]
+                    new_sums, d_old = backward(value, kept, states, d_value)
                 else:
                     states = (vs[OLD_H][row * H + u],) + old
                     own = dh_of(vs, d_product, dh, row * Y + y_at + u, i, last, anew)

@@ -9,7 +9,7 @@ from fastrnn_kernels.cuda.isa.values import store
 from fastrnn_kernels.cuda.launch.kernel import Kernel
 
 #: Words of a table.
-WORDS = 16
+WORDS = 20
 
 
 @cache
@@ -17,8 +17,10 @@ def fill_kernel() -> Kernel:
     """Writes a table."""
     stored = store(WORDS)
 
-    def fill(words, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p):  # type: ignore[no-untyped-def]
+    def fill(  # type: ignore[no-untyped-def]
+        words, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t
+    ):
         if cuda.grid(1) == 0:
-            stored(words, 0, 1, (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p))
+            stored(words, 0, 1, (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t))
 
     return Kernel(fill, np.dtype(np.int64), "n" + "i" * WORDS)
