@@ -11,6 +11,7 @@ import reference
 from cases import TOLERANCE, assert_close
 from fastrnn_kernels.cpu.threads import pool
 from regularised import Regularised
+from steps_of_cells import min_gru
 
 T, B, I, H = 5, 4, 3, 6
 LENGTHS = [5, 2, 0, 4]
@@ -109,14 +110,15 @@ def test_a_reset_begins_anew_with_the_same_mask(case):
 
 def test_zoneout_of_a_cell_of_equations():
     """One step, of which the mask is known."""
-    layer = fastrnn.cells.MinGRU(I, H, zoneout=0.4, seed=0)
-    plain = fastrnn.cells.MinGRU(I, H, seed=0)
+    layer = fastrnn.cells.MinGRU(I, H, zoneout=0.4, seed=0, dtype="float64")
     random = np.random.default_rng(0)
-    x, h = (random.standard_normal((1, B, n)).astype(np.float32) for n in (I, H))
+    x, h = (random.standard_normal((1, B, n)) for n in (I, H))
+    (new,), _ = min_gru(reference.weights_of(layer.state_dict(), "_l0"), x, (h,))
     y, *_ = layer.forward(x, h, rng=np.random.default_rng(8))
     key = int(np.random.default_rng(8).integers(2**64, dtype=np.uint64))
     kept = philox.each_step(key, philox.CELL, 0, 1, B, H, 0.4)
-    assert np.array_equal(y, np.where(kept, h, plain(x, h)[0]))
+    assert np.array_equal(y[kept], h[kept])
+    assert_close(y, np.where(kept, h, new), 1e-12)
 
 
 def test_calls_draw_anew_and_a_seed_gives_the_same():
@@ -151,15 +153,20 @@ def test_inference_has_what_is_expected():
     assert np.array_equal(pickle.loads(pickle.dumps(layer))(x)[0], layer(x)[0])
 
 
-def test_the_mean_over_masks_is_what_is_expected():
-    """Of a linear cell, whose mean is exact: an RNN with R = 0, no bias and h' = relu(x) >= 0."""
-    rate = 0.25
-    layer = fastrnn.RNN(H, H, nonlinearity="relu", bias=False, zoneout=rate, dtype="float64")
-    layer.update({"weight_ih_l0": np.eye(H), "weight_hh_l0": np.zeros((H, H))})
-    x = np.broadcast_to(np.arange(1.0, 4)[:, None, None], (3, 2000, H)).copy()
-    mean = layer.forward(x, rng=np.random.default_rng(0))[0].mean(axis=(1, 2))
-    # A unit shows at most 3, so the mean of n has a deviation of less than 1.5 / sqrt(n).
-    assert np.abs(mean - layer(x)[0][:, 0, 0]).max() < 5 * 1.5 / np.sqrt(2000 * H)
+def test_shares_of_what_kernels_draw():
+    layer = layer_of("drawn")
+    x = np.random.default_rng(1).standard_normal((40, 50, I))
+    (taken,) = layer.forward(x, rng=np.random.default_rng(0))[2].passes
+    for name, rate, drawn in (
+        ("left_of_g", 0.25, 0), ("zoneout_h", 0.3, 1), ("zoneout_c", 0.4, 1),
+    ):  # fmt: skip
+        values = taken.saved[:, :, taken.weights.cell.saved.index(name), :H]
+        assert np.isin(values, [0, 1 / 0.75 if name == "left_of_g" else 1]).all()
+        for axis in (None, (0, 1), (0, 2), (1, 2)):  # all; each unit; each row; each step
+            share = np.mean(values == drawn, axis=axis)
+            n = values.size / np.size(share)
+            # Five deviations of independent draws; the seed is fixed, so it holds or it does not.
+            assert np.abs(share - rate).max() < 5 * np.sqrt(rate * (1 - rate) / n)
 
 
 def test_gates_have_what_is_left_of_the_cell_state():

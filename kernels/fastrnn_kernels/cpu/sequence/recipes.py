@@ -18,7 +18,7 @@ from fastrnn_kernels.cpu.sequence.gradients import WeightGradient, input_job
 from fastrnn_kernels.cpu.sequence.plan import Plan, backward_plan, forward_plan
 from fastrnn_kernels.cpu.sequence.run_steps import steps_of
 from fastrnn_kernels.cpu.sequence.shapes import Sequences, tape_in
-from fastrnn_kernels.cpu.sequence.start import nothing_drawn
+from fastrnn_kernels.cpu.sequence.start import NOTHING_DRAWN
 from fastrnn_kernels.cpu.threads.pool import get_num_threads
 from fastrnn_kernels.cpu.threads.recipe import Recipe, Slot
 from fastrnn_kernels.rows import Indices
@@ -80,7 +80,7 @@ def forward_recipe(of: Sequences, taping: bool) -> Recipe:
         saved=tape.saved, old_h=tape.old_h, old_rest=tape.old_rest, inner=tape.inner,
         full_h=np.empty((0, 0, 0), dtype), pieces=steps.pieces(plan), scratch=scratch,
         operands=scratch, indices=indices, H=H, P=H, y_at=0, reverse=False, resetting=False,
-        projected=False, taping=taping, **nothing_drawn(dtype),
+        projected=False, taping=taping, **NOTHING_DRAWN[dtype],
     )  # fmt: skip
     recipe.stage([*steps.jobs, *prepared])
     recipe.stage([forward.forward_job(cell, 1)(plan.count, plan.team, *arguments)], plan.work)

@@ -35,12 +35,11 @@ _NO_WORDS = np.empty(0, np.uint64)
 _NO_RESET = np.empty((0, 0), np.bool_)
 
 
-def nothing_drawn(dtype: np.dtype[Any]) -> dict[str, Any]:
-    """What a forward pass is given where nothing is drawn."""
-    none = _NO_MASK[dtype]
-    return {
-        "words": _NO_WORDS, "levels": none, "h_mask": none, "draw_kind": 0, "draw_first": 0,
-    }  # fmt: skip
+#: What forward passes are given where nothing is drawn, by their type.
+NOTHING_DRAWN: dict[np.dtype[Any], dict[str, Any]] = {
+    dtype: {"words": _NO_WORDS, "levels": none, "h_mask": none, "draw_kind": 0, "draw_first": 0}
+    for dtype, none in _NO_MASK.items()
+}
 
 
 def _drawn(weights: Weights, draws: Draws) -> dict[str, Any]:
@@ -147,7 +146,7 @@ def start_forward(
         raise ValueError(f"cell {cell.name} reads h of its own unit, which a projection has not")
     if taping and values > 1:
         raise ValueError(f"products in {weights.compute} are for inference: they keep no tape")
-    drawn = nothing_drawn(weights.dtype) if draws is None else _drawn(weights, draws)
+    drawn = NOTHING_DRAWN[weights.dtype] if draws is None else _drawn(weights, draws)
     if cell.D and draws is None:
         raise ValueError(f"cell {cell.name} has drawn values, and draws is None")
     masked = draws is not None and draws.h_mask is not None
