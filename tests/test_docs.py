@@ -47,6 +47,20 @@ def test_scale(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "1000 (1000, 2)\n"
 
 
+@pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("pandas", "sklearn")),
+    reason="needs scikit-learn and pandas",
+)
+def test_sklearn(capsys):
+    names = run("docs/sklearn.md")
+    assert names["score"] > 0.9
+    assert names["search"].best_params_["hidden_sizes"] == (32,)
+    assert set(names["tags"]) == {"noun", "verb"}
+    assert names["ahead"].shape == (1, 24)
+    assert names["error"] < 0.3
+    assert capsys.readouterr().out.startswith("0.9")
+
+
 def test_devices(capsys):
     run("docs/devices.md")
     said = capsys.readouterr().out

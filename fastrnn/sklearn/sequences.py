@@ -1,0 +1,249 @@
+"""Inputs of the estimators, whatever form they have, as a list of arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from fastrnn.arrays import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Checked sequences.
+
+    rows: of each its values (T_i, I) in float64, or its tokens (T_i,).
+    stacked: whether they came as one array, so that what is given at each step is one, too.
+    flat: whether values had no axis of their own, as in (N, T).
+    codes: of a frame, the number of the sequence that each of its rows belongs to.
+    """
+
+    rows: list[Array]
+    stacked: bool
+    flat: bool
+    codes: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> Array:
+        """The steps of each."""
+        return np.array([len(one) for one in self.rows])
+
+
+def read(estimator: Any, X: Any, reset: bool, least: int = 1) -> Sequences:
+    """The sequences that an estimator was given; `reset` says that they are those of a fit.
+
+    least: the fewest steps that each must have. Sets or checks `n_features_in_`,
+    `feature_names_in_` and `_width`, the values of a step.
+    """
+    if estimator.group is not None:
+        found = _grouped(estimator, X, reset)
+    elif estimator.embedding is None and _is_table(X):
+        if reset or estimator._tabular:  # T is then that of all that come
+            table = validate_data(
+                estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False,
+                ensure_min_features=least if reset else 1,
+            )  # fmt: skip
+        else:
+            table = _plain_table(X)
+        found = Sequences(list(_floats("X", table)[..., None]), True, True)
+        if reset:
+            estimator._tabular = True
+    else:
+        found = rows_of("X", X, estimator.embedding is not None)
+        if reset:
+            estimator._tabular = False
+            estimator.n_features_in_ = _width(found)
+            vars(estimator).pop("feature_names_in_", None)
+    found = _cut("X", found, estimator.padding)
+    width = _width(found)
+    for k, one in enumerate(found.rows):
+        if one.ndim == 2 and one.shape[1] != width:
+            raise ValueError(
+                f"sequence {k} of X has {one.shape[1]} values a step, sequence 0 has {width}"
+            )
+        if len(one) < least:
+            raise ValueError(
+                f"sequence {k} of X has {_steps(len(one))}, wanted at least {least}: leave it out"
+            )
+    check_finite("X", found.rows, estimator.padding)
+    if reset:
+        estimator._width = width
+    elif estimator._width != width:
+        raise ValueError(
+            f"X has {width} values a step, {type(estimator).__name__} was fitted on "
+            f"{estimator._width}"
+        )
+    return found
+
+
+def rows_of(name: str, given: Any, tokens: bool = False) -> Sequences:
+    """Sequences of an array (N, T, I) or (N, T), or of arrays (T_i, I) or (T_i,)."""
+    if given is None or isinstance(given, str | bytes | dict) or not hasattr(given, "__len__"):
+        raise TypeError(
+            f"{name} is a {type(given).__name__}, wanted an array of sequences, or a list of them"
+        )
+    if not len(given):
+        raise ValueError(f"{name} has no sequences, wanted at least one")
+    whole = _as_one(given)
+    if whole is None or (tokens and whole.ndim == 1):
+        rows = [_one(name, k, one, tokens) for k, one in enumerate(given)]
+        axes = {one.ndim for one in rows}
+        if len(axes) > 1:
+            raise ValueError(
+                f"{name} has sequences of one axis and of two, wanted all (T,), or all (T, I)"
+            )
+        flat = axes == {1}
+        return Sequences([_axis(one, tokens) for one in rows], False, flat)
+    if whole.ndim not in ((2,) if tokens else (2, 3)):
+        wanted = "(N, T) of tokens" if tokens else "(N, T, I), or (N, T) for one value a step"
+        raise ValueError(
+            f"{name} has shape {whole.shape}, wanted {wanted}; one sequence is [{name}]. Reshape "
+            "your data, or give a list of arrays"
+        )
+    rows = [_one(name, k, one, tokens) for k, one in enumerate(whole)]
+    return Sequences([_axis(one, tokens) for one in rows], True, whole.ndim == 2)
+
+
+def check_finite(name: str, rows: Sequence[Array], padding: Any = None) -> None:
+    """Raise ValueError where a sequence holds NaN or infinity."""
+    for k, one in enumerate(rows):
+        if one.dtype.kind == "f" and not np.isfinite(one).all():
+            step = int(np.flatnonzero(~np.isfinite(one).reshape(len(one), -1).all(1))[0])
+            what = "NaN" if np.isnan(one[step]).any() else "infinity (inf)"
+            remedy = "fill in what is missing"
+            if what == "NaN" and padding is None:
+                remedy += ", or say padding=numpy.nan where it only fills up the ends of sequences"
+            raise ValueError(f"sequence {k} of {name} holds {what} at step {step}: {remedy}")
+
+
+def _is_table(X: Any) -> bool:
+    """Whether scikit-learn's own check is the one to ask: of (N, T), and of what is nothing."""
+    if X is None or isinstance(X, str | bytes | dict) or not hasattr(X, "__len__"):
+        return True
+    whole = _as_one(X)
+    empty = isinstance(X, list | tuple) and not len(X)
+    return whole is not None and whole.ndim < 3 and not empty
+
+
+def _as_one(given: Any) -> Array | None:
+    """What is one array; None of a list of sequences."""
+    if isinstance(given, list | tuple):
+        if any(hasattr(one, "__array__") and np.ndim(one) for one in given):
+            return None
+        try:
+            found = np.asarray(given)
+        except ValueError:  # lists of different lengths
+            return None
+    else:
+        found = given if isinstance(given, np.ndarray) else np.asarray(given)
+    lists = found.dtype == object and found.ndim == 1
+    return None if lists and any(np.ndim(one) for one in found) else found
+
+
+def _plain_table(X: Any) -> Array:
+    found = np.asarray(X)
+    if found.ndim != 2:
+        raise ValueError(f"X has shape {found.shape}, wanted sequences. Reshape your data")
+    return found
+
+
+def _one(name: str, k: int, given: Any, tokens: bool) -> Array:
+    """A sequence of a list."""
+    if isinstance(given, str | bytes):
+        raise TypeError(
+            f"sequence {k} of {name} is {given!r}, wanted a list of tokens: split it, as "
+            "text.split()"
+        )
+    try:
+        found = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"sequence {k} of {name} is no array: {error}") from None
+    if tokens:
+        if found.ndim != 1:
+            raise ValueError(f"sequence {k} of {name} has shape {found.shape}, wanted (T,) tokens")
+        if found.dtype == object and all(isinstance(one, str) for one in found):
+            found = found.astype(str)
+        if found.dtype.kind not in "iuU" and len(found):
+            raise TypeError(
+                f"sequence {k} of {name} has dtype {found.dtype}, wanted tokens: integers or "
+                "strings"
+            )
+        return found
+    if found.ndim not in (1, 2):
+        raise ValueError(f"sequence {k} of {name} has shape {found.shape}, wanted (T, I) or (T,)")
+    return _floats(f"sequence {k} of {name}", found)
+
+
+def _floats(name: str, given: Array) -> Array:
+    if given.dtype == object:
+        try:
+            return given.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} holds what is no number: {error}") from None
+    if given.dtype.kind not in "fiub":
+        raise TypeError(f"{name} has dtype {given.dtype}, wanted numbers")
+    return given.astype(np.float64, copy=False)
+
+
+def _axis(one: Array, tokens: bool) -> Array:
+    return one if tokens or one.ndim == 2 else one[:, None]
+
+
+def _width(found: Sequences) -> int:
+    return found.rows[0].shape[1] if found.rows[0].ndim == 2 else 1
+
+
+def _steps(many: int) -> str:
+    return f"{many} step" if many == 1 else f"{many or 'no'} steps"
+
+
+def _cut(name: str, found: Sequences, padding: Any) -> Sequences:
+    """Sequences without the steps at their ends that are padding alone."""
+    if padding is None:
+        return found
+    nan = isinstance(padding, float | np.floating) and np.isnan(padding)
+    rows = []
+    for one in found.rows:
+        same = np.isnan(one) if nan and one.dtype.kind == "f" else one == padding
+        inside = np.flatnonzero(~(same if one.ndim == 1 else same.all(1)))
+        rows.append(one[: inside[-1] + 1] if len(inside) else one[:0])
+    return Sequences(rows, False, found.flat, found.codes)
+
+
+def _grouped(estimator: Any, X: Any, reset: bool) -> Sequences:
+    """The sequences of a frame: rows of one group are one, in the order they stand in."""
+    group = estimator.group
+    if not hasattr(X, "columns"):
+        raise TypeError(
+            f"X is a {type(X).__name__}, wanted a DataFrame: group={group!r} names a column of it"
+        )
+    columns = list(X.columns)
+    if group not in columns:
+        raise ValueError(f"X has no column {group!r}, which group names: it has {columns}")
+    seen: dict[Any, int] = {}
+    values = np.asarray(X[group]).tolist()
+    if any(value is None or value != value for value in values):
+        raise ValueError(f"column {group!r} of X has missing values: each row wants its group")
+    codes = np.array([seen.setdefault(value, len(seen)) for value in values], np.intp)
+    frame = X[[name for name in columns if name != group]]
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes))[:-1]
+    if estimator.embedding is not None:
+        if len(columns) != 2:
+            raise ValueError(f"X has columns {columns}, wanted {group!r} and one of tokens")
+        tokens = _one("X", 0, np.asarray(frame).reshape(-1), True)
+        if not len(tokens):
+            raise ValueError("X has no rows, wanted at least one")
+        if reset:
+            estimator.n_features_in_ = 1
+        return Sequences(np.split(tokens[order], ends), False, True, codes)
+    table = validate_data(estimator, frame, reset=reset, dtype="numeric", ensure_all_finite=False)
+    if reset:
+        estimator._tabular = False
+    rows = np.split(_floats("X", table)[order], ends)
+    return Sequences(rows, False, False, codes)
