@@ -175,6 +175,8 @@ def module_of(
     elif "weight_ih_l0" in own and "weight_hh_l0" in own:
         kind, config = _recurrent(where, own, device)
         config["dtype"] = dtype
+        if "initial_h_l0" in own:  # of fastrnn.torch's modules
+            config["initial_state"] = "learned"
     elif "weight_ih" in own and "weight_hh" in own:
         kind, config = _cell(where, own, device)
         config["dtype"] = dtype
