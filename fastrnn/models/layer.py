@@ -42,6 +42,7 @@ class Layer(Recurrent, Streamable[State]):
         bidirectional: bool = False,
         *,
         initial_state: str = "zeros",
+        blocks: int = 1,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -50,7 +51,8 @@ class Layer(Recurrent, Streamable[State]):
         self._configure(
             input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
-            initial_state=initial_state, device=device, dtype=dtype, **self._with_usual(options),
+            initial_state=initial_state, blocks=blocks, device=device, dtype=dtype,
+            **self._with_usual(options),
         )  # fmt: skip
         self._draw(seed)
 
@@ -86,13 +88,14 @@ class Layer(Recurrent, Streamable[State]):
                 stacklevel=4,
             )
         G, GH, H, P = self._cell.G, self._cell.GH, self.hidden_size, self.state_size
+        read = self._block
         self._shapes = {}
         for layer in range(self.num_layers):
             width = self.input_size if layer == 0 else self.directions * P
             for suffix in self._suffixes(layer):
                 self._shapes[f"weight_ih{suffix}"] = (G * H, width)
                 if GH:
-                    self._shapes[f"weight_hh{suffix}"] = (GH * H, P)
+                    self._shapes[f"weight_hh{suffix}"] = (GH * H, read)
                 if self.bias:
                     self._shapes[f"bias_ih{suffix}"] = (G * H,)
                 if self.bias and GH:
@@ -142,6 +145,7 @@ class Layer(Recurrent, Streamable[State]):
                 values.get(f"weight_hr{suffix}"),
                 compute,
                 self._units(values, suffix),
+                self.blocks,
             )
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)

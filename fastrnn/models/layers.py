@@ -39,6 +39,7 @@ class RNN(Layer[Array]):
         *,
         activation: Any = None,
         initial_state: str = "zeros",
+        blocks: int = 1,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -48,6 +49,7 @@ class RNN(Layer[Array]):
             nonlinearity=nonlinearity, bias=bias, batch_first=batch_first, dropout=dropout,
             bidirectional=bidirectional, device=device, dtype=dtype,
             activation=activation, initial_state=initial_state,
+            blocks=blocks,
         )  # fmt: skip
         self._draw(seed)
 
@@ -82,6 +84,9 @@ class LSTM(Layer[tuple[Array, Array]]):
         N. N. Schraudolph, J. Schmidhuber (2002), Sec. 2.2.
     initial_state: "zeros", or "learned": parameters, zeros at first, that states begin from
         wherever none is given, in streams and exported C as well.
+    blocks: n, for a block-diagonal R: the units are n groups of H / n, and those of a group see h
+        of their own group alone, as the heads of the sLSTM do (M. Beck et al., arXiv:2405.04517,
+        Sec. 2.2). weight_hh_lk is then (4 H, H / n), and costs an n-th. Not with proj_size.
     device: "auto", "cpu" or "cuda".
     dtype: "float32" or "float64". For inference also "bfloat16", and "float16" on the GPU: the
         products are of that type then, all else is float32.
@@ -111,6 +116,7 @@ class LSTM(Layer[tuple[Array, Array]]):
         recurrent_activation: Any = "sigmoid",
         peepholes: bool = False,
         initial_state: str = "zeros",
+        blocks: int = 1,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -121,6 +127,7 @@ class LSTM(Layer[tuple[Array, Array]]):
             proj_size=proj_size, device=device, dtype=dtype,
             activation=activation, recurrent_activation=recurrent_activation,
             peepholes=peepholes, initial_state=initial_state,
+            blocks=blocks,
         )  # fmt: skip
         self._draw(seed)
 
@@ -182,6 +189,7 @@ class GRU(Layer[Array]):
         activation: Any = "tanh",
         recurrent_activation: Any = "sigmoid",
         initial_state: str = "zeros",
+        blocks: int = 1,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -192,5 +200,6 @@ class GRU(Layer[Array]):
             reset_after=reset_after, device=device, dtype=dtype,
             activation=activation, recurrent_activation=recurrent_activation,
             initial_state=initial_state,
+            blocks=blocks,
         )  # fmt: skip
         self._draw(seed)

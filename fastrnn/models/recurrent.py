@@ -30,6 +30,7 @@ class Recurrent(Module):
     input_size: int
     hidden_size: int
     initial_state: str
+    blocks: int
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -56,7 +57,7 @@ class Recurrent(Module):
     def _choices(cls) -> dict[str, Any]:
         """Arguments that a configuration leaves out where they are what they usually are."""
         of_kind = variants.ARGUMENTS.get(cls.kind.removesuffix("Cell"), {})
-        return {**of_kind, "initial_state": "zeros"}
+        return {**of_kind, "initial_state": "zeros", "blocks": 1}
 
     def config(self) -> dict[str, Any]:
         """The arguments that make another one of the same kind and size."""
@@ -88,6 +89,8 @@ class Recurrent(Module):
     def _checked_choice(name: str, value: Any) -> Any:
         if name == "initial_state":
             return check.option(name, value, ("zeros", "learned"))
+        if name == "blocks":
+            return check.size(name, value)
         if name == "peepholes":
             return check.flag(name, value)
         return variants.checked(name, value)
@@ -153,6 +156,31 @@ class Recurrent(Module):
         if key not in version.others:
             version.others[key] = self._make_weights(kernels, version.values, compute)
         return version.others[key]
+
+    @property
+    def _block(self) -> int:
+        """The columns of h that a unit multiplies: all of them, or those of its own block.
+
+        Raises ValueError for blocks of a layer that cannot have them.
+        """
+        if self.blocks == 1:
+            return self.state_size
+        told, cell = f"blocks is {self.blocks}", self._cell
+        if self.hidden_size % self.blocks:
+            raise ValueError(
+                f"{told}, wanted a divisor of hidden_size = {self.hidden_size}, as blocks are of "
+                "the same size"
+            )
+        if not cell.GH:
+            raise ValueError(f"{told}, wanted 1: no gate of {self._owner} multiplies h")
+        if cell.late:
+            raise ValueError(
+                f"{told}, wanted 1: {self._owner} multiplies another value in place of h in "
+                f"{', '.join(cell.late)}, which blocks are not made for"
+            )
+        if self.state_size != self.hidden_size:
+            raise ValueError(f"{told}, wanted 1 with proj_size = {self.state_size}")
+        return self.hidden_size // self.blocks
 
     @property
     def _learned(self) -> bool:

@@ -26,6 +26,7 @@ from fastrnn_kernels.cpu.product.tile import (
     next_rows,
     time_of,
 )
+from fastrnn_kernels.cpu.sequence.form import PLAIN, Form, more_arguments, reach_of
 from fastrnn_kernels.cpu.sequence.plan import backward_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
@@ -99,9 +100,13 @@ def clip_row(array, at, many, value, norm):  # type: ignore[no-untyped-def]
                 array[u] *= scale
 
 
-@for_each
-def backward_job(cell: Cell) -> Callable[..., Job]:
+def backward_job(cell: Cell, form: Form = PLAIN) -> Callable[..., Job]:
     """The backward pass of a cell, as a job."""
+    return _backward_job(cell, form)
+
+
+@for_each
+def _backward_job(cell: Cell, form: Form) -> Callable[..., Job]:
     G, GH, L, E, S = cell.G, cell.GH, cell.L, cell.E, cell.S
     N, K, Q = cell.N, cell.K, cell.Q
     Z = cell.X + cell.A  # the first sum that h has a part in
@@ -115,8 +120,12 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
     store_sums, store_late = store_part(S - L), store_part(max(1, L))
 
     parts, add_part = inlined(backward_layout), part_adder()
+    # Of blocks, each gate's part is a product of its own: a panel reads some of its units.
+    apart = E if form.blocked else 1
+    rows_of_units, depth_of = reach_of(form)
+    name, words = f"{cell.key}-backward{form.suffix}", f"the {called(cell)}'s backward pass"
 
-    @job(f"{cell.key}-backward", f"the {called(cell)}'s backward pass", Arguments)
+    @job(name, words, more_arguments(Arguments, form))
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
@@ -140,6 +149,7 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
             panels, state_panels = (H + W4 - 1) // W4, (P + W4 - 1) // W4
             HL, PL = (H + W - 1) // W * W, (P + W - 1) // W * W
             HU, PU = panels * W4, state_panels * W4
+            deep = depth_of(given, E * H)
 
             # A team does one piece together; other calls do each its own.
             piece, member = (0, number) if members > 1 else (number, 0)
@@ -284,10 +294,13 @@ def backward_job(cell: Cell) -> Callable[..., Job]:
                     while q < active:
                         m = next_rows(active - q, largest)
                         at = q * PU + n * W4
-                        product(
-                            P - n * W4, m, dh, at, PU, dh, at, PU,
-                            d_sums, row_at, q, ONE, h_panels, n * E * H * W4, W4, E * H,
-                        )  # fmt: skip
+                        for g in range(apart):
+                            read, length = rows_of_units(given, d_sums, g * H, n, deep)
+                            product(
+                                P - n * W4, m, dh, at, PU, dh, at, PU,
+                                read, row_at, q, ONE,
+                                h_panels, (n * apart + g) * deep * W4, W4, length,
+                            )  # fmt: skip
                         q += m
 
                 if clip_value > 0 or clip_norm > 0:

@@ -37,6 +37,7 @@ from fastrnn_kernels.cpu.product.tile import (
     time_of,
 )
 from fastrnn_kernels.cpu.product.tiles import leave_tiles, use_tiles
+from fastrnn_kernels.cpu.sequence.form import PLAIN, Form, more_arguments, reach_of
 from fastrnn_kernels.cpu.sequence.plan import own_layout, shared_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
@@ -94,9 +95,13 @@ class Arguments(NamedTuple):
     taping: Any
 
 
-@for_each
-def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
+def forward_job(cell: Cell, values: int, form: Form = PLAIN) -> Callable[..., Job]:
     """The forward pass of a cell, with `values` to an element of the products' rows, as a job."""
+    return _forward_job(cell, values, form)
+
+
+@for_each
+def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
     G, GH, A, L, E = cell.G, cell.GH, cell.A, cell.L, cell.E
     S, N, K, Q = cell.S, cell.N, cell.K, cell.Q
     Z = cell.X + A  # the first sum that h has a part in
@@ -127,6 +132,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     load_units, load_one_units = load_twins_from_two(Q, 0), load(Q)
     load_one, store_one, store_y = load(1), store(1), store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
+    rows_of_h, depth_of = reach_of(form)
     shared_parts, own_parts = (
         inlined(shared_layout),
         inlined(own_layout),
@@ -139,9 +145,9 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
     words = f"the {called(cell)}'s forward pass" + (" in bfloat16" if paired else "")
     # Of the three ways to multiply pairs, each has kernels of its own in a wheel (`isa/levels.py`).
     by = "-tiles" if tiled else "-dots" if current().pairs else ""
-    name = f"{cell.key}-forward{f'-pairs{by}' if paired else ''}"
+    name = f"{cell.key}-forward{form.suffix}{f'-pairs{by}' if paired else ''}"
 
-    @job(name, words, Arguments)
+    @job(name, words, more_arguments(Arguments, form))
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
@@ -173,7 +179,7 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
             KI, KH, KP = (
                 (I + values - 1) // values,
                 (H + values - 1) // values,
-                (P + values - 1) // values,
+                (depth_of(given, P) + values - 1) // values,
             )
             XW = (I + W - 1) // W * W // values
 
@@ -350,11 +356,12 @@ def forward_job(cell: Cell, values: int) -> Callable[..., Job]:
                                         late_panels, panel * KH * L * U, L * U, KH,
                                     )  # fmt: skip
                                 elif E > 0:
+                                    read, length = rows_of_h(given, h_rows, ZERO, panel, KP)
                                     h_product(
                                         unit, many, work, to + F * U, S * U,
-                                        sums, sums_at + to + F * U, S * U, h_rows, h_at,
+                                        sums, sums_at + to + F * U, S * U, read, h_at,
                                         min(q + k, active - 1), ONE,
-                                        h_panels, panel * KP * E * U, E * U, KP,
+                                        h_panels, panel * KP * E * U, E * U, length,
                                     )  # fmt: skip
                                 k += many
                             r, v = ZERO, ZERO

@@ -58,10 +58,13 @@ class TimeProducts:
         self._descending = down = not tape.reverse
         self.d_bias, self._space = zeros((S * H,), dtype), empty((S * H,), dtype)
         self.d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, down, zeros)
-        self.d_h = self.d_late = self.d_projection = None
+        self.d_h: WeightGradient | BlockGradient | None = None
+        self.d_late = self.d_projection = None
         if E:
             at = (cell.X + cell.A) * H
-            self.d_h = WeightGradient(d_sums, S * H, at, E * H, tape.old_h, P, down, zeros)
+            make_h = BlockGradient if weights.blocks > 1 else WeightGradient
+            sizes = (weights.blocks,) if weights.blocks > 1 else ()
+            self.d_h = make_h(d_sums, S * H, at, E * H, tape.old_h, P, down, zeros, *sizes)
         if L:
             at = (G - L) * H
             self.d_late = WeightGradient(d_sums, S * H, at, L * H, tape.inner, H, down, zeros)
@@ -70,7 +73,7 @@ class TimeProducts:
         make = zeros if cell.Q else empty
         self._of_rows, self.d_units = d_units, make(d_units.shape[1:], dtype)
         #: multiply-adds of a row
-        self.each = G * H * (I + P + (0 if dx is None else I))
+        self.each = G * H * (I + weights.w_hh.shape[1] + (0 if dx is None else I))
 
     def jobs(self, some: Running, empty: Empty = memory.empty) -> list[Job]:
         """What adds these rows to the sums, and computes their part of dx."""
@@ -81,8 +84,9 @@ class TimeProducts:
             depth, panels = cell.G * self._weights.hidden_size, self._weights.input_panels()
             given = self._d_sums, width, depth, panels, some, self._dx, self._adding
             jobs.append(input_job(*given, empty))
-        of_weights = self.d_x, self.d_h, self.d_late, self.d_projection
-        return jobs + [one.job(some, empty) for one in of_weights if one is not None]
+        for one in (self.d_x, self.d_h, self.d_late, self.d_projection):
+            jobs += [] if one is None else one.jobs(some, empty)
+        return jobs
 
     def add(self, running: Indices) -> None:
         """Do this for all these rows, in parts between which Python answers signals."""
@@ -172,10 +176,12 @@ class WeightGradient:
 
     def __init__(
         self, d_sums: Array, width: int, at: int, M: int, b: Array, N: int, descending: bool,
-        empty: Empty,
+        empty: Empty, b_at: int = 0,
     ) -> None:  # fmt: skip
+        """b_at: the first column of b that is a factor."""
         lanes = lanes_of(b.dtype)
-        self._given = d_sums, at, width, b, b.shape[2], N, descending
+        read = b.reshape(1, 1, -1)[:, :, b_at:] if b_at else b
+        self._given = d_sums, at, width, read, b.shape[2], N, descending
         self._sizes = M, N, lanes
         padded = -(-N // (VECTORS * lanes)) * VECTORS * lanes
         #: all there is, to be zeros at first; and the same as rows, padded to whole vectors
@@ -189,9 +195,42 @@ class WeightGradient:
         parts, each = _parts(M, float(running.at.size) * M * N)
         size = parts * time_products.weight_scratch(N, lanes)
         scratch = empty((size,), self.out.dtype)
-        return time_products.weight_gradient(
-            parts, False, *self._given, *running, M, each, self.out, scratch
-        )
+        given = *self._given, *running, M, each, self.out, scratch
+        return time_products.weight_gradient(parts, False, *given)
+
+    def jobs(self, running: Running, empty: Empty = memory.empty) -> list[Job]:
+        """The same, as of what has several."""
+        return [self.job(running, empty)]
+
+
+class BlockGradient:
+    """As `WeightGradient`, of gates whose R is made of blocks: each is a product of its own.
+
+    M and N are the rows and the columns of the dense one.
+    """
+
+    def __init__(
+        self, d_sums: Array, width: int, at: int, M: int, b: Array, N: int, descending: bool,
+        empty: Empty, blocks: int,
+    ) -> None:  # fmt: skip
+        each = N // blocks
+        self._parts = [
+            WeightGradient(
+                d_sums, width, at + first, each, b, each, descending, empty, first % N
+            )
+            for first in range(0, M, each)
+        ]  # fmt: skip
+
+    def jobs(self, running: Running, empty: Empty = memory.empty) -> list[Job]:
+        """What adds these rows to it."""
+        return [one.job(running, empty) for one in self._parts]
+
+    @property
+    def rows(self) -> Array:
+        """(gates H, N / blocks), when all are added."""
+        return np.concatenate([one.rows for one in self._parts])
+
+    whole_rows = rows
 
 
 def input_job(

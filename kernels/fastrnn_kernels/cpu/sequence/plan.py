@@ -194,13 +194,14 @@ def _forward_plan(weights: Weights, rows: Rows, share: int, later: bool) -> Plan
     cell, dtype, values = weights.cell, weights.dtype, VALUES[weights.compute]
     I, H, P = weights.input_size, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
+    read = weights.w_hh.shape[1]  # of h, by a unit
     S, lanes, line = cell.S, lanes_of(dtype), CACHE_LINE // dtype.itemsize
     U = vectors_per_gate(cell) * lanes
     HU = padded(H, U)
     PU = padded(P, VECTORS * lanes) if projected else HU
     XW = padded(I, lanes) // values
     most_rows = current().most_rows(values)
-    runs, largest, work = _split(rows, weights, I + P, share)
+    runs, largest, work = _split(rows, weights, I + read, share)
     most, row_bytes = _most(runs, rows.B), HU * S * dtype.itemsize
 
     def sizes(many: int) -> tuple[int, int, int]:
@@ -235,7 +236,7 @@ def _backward_plan(weights: Weights, rows: Rows, share: int, later: bool) -> Pla
     H, P = weights.hidden_size, weights.state_size
     width, line = VECTORS * lanes_of(dtype), CACHE_LINE // dtype.itemsize
     HU, PU = padded(H, width), padded(P, width)
-    runs, largest, work = _split(rows, weights, P, share)
+    runs, largest, work = _split(rows, weights, weights.w_hh.shape[1], share)
     most = _most(runs, rows.B)
     pieces, at, indices_at = [], 0, 0
     for first, last in runs:

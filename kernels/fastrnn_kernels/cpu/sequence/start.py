@@ -17,6 +17,7 @@ from fastrnn_kernels.cpu.product.pairs import VALUES
 from fastrnn_kernels.cpu.product.panels import padded
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.sequence import backward, forward
+from fastrnn_kernels.cpu.sequence.form import Form
 from fastrnn_kernels.cpu.sequence.gradients import gradients
 from fastrnn_kernels.cpu.sequence.plan import backward_plan, forward_plan
 from fastrnn_kernels.cpu.threads.job import Job
@@ -134,7 +135,10 @@ def start_forward(
         H=weights.hidden_size, P=weights.state_size, y_at=y_at, reverse=reverse,
         resetting=reset is not None, projected=weights.projected, taping=taping,
     )  # fmt: skip
-    job = forward.forward_job(cell, values)(plan.count, plan.team, *given)
+    more: tuple[object, ...] = ()
+    if weights.blocks > 1:
+        more = weights.gate_reach.elements(values), weights.depth
+    job = forward.forward_job(cell, values, Form.of(weights))(plan.count, plan.team, *given, *more)
     job.steps = rows.T
     return Forward(job, plan.work, tape)
 
@@ -240,6 +244,7 @@ def through_time(
         reverse=tape.reverse, resetting=tape.reset is not None, projected=projected,
         clip_value=clip.value, clip_norm=clip.norm,
     )  # fmt: skip
-    job = backward.backward_job(cell)(plan.count, plan.team, *given)
+    more: tuple[object, ...] = weights.column_reach if weights.blocks > 1 else ()
+    job = backward.backward_job(cell, Form.of(weights))(plan.count, plan.team, *given, *more)
     job.steps = T
     return Through(job, plan.work, d_sums, dh_tape, d_units, d_start_h, d_start_rest)
