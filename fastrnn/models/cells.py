@@ -41,6 +41,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
         *,
         initial_state: str = "zeros",
         blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -48,7 +49,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
     ) -> None:
         self._configure(
             input_size=input_size, hidden_size=hidden_size, bias=bias,
-            initial_state=initial_state, blocks=blocks, device=device, dtype=dtype,
+            initial_state=initial_state, blocks=blocks, norm=norm, device=device, dtype=dtype,
             **self._with_usual(options),
         )  # fmt: skip
         self._draw(seed)
@@ -72,6 +73,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
         if self.bias and GH:
             self._shapes["bias_hh"] = (GH * H,)
         self._shapes |= dict.fromkeys(self._cell.per_unit, (H,))
+        self._shapes |= self._norm_shapes()
         self._shapes |= self._start_shapes()
 
     def _make_weights(
@@ -81,7 +83,7 @@ class RecurrentCell(Recurrent, Streamable[State]):
         none = np.empty((0, self.hidden_size), self.dtype)
         weights = values["weight_ih"], values.get("weight_hh", none)
         others = {"units": self._units(values), "compute": compute, "blocks": self.blocks}
-        return (kernels.Weights(self._cell, *weights, *biases, **others),)
+        return (kernels.Weights(self._cell, *weights, *biases, **others, **self._norm_of(values)),)
 
     def __call__(self, x: Any, state: State | None = None) -> State:
         """One step, without a tape.
@@ -301,6 +303,7 @@ class RNNCell(RecurrentCell[Array]):
         activation: Any = None,
         initial_state: str = "zeros",
         blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -308,7 +311,7 @@ class RNNCell(RecurrentCell[Array]):
         self._configure(
             input_size=input_size, hidden_size=hidden_size, bias=bias,
             nonlinearity=nonlinearity, device=device, dtype=dtype,
-            activation=activation, initial_state=initial_state, blocks=blocks,
+            activation=activation, initial_state=initial_state, blocks=blocks, norm=norm,
         )  # fmt: skip
         self._draw(seed)
 
@@ -336,6 +339,7 @@ class LSTMCell(RecurrentCell[tuple[Array, Array]]):
         peepholes: bool = False,
         initial_state: str = "zeros",
         blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -343,7 +347,7 @@ class LSTMCell(RecurrentCell[tuple[Array, Array]]):
         self._configure(
             input_size=input_size, hidden_size=hidden_size, bias=bias,
             activation=activation, recurrent_activation=recurrent_activation,
-            peepholes=peepholes, initial_state=initial_state, blocks=blocks,
+            peepholes=peepholes, initial_state=initial_state, blocks=blocks, norm=norm,
             device=device, dtype=dtype,
         )  # fmt: skip
         self._draw(seed)
@@ -372,6 +376,7 @@ class GRUCell(RecurrentCell[Array]):
         recurrent_activation: Any = "sigmoid",
         initial_state: str = "zeros",
         blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -380,6 +385,6 @@ class GRUCell(RecurrentCell[Array]):
             input_size=input_size, hidden_size=hidden_size, bias=bias,
             reset_after=reset_after, device=device, dtype=dtype,
             activation=activation, recurrent_activation=recurrent_activation,
-            initial_state=initial_state, blocks=blocks,
+            initial_state=initial_state, blocks=blocks, norm=norm,
         )  # fmt: skip
         self._draw(seed)

@@ -43,6 +43,7 @@ class Layer(Recurrent, Streamable[State]):
         *,
         initial_state: str = "zeros",
         blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -51,7 +52,7 @@ class Layer(Recurrent, Streamable[State]):
         self._configure(
             input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
-            initial_state=initial_state, blocks=blocks, device=device, dtype=dtype,
+            initial_state=initial_state, blocks=blocks, norm=norm, device=device, dtype=dtype,
             **self._with_usual(options),
         )  # fmt: skip
         self._draw(seed)
@@ -104,6 +105,7 @@ class Layer(Recurrent, Streamable[State]):
                     self._shapes[f"weight_hr{suffix}"] = (P, H)
                 for name in self._cell.per_unit:
                     self._shapes[f"{name}{suffix}"] = (H,)
+                self._shapes |= self._norm_shapes(suffix)
                 self._shapes |= self._start_shapes(suffix)
 
     @property
@@ -146,6 +148,7 @@ class Layer(Recurrent, Streamable[State]):
                 compute,
                 self._units(values, suffix),
                 self.blocks,
+                **self._norm_of(values, suffix),
             )
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)
@@ -206,6 +209,10 @@ class Layer(Recurrent, Streamable[State]):
             raise TypeError(f"rng is {rng!r}, wanted a numpy.random.Generator")
         call = self._call(x, state, lengths, reset, taping=True, rather_cpu=checkpoint is not None)
         every = check.checkpoint(checkpoint, call.rows.T, call.rows.B)
+        if every is not None and self.norm is not None:
+            raise ValueError(
+                f"checkpoint is {checkpoint!r}, wanted None: {self._owner} has norm={self.norm!r}"
+            )
         if every is not None and return_gates:
             raise ValueError("return_gates is True: with a checkpoint the gates are not kept")
         if every is not None and not call.kernels.ON_HOST:

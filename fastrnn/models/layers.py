@@ -40,6 +40,7 @@ class RNN(Layer[Array]):
         activation: Any = None,
         initial_state: str = "zeros",
         blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -49,7 +50,7 @@ class RNN(Layer[Array]):
             nonlinearity=nonlinearity, bias=bias, batch_first=batch_first, dropout=dropout,
             bidirectional=bidirectional, device=device, dtype=dtype,
             activation=activation, initial_state=initial_state,
-            blocks=blocks,
+            blocks=blocks, norm=norm,
         )  # fmt: skip
         self._draw(seed)
 
@@ -87,6 +88,11 @@ class LSTM(Layer[tuple[Array, Array]]):
     blocks: n, for a block-diagonal R: the units are n groups of H / n, and those of a group see h
         of their own group alone, as the heads of the sLSTM do (M. Beck et al., arXiv:2405.04517,
         Sec. 2.2). weight_hh_lk is then (4 H, H / n), and costs an n-th. Not with proj_size.
+    norm: "layer" or "rms": W x and R h are normalised before they are added, each over the units of
+        all gates (J. L. Ba, J. R. Kiros, G. E. Hinton, arXiv:1607.06450, supplement, eqs. 20 and
+        21; B. Zhang, R. Sennrich, arXiv:1910.07467, eq. 4), with gains norm_ih_lk and norm_hh_lk
+        (4 H,), ones at first: norm_ih LN(W x_t) + b_ih + norm_hh LN(R h_(t-1)) + b_hh. On the
+        CPU alone, and not with proj_size.
     device: "auto", "cpu" or "cuda".
     dtype: "float32" or "float64". For inference also "bfloat16", and "float16" on the GPU: the
         products are of that type then, all else is float32.
@@ -117,6 +123,7 @@ class LSTM(Layer[tuple[Array, Array]]):
         peepholes: bool = False,
         initial_state: str = "zeros",
         blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -127,7 +134,7 @@ class LSTM(Layer[tuple[Array, Array]]):
             proj_size=proj_size, device=device, dtype=dtype,
             activation=activation, recurrent_activation=recurrent_activation,
             peepholes=peepholes, initial_state=initial_state,
-            blocks=blocks,
+            blocks=blocks, norm=norm,
         )  # fmt: skip
         self._draw(seed)
 
@@ -190,6 +197,7 @@ class GRU(Layer[Array]):
         recurrent_activation: Any = "sigmoid",
         initial_state: str = "zeros",
         blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -200,6 +208,6 @@ class GRU(Layer[Array]):
             reset_after=reset_after, device=device, dtype=dtype,
             activation=activation, recurrent_activation=recurrent_activation,
             initial_state=initial_state,
-            blocks=blocks,
+            blocks=blocks, norm=norm,
         )  # fmt: skip
         self._draw(seed)

@@ -31,6 +31,7 @@ class Recurrent(Module):
     hidden_size: int
     initial_state: str
     blocks: int
+    norm: str | None
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -57,7 +58,7 @@ class Recurrent(Module):
     def _choices(cls) -> dict[str, Any]:
         """Arguments that a configuration leaves out where they are what they usually are."""
         of_kind = variants.ARGUMENTS.get(cls.kind.removesuffix("Cell"), {})
-        return {**of_kind, "initial_state": "zeros", "blocks": 1}
+        return {**of_kind, "initial_state": "zeros", "blocks": 1, "norm": None}
 
     def config(self) -> dict[str, Any]:
         """The arguments that make another one of the same kind and size."""
@@ -89,6 +90,8 @@ class Recurrent(Module):
     def _checked_choice(name: str, value: Any) -> Any:
         if name == "initial_state":
             return check.option(name, value, ("zeros", "learned"))
+        if name == "norm":
+            return value if value is None else check.option(name, value, (None, "layer", "rms"))
         if name == "blocks":
             return check.size(name, value)
         if name == "peepholes":
@@ -139,6 +142,11 @@ class Recurrent(Module):
         on_gpu: whether an array of the call lies on the GPU. rather_cpu: "auto" is the CPU, if not.
         """
         version = self._version
+        if self.norm is not None and on_gpu:
+            raise ValueError(
+                f"norm is {self.norm!r}, which is for the CPU so far, and an array of the call is "
+                "the GPU's: copy it to the host"
+            )
         if (rather_cpu or version.few >= T * B) and (version.device == "cpu" or not on_gpu):
             return version.kernels, version.weights, version.values
         kernels = version.kernels
@@ -182,6 +190,41 @@ class Recurrent(Module):
             raise ValueError(f"{told}, wanted 1 with proj_size = {self.state_size}")
         return self.hidden_size // self.blocks
 
+    def _checked_kernels(self, device: str) -> Kernels:
+        kernels = super()._checked_kernels(device)
+        if self.norm is not None and not kernels.ON_HOST:
+            raise ValueError(f"norm is {self.norm!r}, which is for the CPU so far, not {device!r}")
+        return kernels
+
+    def _norm_shapes(self, suffix: str = "") -> dict[str, Shape]:
+        """The shapes of the gains of one direction of a layer.
+
+        Raises ValueError for a norm of a layer that cannot have one.
+        """
+        if self.norm is None:
+            return {}
+        told, cell, H = f"norm is {self.norm!r}", self._cell, self.hidden_size
+        if self.compute == "bfloat16":
+            raise ValueError(f"{told}, wanted None with dtype 'bfloat16': take 'float32'")
+        if cell.late:
+            raise ValueError(
+                f"{told}, wanted None: {self._owner} multiplies another value in place of h in "
+                f"{', '.join(cell.late)}, which norms are not made for"
+            )
+        if self.state_size != H:
+            raise ValueError(f"{told}, wanted None with proj_size = {self.state_size}")
+        found: dict[str, Shape] = {f"norm_ih{suffix}": (cell.G * H,)}
+        if cell.GH:
+            found[f"norm_hh{suffix}"] = (cell.GH * H,)
+        return found
+
+    def _norm_of(self, values: Mapping[str, Array], suffix: str = "") -> dict[str, Any]:
+        """What the kernels' weights have of it."""
+        if self.norm is None:
+            return {}
+        of_h = values.get(f"norm_hh{suffix}", np.empty(0, self.dtype))
+        return {"norm": self.norm, "norm_ih": values[f"norm_ih{suffix}"], "norm_hh": of_h}
+
     @property
     def _learned(self) -> bool:
         """Whether states begin from parameters."""
@@ -197,6 +240,8 @@ class Recurrent(Module):
     def _drawn(self, name: str, shape: Shape, generator: np.random.Generator) -> Array:
         if name.startswith("initial_"):
             return np.zeros(shape, self.dtype)  # as states begin that are not learned
+        if name.startswith("norm_"):
+            return np.ones(shape, self.dtype)
         return super()._drawn(name, shape, generator)
 
     def _begun(
@@ -238,6 +283,7 @@ class Recurrent(Module):
         every = {
             "weight_ih": found.w_ih, "weight_hh": found.w_hh, "bias_ih": found.b_ih,
             "bias_hh": found.b_hh, "weight_hr": found.w_hr,
+            "norm_ih": found.norm_ih, "norm_hh": found.norm_hh,
         }  # fmt: skip
         if found.units is not None:
             every |= dict(zip(self._cell.per_unit, found.units, strict=True))

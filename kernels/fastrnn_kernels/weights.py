@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from fastrnn_kernels.cells.cell import Cell
 
 Array = NDArray[Any]
+#: What keeps the scale of a norm finite.
+EPSILON = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +25,9 @@ class Weights:
 
     blocks: n, of a block-diagonal R: w_hh is then (GH H, P / n), and a unit of block k, one of
     H / n, multiplies the columns of h that are the k-th of n parts.
+
+    norm: "layer" or "rms", of W x and of R h before they are added, each over all units of all its
+    gates; "" for none. norm_ih (G H,) and norm_hh (GH H,) are its gains.
     """
 
     cell: Cell
@@ -34,6 +39,9 @@ class Weights:
     compute: str = ""
     units: Array | None = None
     blocks: int = 1
+    norm: str = ""
+    norm_ih: Array | None = None
+    norm_hh: Array | None = None
 
     def __post_init__(self) -> None:
         """Name the type that products are computed in."""

@@ -106,6 +106,27 @@ class Weights(weights.Weights):
         return self.state_size // self.blocks
 
     @property
+    def norm_gains(self) -> tuple[Array, Array]:
+        """The gains of a norm, (G H,) and (E H,), gates in the order of the sums."""
+        assert self.norm_ih is not None
+        assert self.norm_hh is not None
+        early = self.rows(self.norm_hh, self.h_positions(self.cell.early))
+        return self.rows(self.norm_ih, self.positions(self.cell.x_gates)), early
+
+    @property
+    def norm_panels(self) -> tuple[Array, Array]:
+        """The same in forward panels, [panel][gate][U]."""
+        return self._kept("norm", self._pack_norm)
+
+    def _pack_norm(self) -> tuple[Array, Array]:
+        U, H = vectors_per_gate(self.cell) * lanes_of(self.dtype), self.hidden_size
+        x, h = (
+            gate_panels(gains[:, None], tuple(range(gains.size // H)), H, U)
+            for gains in self.norm_gains
+        )
+        return x, h
+
+    @property
     def depth(self) -> int:
         """Rows of h that forward panels hold."""
         return self.state_size if self.blocks == 1 else self.gate_reach.depth
@@ -201,10 +222,10 @@ class Weights(weights.Weights):
         parts = panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection
         none = np.empty(0, self.dtype)
         found = (scales.get(name, none) for name in ("x", "h", "late", "projection"))
-        found_all = *parts, *found, panels.units
-        if self.blocks == 1:
-            return found_all
-        return *found_all, np.array([self.depth, *self.gate_reach.panels.flat], np.int64)
+        every = [*parts, *found, panels.units]
+        if self.blocks > 1:
+            every.append(np.array([self.depth, *self.gate_reach.panels.flat], np.int64))
+        return *every, *(self.norm_panels if self.norm else ())
 
     def _pack_forward(self) -> ForwardPanels:
         cell, H, given = self.cell, self.hidden_size, (self.w_ih, self.w_hh)

@@ -27,6 +27,7 @@ from fastrnn_kernels.cpu.product.tile import (
     time_of,
 )
 from fastrnn_kernels.cpu.sequence.form import PLAIN, Form, more_arguments, reach_of
+from fastrnn_kernels.cpu.sequence.normed import BACKWARD, back
 from fastrnn_kernels.cpu.sequence.plan import backward_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
@@ -123,9 +124,10 @@ def _backward_job(cell: Cell, form: Form) -> Callable[..., Job]:
     # Of blocks, each gate's part is a product of its own: a panel reads some of its units.
     apart = E if form.blocked else 1
     rows_of_units, depth_of = reach_of(form)
+    to_parts = back(cell, form)
     name, words = f"{cell.key}-backward{form.suffix}", f"the {called(cell)}'s backward pass"
 
-    @job(name, words, more_arguments(Arguments, form))
+    @job(name, words, more_arguments(Arguments, form, BACKWARD))
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
@@ -288,6 +290,7 @@ def _backward_job(cell: Cell, form: Form) -> Callable[..., Job]:
                 if GH > 0 or projected:
                     phase = meet(record, members, phase)
 
+                factors = to_parts(given, d_sums, t_at, row_at, active, H)
                 for position in range(p_first, p_last if E > 0 else p_first):
                     n = alternate(s, position, p_first, p_last)
                     q = ZERO
@@ -295,7 +298,7 @@ def _backward_job(cell: Cell, form: Form) -> Callable[..., Job]:
                         m = next_rows(active - q, largest)
                         at = q * PU + n * W4
                         for g in range(apart):
-                            read, length = rows_of_units(given, d_sums, g * H, n, deep)
+                            read, length = rows_of_units(given, factors, g * H, n, deep)
                             product(
                                 P - n * W4, m, dh, at, PU, dh, at, PU,
                                 read, row_at, q, ONE,

@@ -10,33 +10,35 @@ from fastrnn_kernels.cpu.product.weights import Weights
 class Form(NamedTuple):
     """What kernels are compiled for; of the usual form, they are as if there were no other.
 
-    blocked: R is made of blocks.
+    blocked: R is made of blocks. norm: "layer" or "rms" between products and gates, or "".
     """
 
     blocked: bool = False
+    norm: str = ""
 
     @property
     def suffix(self) -> str:
         """What names of kernels have of it."""
-        return "-blocks" * self.blocked
+        return "-blocks" * self.blocked + (f"-{self.norm}-norm" if self.norm else "")
 
     @staticmethod
     def of(weights: Weights) -> "Form":
         """That of a layer."""
-        return Form(weights.blocks > 1)
+        return Form(weights.blocks > 1, weights.norm)
 
 
 PLAIN = Form()
+#: Arguments that passes have where R is made of blocks: reach (panels, 2), as `Reach.elements`, and
+#: depth, as `Reach`.
+OF_BLOCKS = "reach", "depth"
 
 
-def more_arguments(fields: Any, form: Form) -> Any:
-    """A class of arguments, with those of the form behind its own.
-
-    reach (panels, 2): as `Reach.elements`; depth: as `Reach`.
-    """
-    if not form.blocked:
+def more_arguments(fields: Any, form: Form, of_norm: tuple[str, ...]) -> Any:
+    """A class of arguments, with those of the form behind its own."""
+    more = OF_BLOCKS * form.blocked + (of_norm if form.norm else ())
+    if not more:
         return fields
-    return namedtuple(f"{fields.__name__}OfBlocks", (*fields._fields, "reach", "depth"))
+    return namedtuple(f"{fields.__name__}OfForm", (*fields._fields, *more))
 
 
 def reach_of(form: Form) -> tuple[Any, Any]:

@@ -38,6 +38,7 @@ from fastrnn_kernels.cpu.product.tile import (
 )
 from fastrnn_kernels.cpu.product.tiles import leave_tiles, use_tiles
 from fastrnn_kernels.cpu.sequence.form import PLAIN, Form, more_arguments, reach_of
+from fastrnn_kernels.cpu.sequence.normed import FORWARD, between
 from fastrnn_kernels.cpu.sequence.plan import own_layout, shared_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
@@ -133,6 +134,8 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
     load_one, store_one, store_y = load(1), store(1), store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
     rows_of_h, depth_of = reach_of(form)
+    normed, norm = bool(form.norm), between(cell, form, h_product, largest)
+    start_of_x, normalise_inputs, recurrent_part, add_part = norm
     shared_parts, own_parts = (
         inlined(shared_layout),
         inlined(own_layout),
@@ -147,7 +150,7 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
     by = "-tiles" if tiled else "-dots" if current().pairs else ""
     name = f"{cell.key}-forward{form.suffix}{f'-pairs{by}' if paired else ''}"
 
-    @job(name, words, more_arguments(Arguments, form))
+    @job(name, words, more_arguments(Arguments, form, FORWARD))
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
@@ -265,8 +268,9 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
                     while q < count:
                         m = next_rows(count - q, largest)
                         at = ((n - n_first) * count + q) * S * U
+                        init, init_at = start_of_x(given, bias, n * G * U)
                         x_product(
-                            unit, m, sums, at, S * U, bias, n * G * U, ZERO,
+                            unit, m, sums, at, S * U, init, init_at, ZERO,
                             x_rows, x_at, q, ONE, x_panels, n * KI * G * U, G * U, KI,
                         )  # fmt: skip
                         for j in range(A * units):
@@ -274,6 +278,8 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
                             for r in range(m):
                                 store_one(sums, at + (r * S + G) * U + j * W, 0, h_part)
                         q += m
+                if normed:
+                    normalise_inputs(given, sums, count, x_at, I, H, taping)
 
                 # Not sooner: a member may come late, and has its x-part to do.
                 if block_start == 0 and (GH > 0 or projected):
@@ -319,6 +325,8 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
                                 q += m
                         phase = meet(record, members, phase)
 
+                    if normed and E > 0:
+                        recurrent_part(given, h_rows, h_at, t_at, first, active, s, H, KP, taping)
                     # One row alone has its gates applied for two panels at a time.
                     together = 2 if active == 1 and units == 1 else 1
                     for position in range(n_first, n_last, together):
@@ -355,6 +363,18 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
                                         min(q + k, active - 1), ONE,
                                         late_panels, panel * KH * L * U, L * U, KH,
                                     )  # fmt: skip
+                                elif normed and E > 0:
+                                    add_part(
+                                        given,
+                                        work,
+                                        to + F * U,
+                                        sums,
+                                        sums_at + to + F * U,
+                                        first + min(q + k, active - 1),
+                                        many,
+                                        panel,
+                                        H,
+                                    )
                                 elif E > 0:
                                     read, length = rows_of_h(given, h_rows, ZERO, panel, KP)
                                     h_product(

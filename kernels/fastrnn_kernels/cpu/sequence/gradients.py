@@ -10,6 +10,7 @@ from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.product.panels import VECTORS
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.sequence import time_products
+from fastrnn_kernels.cpu.sequence.normed import NormGradient
 from fastrnn_kernels.cpu.threads import pool
 from fastrnn_kernels.cpu.threads.job import Job
 from fastrnn_kernels.cpu.threads.pool import parts_of
@@ -18,6 +19,8 @@ from fastrnn_kernels.rows import Indices
 from fastrnn_kernels.tape import Tape
 
 _INDEX = np.dtype(np.int64)
+#: Multiply-adds that take as long as the gradient of a norm of one value.
+NORM_WORK = 4.0
 
 
 class Running(NamedTuple):
@@ -49,6 +52,7 @@ class TimeProducts:
         adding: bool,
         empty: Empty = memory.empty,
         zeros: Empty = memory.zeros,
+        normed: NormGradient | None = None,
     ) -> None:
         weights = tape.weights
         cell, dtype = weights.cell, weights.dtype
@@ -57,14 +61,19 @@ class TimeProducts:
         self._weights, self._d_sums, self._dx, self._adding = weights, d_sums, dx, adding
         self._descending = down = not tape.reverse
         self.d_bias, self._space = zeros((S * H,), dtype), empty((S * H,), dtype)
-        self.d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, down, zeros)
+        # Where there is a norm, each part of the sums has gradients of its own before it.
+        of_x, of_h, x_width, h_width = d_sums, d_sums, S * H, S * H
+        h_at = (cell.X + cell.A) * H
+        if normed is not None:
+            of_x, of_h, x_width, h_width, h_at = normed.d_x, normed.d_h, G * H, E * H, 0
+        self._of_x, self._x_width, self.normed = of_x, x_width, normed
+        self.d_x = WeightGradient(of_x, x_width, 0, G * H, tape.x, I, down, zeros)
         self.d_h: WeightGradient | BlockGradient | None = None
         self.d_late = self.d_projection = None
         if E:
-            at = (cell.X + cell.A) * H
             make_h = BlockGradient if weights.blocks > 1 else WeightGradient
             sizes = (weights.blocks,) if weights.blocks > 1 else ()
-            self.d_h = make_h(d_sums, S * H, at, E * H, tape.old_h, P, down, zeros, *sizes)
+            self.d_h = make_h(of_h, h_width, h_at, E * H, tape.old_h, P, down, zeros, *sizes)
         if L:
             at = (G - L) * H
             self.d_late = WeightGradient(d_sums, S * H, at, L * H, tape.inner, H, down, zeros)
@@ -82,7 +91,7 @@ class TimeProducts:
         jobs = [time_products.bias_gradient(1, False, *of_bias)]
         if self._dx is not None:
             depth, panels = cell.G * self._weights.hidden_size, self._weights.input_panels()
-            given = self._d_sums, width, depth, panels, some, self._dx, self._adding
+            given = self._of_x, self._x_width, depth, panels, some, self._dx, self._adding
             jobs.append(input_job(*given, empty))
         for one in (self.d_x, self.d_h, self.d_late, self.d_projection):
             jobs += [] if one is None else one.jobs(some, empty)
@@ -90,6 +99,9 @@ class TimeProducts:
 
     def add(self, running: Indices) -> None:
         """Do this for all these rows, in parts between which Python answers signals."""
+        if self.normed is not None:
+            values = float(running.size) * self.d_bias.size
+            pool.run(self.normed.jobs(running, parts_of(values * NORM_WORK, 1)), values * NORM_WORK)
         # Parts are taken from the end where the sums are, and begin at whole chains all the same.
         whole = -(-running.size // time_products.ALIGN) * time_products.ALIGN
 
@@ -122,6 +134,7 @@ def gradients(
     d_start_rest: Array,
     inputs: bool,
     onto: Array | None,
+    normed: NormGradient | None = None,
 ) -> Gradients:
     """The gradients of a pass, of which those over all steps are computed here.
 
@@ -130,7 +143,7 @@ def gradients(
     running, dx = tape.rows.running, onto
     if inputs and onto is None:
         dx = memory.empty(tape.x.shape, d_sums.dtype)
-    found = TimeProducts(tape, d_sums, dh_tape, d_units, dx, onto is not None)
+    found = TimeProducts(tape, d_sums, dh_tape, d_units, dx, onto is not None, normed=normed)
     found.add(running)
     return gathered(tape, found, dx, d_start_h, d_start_rest)
 
@@ -148,6 +161,13 @@ def gathered(
         pool.run(found.jobs_of_units(), 0.0)
     H, d_bias, d_projection = tape.weights.hidden_size, found.d_bias, found.d_projection
     of_h = [one.rows for one in (found.d_h, found.d_late) if one is not None]
+    gains: tuple[Array | None, Array | None] = None, None
+    if found.normed is not None:
+        of_x, of_early = found.normed.gains
+        gains = (
+            in_gate_order(np, cell.gates, of_x, cell.x_gates),
+            in_gate_order(np, cell.recurrent, of_early, cell.h_gates),
+        )
     h_rows = np.concatenate(of_h) if len(of_h) > 1 else (of_h or [tape.weights.w_hh])[0]
     return Gradients(
         x=dx,
@@ -161,6 +181,8 @@ def gathered(
         ),
         w_hr=None if d_projection is None else np.ascontiguousarray(d_projection.rows),
         units=np.ascontiguousarray(found.d_units[:, :H]) if cell.Q else None,
+        norm_ih=gains[0],
+        norm_hh=gains[1],
     )
 
 

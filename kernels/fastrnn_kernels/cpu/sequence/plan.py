@@ -151,7 +151,7 @@ def _kept(weights: Weights, rows: Rows, key: tuple[Any, ...], make: Callable[[],
     many = pool.get_num_threads()
     key = (
         *key, weights.cell, weights.dtype, weights.compute, weights.w_ih.shape, weights.w_hh.shape,
-        weights.projected, rows.T, rows.B, many, current(),
+        weights.projected, weights.norm, rows.T, rows.B, many, current(),
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
@@ -173,6 +173,8 @@ def _split(
     few_rows = FEW_ROWS * parts > rows.B or (
         weights.w_hh.nbytes >= LARGE_WEIGHTS and rows.B < TEAM_ROWS
     )
+    if weights.norm:  # a thread has all units of its rows
+        return rows.split(max(parts, rows.B // MANY_ROWS)), 1, work
     waiting = weights.cell.GH > 0  # members of a cell whose h meets no R never wait
     if parts > 1 and few_rows and (step_work >= MIN_STEP_WORK or not waiting):
         return [(0, rows.B)], parts, work

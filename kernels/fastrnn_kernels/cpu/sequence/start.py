@@ -19,6 +19,12 @@ from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.sequence import backward, forward
 from fastrnn_kernels.cpu.sequence.form import Form
 from fastrnn_kernels.cpu.sequence.gradients import gradients
+from fastrnn_kernels.cpu.sequence.normed import (
+    NormGradient,
+    backward_arguments,
+    forward_arguments,
+    new_normed,
+)
 from fastrnn_kernels.cpu.sequence.plan import backward_plan, forward_plan
 from fastrnn_kernels.cpu.threads.job import Job
 from fastrnn_kernels.gradients import NO_CLIP, Clip, Gradients
@@ -65,6 +71,7 @@ def new_tape(
         old_rest=empty((cell.N - 1, T, B, HL), dtype),
         inner=empty((T, B, HL) if cell.late else (0, 0, 0), dtype),
         full_h=empty((T, B, HL) if projected else (0, 0, 0), dtype),
+        normed=new_normed(weights, T, B, empty) if weights.norm else None,
     )
 
 
@@ -138,6 +145,8 @@ def start_forward(
     more: tuple[object, ...] = ()
     if weights.blocks > 1:
         more = weights.gate_reach.elements(values), weights.depth
+    if weights.norm:
+        more += forward_arguments(weights, rows.B, None if tape is None else tape.normed, empty)
     job = forward.forward_job(cell, values, Form.of(weights))(plan.count, plan.team, *given, *more)
     job.steps = rows.T
     return Forward(job, plan.work, tape)
@@ -172,7 +181,7 @@ def start_backward(
     start = through.d_start_h, through.d_start_rest
 
     def finish(onto: Array | None = None) -> Gradients:
-        return gradients(tape, *sums, *start, inputs, onto)
+        return gradients(tape, *sums, *start, inputs, onto, through.normed)
 
     return Backward(through.job, through.work, finish)
 
@@ -191,6 +200,7 @@ class Through:
     d_units: Array
     d_start_h: Array
     d_start_rest: Array
+    normed: NormGradient | None = None
 
 
 def through_time(
@@ -245,6 +255,10 @@ def through_time(
         clip_value=clip.value, clip_norm=clip.norm,
     )  # fmt: skip
     more: tuple[object, ...] = weights.column_reach if weights.blocks > 1 else ()
+    normed = None
+    if weights.norm:
+        normed = NormGradient(tape, d_sums, empty((T, B, cell.E, H), dtype))
+        more += backward_arguments(tape, normed.d_h)
     job = backward.backward_job(cell, Form.of(weights))(plan.count, plan.team, *given, *more)
     job.steps = T
-    return Through(job, plan.work, d_sums, dh_tape, d_units, d_start_h, d_start_rest)
+    return Through(job, plan.work, d_sums, dh_tape, d_units, d_start_h, d_start_rest, normed)

@@ -13,6 +13,7 @@ from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store
 from fastrnn_kernels.cpu.product.fixed_block import fixed_block
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
 from fastrnn_kernels.cpu.product.storage import element, elements
+from fastrnn_kernels.cpu.stream.normed_stage import normed_passes
 from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, Sizes, one_after_another, shared, tiled
 
 
@@ -29,6 +30,7 @@ class CellStage:
     P: int
     projected: bool
     blocks: int = 1  # of R
+    norm: str = ""
     isa: InstructionSet = field(default_factory=current, repr=False)
 
     @property
@@ -37,8 +39,13 @@ class CellStage:
 
         x, bias, h, h_bias, late, projection; scales of x, h, late, projection; parameters per unit;
         what panels read of h, if R is made of blocks: their depth, and of each the first row and
-        how many.
+        how many; gains of x and of h, if there is a norm.
         """
+        return self._gains + 2 * bool(self.norm)
+
+    @property
+    def _gains(self) -> int:
+        """The first slot of gains."""
         return 11 + (self.blocks > 1)
 
     @property
@@ -51,7 +58,11 @@ class CellStage:
         projection = f"-{self.P}" if self.projected else ""
         blocks = f"-{self.blocks}blocks" if self.blocks > 1 else ""
         sizes = f"{self.B}x{self.I}-{self.H}{projection}{blocks}"
-        return f"{self.cell.key}-{self.dtype}-{self.storage}-{sizes}"
+        return f"{self.cell.key}{self._normed}-{self.dtype}-{self.storage}-{sizes}"
+
+    @property
+    def _normed(self) -> str:
+        return f"-{self.norm}-norm" if self.norm else ""
 
     @property
     def words(self) -> str:
@@ -83,13 +94,15 @@ class CellStage:
         """Where its parts begin in its values, behind h, and their end.
 
         The other states (., B, rest_step); h before a projection, or the value that late
-        gates multiply (B, rest_step); the sums of a cell with late gates (B, panels, S, U).
+        gates multiply (B, rest_step); the sums of a cell with late gates (B, panels, S, U); both
+        parts of the sums of a normed one, (B, panels, G, U) and (B, panels, E, U).
         """
         one, late = self.B * self.rest_step, bool(self.cell.late)
         rest = 2 * self.B * self.out_step
         inner = rest + (self.cell.N - 1) * one
         sums = inner + (one if self.projected or late else 0)
-        return rest, inner, sums, sums + (self.cell.S * one if late else 0)
+        parts = self.cell.G + self.cell.E if self.norm else self.cell.S if late else 0
+        return rest, inner, sums, sums + parts * one
 
     @property
     def size(self) -> int:
@@ -113,7 +126,7 @@ class CellStage:
     @property
     def kind(self) -> str:
         """What a step of any sizes is kept under."""
-        how = "-projected" * self.projected + "-blocks" * (self.blocks > 1)
+        how = "-projected" * self.projected + "-blocks" * (self.blocks > 1) + self._normed
         return f"{self.cell.key}{how}-{self.dtype}-{self.storage}"
 
     def step(self, known: bool, team: bool) -> Any:
@@ -293,6 +306,13 @@ class CellStage:
 
             return run
 
+        if self.norm:
+            reads = h_at, depth_of, rows_of_h, self.blocks > 1, None if self.blocks > 1 else P
+            passes = normed_passes(
+                cell, self.norm, kind, self.storage, W, units, B, I, near, self._gains, reads,
+                gates, team,
+            )  # fmt: skip
+            return one_after_another(passes)
         panels = inlined(lambda s: s.rest_step // U)
         of_projection = inlined(lambda s: s.out_step // width)
         if L > 0:
