@@ -209,10 +209,6 @@ class Layer(Recurrent, Streamable[State]):
             raise TypeError(f"rng is {rng!r}, wanted a numpy.random.Generator")
         call = self._call(x, state, lengths, reset, taping=True, rather_cpu=checkpoint is not None)
         every = check.checkpoint(checkpoint, call.rows.T, call.rows.B)
-        if every is not None and self.norm is not None:
-            raise ValueError(
-                f"checkpoint is {checkpoint!r}, wanted None: {self._owner} has norm={self.norm!r}"
-            )
         if every is not None and return_gates:
             raise ValueError("return_gates is True: with a checkpoint the gates are not kept")
         if every is not None and not call.kernels.ON_HOST:

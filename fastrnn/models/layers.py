@@ -89,10 +89,10 @@ class LSTM(Layer[tuple[Array, Array]]):
         of their own group alone, as the heads of the sLSTM do (M. Beck et al., arXiv:2405.04517,
         Sec. 2.2). weight_hh_lk is then (4 H, H / n), and costs an n-th. Not with proj_size.
     norm: "layer" or "rms": W x and R h are normalised before they are added, each over the units of
-        all gates (J. L. Ba, J. R. Kiros, G. E. Hinton, arXiv:1607.06450, supplement, eqs. 20 and
-        21; B. Zhang, R. Sennrich, arXiv:1910.07467, eq. 4), with gains norm_ih_lk and norm_hh_lk
-        (4 H,), ones at first: norm_ih LN(W x_t) + b_ih + norm_hh LN(R h_(t-1)) + b_hh. On the
-        CPU alone, and not with proj_size.
+        all gates (J. L. Ba, J. R. Kiros, G. E. Hinton, arXiv:1607.06450, Sec. 3.1 and
+        supplement; B. Zhang, R. Sennrich, arXiv:1910.07467, eq. 4), with gains norm_ih_lk and
+        norm_hh_lk (4 H,), ones at first: norm_ih LN(W x_t) + b_ih + norm_hh LN(R h_(t-1)) + b_hh.
+        On the CPU alone, and not with proj_size.
     device: "auto", "cpu" or "cuda".
     dtype: "float32" or "float64". For inference also "bfloat16", and "float16" on the GPU: the
         products are of that type then, all else is float32.

@@ -117,7 +117,7 @@ def test_values_and_gradients(name):
         assert gradient.any() or "bias_hh" in key, key
 
 
-def test_threads_and_streams_have_the_same_bits():
+def test_threads_checkpoints_and_streams_have_the_same_bits():
     threads = fastrnn.get_num_threads()
     # Units that fill no panel, in blocks that no panel begins with.
     layer = made("LSTM", 33, dtype="float32", bidirectional=False, blocks=3)
@@ -125,14 +125,16 @@ def test_threads_and_streams_have_the_same_bits():
     x, dy = (draw.normal(size=(7, 5, width)).astype(np.float32) for width in (2, 33))
     found = []
     try:
-        for many in (1, 2):
+        for many, every in ((1, None), (2, None), (2, 3)):
             fastrnn.set_num_threads(many)
-            y, _, tape = layer.forward(x)
+            y, _, tape = layer.forward(x, lengths=np.array([7, 0, 5, 7, 1]), checkpoint=every)
             gradients = layer.backward(tape, dy)
             found.append([y, gradients.x, *gradients.parameters.values()])
     finally:
         fastrnn.set_num_threads(threads)
-    assert all(map(np.array_equal, *found))
+    for other in found[1:]:
+        assert all(map(np.array_equal, found[0], other))
+    y, _ = layer(x)
     stream = layer.stream(5)
     assert np.array_equal(np.concatenate([stream.block(x[:3]), [stream.step(x[3])]]), y[:4])
     alone = layer.stream(1)
@@ -188,9 +190,3 @@ def test_files_copies_single_steps_and_c(tmp_path):
 def test_what_cannot_have_a_norm(make, arguments, message):
     with pytest.raises(ValueError, match=message):
         make(2, 8, **arguments)
-
-
-def test_no_checkpoints():
-    layer = made("RNN")
-    with pytest.raises(ValueError, match=r"checkpoint is 2, wanted None: .* norm='rms'"):
-        layer.forward(np.zeros((4, 1, 2)), checkpoint=2)

@@ -6,8 +6,9 @@ Of a row, all units of all gates together, n values a:
     rms     y = a / sqrt(Σ a² / n + ε)
 
 and what the gates are given of it is gain y, and the bias. J. L. Ba, J. R. Kiros, G. E. Hinton,
-"Layer normalization", arXiv:1607.06450, eqs. 3 and, in the supplement, 20 to 22; B. Zhang,
-R. Sennrich, "Root mean square layer normalization", arXiv:1910.07467, eq. 4.
+"Layer normalization", arXiv:1607.06450, Sec. 3.1, and the LSTM of the supplement, which has each
+product normalised by itself; B. Zhang, R. Sennrich, "Root mean square layer normalization",
+arXiv:1910.07467, eq. 4.
 
 Sums go through a row in one order, whoever computes it: results do not depend on threads.
 """

@@ -19,8 +19,6 @@ from fastrnn_kernels.rows import Indices
 from fastrnn_kernels.tape import Tape
 
 _INDEX = np.dtype(np.int64)
-#: Multiply-adds that take as long as the gradient of a norm of one value.
-NORM_WORK = 4.0
 
 
 class Running(NamedTuple):
@@ -100,8 +98,7 @@ class TimeProducts:
     def add(self, running: Indices) -> None:
         """Do this for all these rows, in parts between which Python answers signals."""
         if self.normed is not None:
-            values = float(running.size) * self.d_bias.size
-            pool.run(self.normed.jobs(running, parts_of(values * NORM_WORK, 1)), values * NORM_WORK)
+            pool.run(self.normed.jobs(running), float(running.size) * self.d_bias.size)
         # Parts are taken from the end where the sums are, and begin at whole chains all the same.
         whole = -(-running.size // time_products.ALIGN) * time_products.ALIGN
 

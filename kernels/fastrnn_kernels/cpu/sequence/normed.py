@@ -6,6 +6,8 @@ that of h step by step; the backward pass takes the gradient of h's part the sam
 of x's after the loop over time.
 """
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +25,12 @@ from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.sequence.form import Form, reach_of
 from fastrnn_kernels.cpu.sequence.time_products import DEPTH
 from fastrnn_kernels.cpu.threads.job import Job, job
+from fastrnn_kernels.cpu.threads.pool import parts_of
 from fastrnn_kernels.rows import Indices
 from fastrnn_kernels.tape import Normed, Tape
 
+#: Multiply-adds that take as long as the gradient of a norm of one value.
+_WORK = 4.0
 #: Arguments of a normed forward pass: gains as panels; a panel of zeros; (B, panels, E, U), where
 #: h's part of a step is; and what is `Normed`.
 FORWARD = "x_gains", "h_gains", "zeros", "parts", "x_hats", "h_hats", "scales"
@@ -182,18 +187,30 @@ class NormGradient:
         weights, normed = tape.weights, tape.normed
         cell, H, dtype = weights.cell, weights.hidden_size, weights.dtype
         self._tape, self._normed, self._d_sums, self._down = tape, normed, d_sums, not tape.reverse
-        T, B = d_sums.shape[:2]
         self.d_h = d_parts
-        self.d_x = memory.empty((T, B, cell.G, H), dtype)
         self.gains = np.zeros(cell.G * H, dtype), np.zeros(cell.E * H, dtype)
 
-    def jobs(self, rows: Indices, parts: int) -> list[Job]:
-        """What is to be done before the products over time, for these rows."""
+    @cached_property
+    def d_x(self) -> Array:
+        """That of x's part, (T, B, G, H), where rows have been asked for."""
+        weights = self._tape.weights
+        shape = *self._d_sums.shape[:2], weights.cell.G, weights.hidden_size
+        return memory.empty(shape, weights.dtype)
+
+    def job_of_inputs(self, rows: Indices) -> Job:
+        """What is to be done before the products over time with x's part, for these rows."""
+        weights, normed = self._tape.weights, self._normed
+        cell, H = weights.cell, weights.hidden_size
+        parts = parts_of(float(rows.size) * cell.G * H * _WORK, 1)
+        each = -(-rows.size // parts)
+        of_x = self._d_sums, cell.G, H, weights.norm_gains[0], normed.x, normed.scales
+        return _input_job(weights.norm)(parts, False, *of_x, rows, each, self.d_x)
+
+    def jobs(self, rows: Indices) -> list[Job]:
+        """The same, and what adds these rows to the gradients of gains."""
         weights, normed, d_sums = self._tape.weights, self._normed, self._d_sums
         cell, H = weights.cell, weights.hidden_size
-        each = -(-rows.size // max(1, parts))
-        of_x = d_sums, cell.G, H, weights.norm_gains[0], normed.x, normed.scales
-        jobs = [_input_job(weights.norm)(parts, False, *of_x, rows, each, self.d_x)]
+        jobs = [self.job_of_inputs(rows)]
         for gates, at, hats, out in (
             (cell.G, 0, normed.x, self.gains[0]),
             (cell.E, (cell.X + cell.A) * H, normed.h, self.gains[1]),
@@ -204,7 +221,7 @@ class NormGradient:
         return jobs
 
 
-def _input_job(norm: str) -> Any:
+def _input_job(norm: str) -> Callable[..., Job]:
     """A job: the gradients of x's part of the sums, before the norm."""
     return {"layer": layer_inputs, "rms": rms_inputs}[norm]
 

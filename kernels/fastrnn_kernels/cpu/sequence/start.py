@@ -216,13 +216,14 @@ def through_time(
     clip: Clip = NO_CLIP,
     begin: tuple[Array, Array] | None = None,
     written: tuple[Array, Array, Array] | None = None,
+    d_parts: Array | None = None,
 ) -> Through:
     """Prepare the loop over time of a backward pass.
 
     start: zeros, to which the gradients of the initial h and other states are added. empty, zeros:
     give all other memory, and that of sums. begin: as `start`, of the states before the first step
     where they are not those that resets go back to. written: d_sums, dh_tape and d_units, if they
-    are there.
+    are there. d_parts: as `NormGradient` has it, if there is a norm and it is there.
     """
     weights, rows = tape.weights, tape.rows
     cell, dtype = weights.cell, weights.dtype
@@ -257,7 +258,9 @@ def through_time(
     more: tuple[object, ...] = weights.column_reach if weights.blocks > 1 else ()
     normed = None
     if weights.norm:
-        normed = NormGradient(tape, d_sums, empty((T, B, cell.E, H), dtype))
+        if d_parts is None:
+            d_parts = empty((T, B, cell.E, H), dtype)
+        normed = NormGradient(tape, d_sums, d_parts)
         more += backward_arguments(tape, normed.d_h)
     job = backward.backward_job(cell, Form.of(weights))(plan.count, plan.team, *given, *more)
     job.steps = T
