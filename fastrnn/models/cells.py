@@ -40,6 +40,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
         bias: bool = True,
         *,
         initial_state: str = "zeros",
+        blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -47,7 +49,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
     ) -> None:
         self._configure(
             input_size=input_size, hidden_size=hidden_size, bias=bias,
-            initial_state=initial_state, device=device, dtype=dtype, **self._with_usual(options),
+            initial_state=initial_state, blocks=blocks, norm=norm, device=device, dtype=dtype,
+            **self._with_usual(options),
         )  # fmt: skip
         self._draw(seed)
 
@@ -64,12 +67,13 @@ class RecurrentCell(Recurrent, Streamable[State]):
         G, GH, I, H = self._cell.G, self._cell.GH, self.input_size, self.hidden_size
         self._shapes = {"weight_ih": (G * H, I)}
         if GH:
-            self._shapes["weight_hh"] = (GH * H, H)
+            self._shapes["weight_hh"] = (GH * H, self._block)
         if self.bias:
             self._shapes["bias_ih"] = (G * H,)
         if self.bias and GH:
             self._shapes["bias_hh"] = (GH * H,)
         self._shapes |= dict.fromkeys(self._cell.per_unit, (H,))
+        self._shapes |= self._norm_shapes()
         self._shapes |= self._start_shapes()
 
     def _make_weights(
@@ -78,8 +82,8 @@ class RecurrentCell(Recurrent, Streamable[State]):
         biases = values.get("bias_ih"), values.get("bias_hh")
         none = np.empty((0, self.hidden_size), self.dtype)
         weights = values["weight_ih"], values.get("weight_hh", none)
-        units = self._units(values)
-        return (kernels.Weights(self._cell, *weights, *biases, units=units, compute=compute),)
+        others = {"units": self._units(values), "compute": compute, "blocks": self.blocks}
+        return (kernels.Weights(self._cell, *weights, *biases, **others, **self._norm_of(values)),)
 
     def __call__(self, x: Any, state: State | None = None) -> State:
         """One step, without a tape.
@@ -298,6 +302,8 @@ class RNNCell(RecurrentCell[Array]):
         *,
         activation: Any = None,
         initial_state: str = "zeros",
+        blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -305,7 +311,7 @@ class RNNCell(RecurrentCell[Array]):
         self._configure(
             input_size=input_size, hidden_size=hidden_size, bias=bias,
             nonlinearity=nonlinearity, device=device, dtype=dtype,
-            activation=activation, initial_state=initial_state,
+            activation=activation, initial_state=initial_state, blocks=blocks, norm=norm,
         )  # fmt: skip
         self._draw(seed)
 
@@ -332,6 +338,8 @@ class LSTMCell(RecurrentCell[tuple[Array, Array]]):
         recurrent_activation: Any = "sigmoid",
         peepholes: bool = False,
         initial_state: str = "zeros",
+        blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -339,7 +347,7 @@ class LSTMCell(RecurrentCell[tuple[Array, Array]]):
         self._configure(
             input_size=input_size, hidden_size=hidden_size, bias=bias,
             activation=activation, recurrent_activation=recurrent_activation,
-            peepholes=peepholes, initial_state=initial_state,
+            peepholes=peepholes, initial_state=initial_state, blocks=blocks, norm=norm,
             device=device, dtype=dtype,
         )  # fmt: skip
         self._draw(seed)
@@ -367,6 +375,8 @@ class GRUCell(RecurrentCell[Array]):
         activation: Any = "tanh",
         recurrent_activation: Any = "sigmoid",
         initial_state: str = "zeros",
+        blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -375,6 +385,6 @@ class GRUCell(RecurrentCell[Array]):
             input_size=input_size, hidden_size=hidden_size, bias=bias,
             reset_after=reset_after, device=device, dtype=dtype,
             activation=activation, recurrent_activation=recurrent_activation,
-            initial_state=initial_state,
+            initial_state=initial_state, blocks=blocks, norm=norm,
         )  # fmt: skip
         self._draw(seed)

@@ -65,6 +65,8 @@ class Layer(Recurrent, Streamable[State]):
         recurrent_dropout_on: str = "h",
         zoneout: float | Sequence[float] = 0.0,
         weight_dropout: float = 0.0,
+        blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -75,7 +77,8 @@ class Layer(Recurrent, Streamable[State]):
             batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
             initial_state=initial_state, input_dropout=input_dropout,
             recurrent_dropout=recurrent_dropout, recurrent_dropout_on=recurrent_dropout_on,
-            zoneout=zoneout, weight_dropout=weight_dropout, device=device, dtype=dtype,
+            zoneout=zoneout, weight_dropout=weight_dropout, blocks=blocks, norm=norm,
+            device=device, dtype=dtype,
             **self._with_usual(options),
         )  # fmt: skip
         self._draw(seed)
@@ -127,13 +130,14 @@ class Layer(Recurrent, Streamable[State]):
                 stacklevel=4,
             )
         G, GH, H, P = self._cell.G, self._cell.GH, self.hidden_size, self.state_size
+        read = self._block
         self._shapes = {}
         for layer in range(self.num_layers):
             width = self.input_size if layer == 0 else self.directions * P
             for suffix in self._suffixes(layer):
                 self._shapes[f"weight_ih{suffix}"] = (G * H, width)
                 if GH:
-                    self._shapes[f"weight_hh{suffix}"] = (GH * H, P)
+                    self._shapes[f"weight_hh{suffix}"] = (GH * H, read)
                 if self.bias:
                     self._shapes[f"bias_ih{suffix}"] = (G * H,)
                 if self.bias and GH:
@@ -142,6 +146,7 @@ class Layer(Recurrent, Streamable[State]):
                     self._shapes[f"weight_hr{suffix}"] = (P, H)
                 for name in self._cell.per_unit:
                     self._shapes[f"{name}{suffix}"] = (H,)
+                self._shapes |= self._norm_shapes(suffix)
                 self._shapes |= self._start_shapes(suffix)
 
     @property
@@ -219,6 +224,8 @@ class Layer(Recurrent, Streamable[State]):
                 values.get(f"weight_hr{suffix}"),
                 compute,
                 self._units(values, suffix),
+                self.blocks,
+                **self._norm_of(values, suffix),
             )
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)

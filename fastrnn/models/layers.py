@@ -45,6 +45,8 @@ class RNN(Layer[Array]):
         recurrent_dropout_on: str = "h",
         zoneout: float | Sequence[float] = 0.0,
         weight_dropout: float = 0.0,
+        blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -57,6 +59,7 @@ class RNN(Layer[Array]):
             input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
             recurrent_dropout_on=recurrent_dropout_on, zoneout=zoneout,
             weight_dropout=weight_dropout,
+            blocks=blocks, norm=norm,
         )  # fmt: skip
         self._draw(seed)
 
@@ -99,6 +102,14 @@ class LSTM(Layer[tuple[Array, Array]]):
         arXiv:1708.02182, Sec. 2. All these are for training: see `forward`.
     initial_state: "zeros", or "learned": parameters, zeros at first, that states begin from
         wherever none is given, in streams and exported C as well.
+    blocks: n, for a block-diagonal R: the units are n groups of H / n, and those of a group see h
+        of their own group alone, as the heads of the sLSTM do (M. Beck et al., arXiv:2405.04517,
+        Sec. 2.2). weight_hh_lk is then (4 H, H / n), and costs an n-th. Not with proj_size.
+    norm: "layer" or "rms": W x and R h are normalised before they are added, each over the units of
+        all gates (J. L. Ba, J. R. Kiros, G. E. Hinton, arXiv:1607.06450, Sec. 3.1 and
+        supplement; B. Zhang, R. Sennrich, arXiv:1910.07467, eq. 4), with gains norm_ih_lk and
+        norm_hh_lk (4 H,), ones at first: norm_ih LN(W x_t) + b_ih + norm_hh LN(R h_(t-1)) + b_hh.
+        On the CPU alone, and not with proj_size.
     device: "auto", "cpu" or "cuda".
     dtype: "float32" or "float64". For inference also "bfloat16", and "float16" on the GPU: the
         products are of that type then, all else is float32.
@@ -133,6 +144,8 @@ class LSTM(Layer[tuple[Array, Array]]):
         recurrent_dropout_on: str = "h",
         zoneout: float | Sequence[float] = 0.0,
         weight_dropout: float = 0.0,
+        blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -146,6 +159,7 @@ class LSTM(Layer[tuple[Array, Array]]):
             input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
             recurrent_dropout_on=recurrent_dropout_on, zoneout=zoneout,
             weight_dropout=weight_dropout,
+            blocks=blocks, norm=norm,
         )  # fmt: skip
         self._draw(seed)
 
@@ -213,6 +227,8 @@ class GRU(Layer[Array]):
         recurrent_dropout_on: str = "h",
         zoneout: float | Sequence[float] = 0.0,
         weight_dropout: float = 0.0,
+        blocks: int = 1,
+        norm: str | None = None,
         device: str = "auto",
         dtype: Any = "float32",
         seed: Any = None,
@@ -226,5 +242,6 @@ class GRU(Layer[Array]):
             input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
             recurrent_dropout_on=recurrent_dropout_on, zoneout=zoneout,
             weight_dropout=weight_dropout,
+            blocks=blocks, norm=norm,
         )  # fmt: skip
         self._draw(seed)

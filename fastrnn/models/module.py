@@ -281,7 +281,7 @@ class Module(Named):
         few = math.inf
         if not self._kernels.ON_HOST:
             few = -1
-        elif self.device == "auto":
+        elif self.device == "auto" and not any(one.norm for one in weights):
             few = few_rows(weights)
         return Version(self.device, self._kernels, values, weights, few=few)
 

@@ -33,6 +33,8 @@ class Recurrent(Module):
     input_size: int
     hidden_size: int
     initial_state: str
+    blocks: int
+    norm: str | None
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -59,7 +61,7 @@ class Recurrent(Module):
     def _choices(cls) -> dict[str, Any]:
         """Arguments that a configuration leaves out where they are what they usually are."""
         of_kind = variants.ARGUMENTS.get(cls.kind.removesuffix("Cell"), {})
-        return {**of_kind, "initial_state": "zeros"}
+        return {**of_kind, "initial_state": "zeros", "blocks": 1, "norm": None}
 
     def config(self) -> dict[str, Any]:
         """The arguments that make another one of the same kind and size."""
@@ -91,6 +93,10 @@ class Recurrent(Module):
     def _checked_choice(name: str, value: Any) -> Any:
         if name == "initial_state":
             return check.option(name, value, ("zeros", "learned"))
+        if name == "norm":
+            return value if value is None else check.option(name, value, (None, "layer", "rms"))
+        if name == "blocks":
+            return check.size(name, value)
         if name == "peepholes":
             return check.flag(name, value)
         return variants.checked(name, value)
@@ -158,6 +164,8 @@ class Recurrent(Module):
         version: of the parameters, if not the layer's own.
         """
         version = version or self._version
+        if self.norm is not None:  # for the CPU so far, wherever the arrays are
+            return version.kernels, version.weights, version
         if (rather_cpu or version.few >= T * B) and (version.device == "cpu" or not on_gpu):
             return version.kernels, version.weights, version
         kernels = version.kernels
@@ -177,6 +185,66 @@ class Recurrent(Module):
         return version.others[key]
 
     @property
+    def _block(self) -> int:
+        """The columns of h that a unit multiplies: all of them, or those of its own block.
+
+        Raises ValueError for blocks of a layer that cannot have them.
+        """
+        if self.blocks == 1:
+            return self.state_size
+        told, cell = f"blocks is {self.blocks}", self._cell
+        if self.hidden_size % self.blocks:
+            raise ValueError(
+                f"{told}, wanted a divisor of hidden_size = {self.hidden_size}, as blocks are of "
+                "the same size"
+            )
+        if not cell.GH:
+            raise ValueError(f"{told}, wanted 1: no gate of {self._owner} multiplies h")
+        if cell.late:
+            raise ValueError(
+                f"{told}, wanted 1: {self._owner} multiplies another value in place of h in "
+                f"{', '.join(cell.late)}, which blocks are not made for"
+            )
+        if self.state_size != self.hidden_size:
+            raise ValueError(f"{told}, wanted 1 with proj_size = {self.state_size}")
+        return self.hidden_size // self.blocks
+
+    def _checked_kernels(self, device: str) -> Kernels:
+        kernels = super()._checked_kernels(device)
+        if self.norm is not None and not kernels.ON_HOST:
+            raise ValueError(f"norm is {self.norm!r}, which is for the CPU so far, not {device!r}")
+        return kernels
+
+    def _norm_shapes(self, suffix: str = "") -> dict[str, Shape]:
+        """The shapes of the gains of one direction of a layer.
+
+        Raises ValueError for a norm of a layer that cannot have one.
+        """
+        if self.norm is None:
+            return {}
+        told, cell, H = f"norm is {self.norm!r}", self._cell, self.hidden_size
+        if self.compute == "bfloat16":
+            raise ValueError(f"{told}, wanted None with dtype 'bfloat16': take 'float32'")
+        if cell.late:
+            raise ValueError(
+                f"{told}, wanted None: {self._owner} multiplies another value in place of h in "
+                f"{', '.join(cell.late)}, which norms are not made for"
+            )
+        if self.state_size != H:
+            raise ValueError(f"{told}, wanted None with proj_size = {self.state_size}")
+        found: dict[str, Shape] = {f"norm_ih{suffix}": (cell.G * H,)}
+        if cell.GH:
+            found[f"norm_hh{suffix}"] = (cell.GH * H,)
+        return found
+
+    def _norm_of(self, values: Mapping[str, Array], suffix: str = "") -> dict[str, Any]:
+        """What the kernels' weights have of it."""
+        if self.norm is None:
+            return {}
+        of_h = values.get(f"norm_hh{suffix}", np.empty(0, self.dtype))
+        return {"norm": self.norm, "norm_ih": values[f"norm_ih{suffix}"], "norm_hh": of_h}
+
+    @property
     def _learned(self) -> bool:
         """Whether states begin from parameters."""
         return self.initial_state == "learned"
@@ -191,6 +259,8 @@ class Recurrent(Module):
     def _drawn(self, name: str, shape: Shape, generator: np.random.Generator) -> Array:
         if name.startswith("initial_"):
             return np.zeros(shape, self.dtype)  # as states begin that are not learned
+        if name.startswith("norm_"):
+            return np.ones(shape, self.dtype)
         return super()._drawn(name, shape, generator)
 
     def _begun(
@@ -232,6 +302,7 @@ class Recurrent(Module):
         every = {
             "weight_ih": found.w_ih, "weight_hh": found.w_hh, "bias_ih": found.b_ih,
             "bias_hh": found.b_hh, "weight_hr": found.w_hr,
+            "norm_ih": found.norm_ih, "norm_hh": found.norm_hh,
         }  # fmt: skip
         if found.units is not None:  # behind those of the cell may be rates
             every |= dict(zip(self._cell.per_unit, found.units, strict=False))

@@ -37,6 +37,8 @@ class Gradients:
     b_hh: Array
     w_hr: Array | None
     units: Array | None  # (Q, H) of a cell with parameters per unit
+    norm_ih: Array | None = None  # where there is a norm
+    norm_hh: Array | None = None
 
 
 def in_gate_order(xp: Any, wanted: Sequence[str], rows: Array, gates: Sequence[str]) -> Array:

@@ -1,7 +1,7 @@
 """What the forward pass of one direction of one layer keeps for the backward pass."""
 
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from fastrnn_kernels.rows import Rows
 from fastrnn_kernels.weights import Weights
@@ -11,6 +11,14 @@ Own = TypeVar("Own", bound=Weights)  # the device's own weights
 
 #: The arrays of a tape that depend on the call. Where a cell has no use for one, it is empty.
 ARRAYS = "x", "saved", "old_h", "old_rest", "inner", "full_h"
+
+
+class Normed(NamedTuple):
+    """What was normalised, each part by its gates in the order of the sums, and 1 / sqrt(...)."""
+
+    x: Array  # (T, B, G, HL)
+    h: Array  # (T, B, E, HL)
+    scales: Array  # (T, B, 2), of x and of h
 
 
 @dataclass(slots=True, eq=False)  # frozen ones take longer to make
@@ -31,3 +39,4 @@ class Tape(Generic[Own]):
     inner: Array  # (T, B, HL) of a cell with late gates, or empty
     full_h: Array  # (T, B, HL) before a projection, or empty
     h_mask: Array | None = None  # (B, P or more): what h was multiplied by before R
+    normed: "Normed | None" = None  # where there is a norm

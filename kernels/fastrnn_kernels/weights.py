@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from fastrnn_kernels.cells.cell import Cell
 
 Array = NDArray[Any]
+#: What keeps the scale of a norm finite.
+EPSILON = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +22,12 @@ class Weights:
     NumPy arrays w_ih (G H, I), w_hh (GH H, P), b_ih (G H,) and b_hh (GH H,) or None, w_hr (P, H)
     or None; compute: the type that products are computed in, of the weights if not given; units
     (Q, H), the parameters per unit, or None.
+
+    blocks: n, of a block-diagonal R: w_hh is then (GH H, P / n), and a unit of block k, one of
+    H / n, multiplies the columns of h that are the k-th of n parts.
+
+    norm: "layer" or "rms", of W x and of R h before they are added, each over all units of all its
+    gates; "" for none. norm_ih (G H,) and norm_hh (GH H,) are its gains.
     """
 
     cell: Cell
@@ -30,6 +38,10 @@ class Weights:
     w_hr: Array | None = None
     compute: str = ""
     units: Array | None = None
+    blocks: int = 1
+    norm: str = ""
+    norm_ih: Array | None = None
+    norm_hh: Array | None = None
 
     def __post_init__(self) -> None:
         """Name the type that products are computed in."""
@@ -55,7 +67,7 @@ class Weights:
     @property
     def state_size(self) -> int:
         """P, the width of h."""
-        return int(self.w_hh.shape[1])
+        return int(self.w_hh.shape[1]) * self.blocks
 
     @property
     def projected(self) -> bool:
@@ -75,6 +87,25 @@ class Weights:
         H = self.hidden_size
         none = matrix[:0]
         return np.concatenate([none, *(matrix[g * H : (g + 1) * H] for g in positions)])
+
+    def whole_w_hh(self) -> Array:
+        """R (GH H, P), with the zeros that are between blocks."""
+        if self.blocks == 1:
+            return self.w_hh
+        n, width = self.blocks, int(self.w_hh.shape[1])
+        whole = np.zeros((self.cell.GH, n, width, n, width), self.dtype)
+        own = np.arange(n)
+        whole[:, own, :, own] = self.w_hh.reshape(-1, n, width, width).swapaxes(0, 1)
+        return whole.reshape(-1, n * width)
+
+    def of_blocks(self, xp: Any, whole: Any) -> Any:
+        """Of an array like R, (GH H, P), what stands in its blocks, as w_hh; of a device's own."""
+        if self.blocks == 1:
+            return whole
+        n, width = self.blocks, int(self.w_hh.shape[1])
+        own = xp.arange(n)
+        parts = whole.reshape(-1, n, width, n, width)[:, own, :, own]  # (n, GH, width, width)
+        return xp.ascontiguousarray(parts.swapaxes(0, 1)).reshape(-1, width)
 
     def biases(self) -> tuple[Array, Array]:
         """The bias of the x-parts (G H,), and that of the h-parts, which gates apart have (GH H,).

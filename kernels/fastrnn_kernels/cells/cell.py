@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: What the parameters of every cell are called.
-PARAMETERS = "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"
+PARAMETERS = (
+    "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "norm_ih", "norm_hh",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,7 +59,7 @@ def gradients(
         start_h=d_start_h,
         start_rest=d_start_rest,
         w_ih=in_gate_order(xp, cell.gates, d_x_rows, cell.x_gates),
-        w_hh=in_gate_order(xp, cell.recurrent, d_h_rows, cell.h_gates),
+        w_hh=weights.of_blocks(xp, in_gate_order(xp, cell.recurrent, d_h_rows, cell.h_gates)),
         b_ih=in_gate_order(xp, cell.gates, d_bias[: G * H], cell.x_gates),
         b_hh=in_gate_order(xp, cell.recurrent, d_bias[Z * H :], cell.h_gates),
         w_hr=d_projection,

@@ -93,6 +93,25 @@ def test_two_runs_give_the_same_bits(on, path):
         np.testing.assert_array_equal(array, second[name], err_msg=name)
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_blocks_of_r(on, path):
+    """On the GPU R is dense: of its gradient comes what stands in the blocks."""
+    layer, other = on(path, "LSTM", I, 6, blocks=3), on(path, "LSTM", I, 6)
+    own = layer.parameters["weight_hh_l0"].reshape(4, 3, 2, 2)
+    whole = np.zeros((4, 3, 2, 3, 2))
+    for k in range(3):
+        whole[:, k, :, k] = own[:, k]
+    other.load_state_dict({**layer.parameters, "weight_hh_l0": whole.reshape(24, 6)})
+    p = problem(layer, T, B)
+    found, wanted = run(layer, p).arrays(), run(other, p).arrays()
+    for name, array in found.items():
+        right = wanted[name]
+        if array.shape != right.shape:
+            parts = right.reshape(4, 3, 2, 3, 2)
+            right = np.stack([parts[:, k, :, k] for k in range(3)], axis=1).reshape(24, 2)
+        np.testing.assert_array_equal(array, right, err_msg=name)
+
+
 @pytest.mark.parametrize("path", ["block", "grid"])
 def test_both_directions_are_one_launch(on, path, monkeypatch):
     launches = []

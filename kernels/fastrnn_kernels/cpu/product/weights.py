@@ -11,6 +11,7 @@ from fastrnn_kernels.cpu.arrays import memory
 from fastrnn_kernels.cpu.arrays.memory import Array, on_line
 from fastrnn_kernels.cpu.isa.host import current
 from fastrnn_kernels.cpu.isa.instruction_set import InstructionSet
+from fastrnn_kernels.cpu.product.blocks import Reach, block_gate_panels, block_plain_panels
 from fastrnn_kernels.cpu.product.packing import gate_panels, gate_size, plain_panels, plain_size
 from fastrnn_kernels.cpu.product.pairs import VALUES, paired
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
@@ -89,6 +90,48 @@ class Weights(weights.Weights):
         return np.dtype(np.int32) if VALUES[self.compute] > 1 else self.dtype
 
     @property
+    def gate_reach(self) -> Reach:
+        """What forward panels read of h where R is made of blocks."""
+        U = vectors_per_gate(self.cell) * lanes_of(self.dtype)
+        return self._kept("gate reach", lambda: Reach.of(self.hidden_size, self._block, U))
+
+    @property
+    def column_reach(self) -> Reach:
+        """Which units those of the backward pass read where R is made of blocks."""
+        U = columns_of(self.dtype)
+        return self._kept("column reach", lambda: Reach.of(self.hidden_size, self._block, U))
+
+    @property
+    def _block(self) -> int:
+        return self.state_size // self.blocks
+
+    @property
+    def norm_gains(self) -> tuple[Array, Array]:
+        """The gains of a norm, (G H,) and (E H,), gates in the order of the sums."""
+        assert self.norm_ih is not None
+        assert self.norm_hh is not None
+        early = self.rows(self.norm_hh, self.h_positions(self.cell.early))
+        return self.rows(self.norm_ih, self.positions(self.cell.x_gates)), early
+
+    @property
+    def norm_panels(self) -> tuple[Array, Array]:
+        """The same in forward panels, [panel][gate][U]."""
+        return self._kept("norm", self._pack_norm)
+
+    def _pack_norm(self) -> tuple[Array, Array]:
+        U, H = vectors_per_gate(self.cell) * lanes_of(self.dtype), self.hidden_size
+        x, h = (
+            gate_panels(gains[:, None], tuple(range(gains.size // H)), H, U)
+            for gains in self.norm_gains
+        )
+        return x, h
+
+    @property
+    def depth(self) -> int:
+        """Rows of h that forward panels hold."""
+        return self.state_size if self.blocks == 1 else self.gate_reach.depth
+
+    @property
     def forward_sizes(self) -> tuple[int, ...]:
         """Values of forward panels, but for those of pairs."""
         cell, H, P, lanes = self.cell, self.hidden_size, self.state_size, lanes_of(self.dtype)
@@ -96,7 +139,7 @@ class Weights(weights.Weights):
         return (
             gate_size(self.input_size, cell.G, H, U),
             gate_size(1, cell.G, H, U),
-            gate_size(P, cell.E, H, U),
+            gate_size(self.depth, cell.E, H, U),
             gate_size(1, cell.A, H, U),
             gate_size(P, cell.L, H, U),
             plain_size(P, 1, H, W4) if self.projected else 0,
@@ -107,8 +150,9 @@ class Weights(weights.Weights):
     def backward_sizes(self) -> tuple[int, ...]:
         """Values of backward panels."""
         cell, H, P, W4 = self.cell, self.hidden_size, self.state_size, columns_of(self.dtype)
+        depth = H if self.blocks == 1 else self.column_reach.depth
         return (
-            plain_size(P, cell.E, H, W4),
+            plain_size(P, cell.E, depth, W4),
             plain_size(P, cell.L, H, W4),
             plain_size(H, 1, P, W4) if self.projected else 0,
             cell.Q * padded(H, W4),
@@ -130,7 +174,7 @@ class Weights(weights.Weights):
         return paired(panels, K, width)
 
     def stream(self, storage: str) -> tuple[Array, ...]:
-        """Packed for a stream, when first asked for, in the order of `CellStage.SLOTS`."""
+        """Packed for a stream, when first asked for, as `CellStage.SLOTS` has it."""
         return self._kept(f"stream {storage}", lambda: self._pack_stream(storage))
 
     def backward(self) -> BackwardPanels:
@@ -178,7 +222,10 @@ class Weights(weights.Weights):
         parts = panels.x, panels.bias, panels.h, panels.h_bias, panels.late, panels.projection
         none = np.empty(0, self.dtype)
         found = (scales.get(name, none) for name in ("x", "h", "late", "projection"))
-        return *parts, *found, panels.units
+        every = [*parts, *found, panels.units]
+        if self.blocks > 1:
+            every.append(np.array([self.depth, *self.gate_reach.panels.flat], np.int64))
+        return *every, *(self.norm_panels if self.norm else ())
 
     def _pack_forward(self) -> ForwardPanels:
         cell, H, given = self.cell, self.hidden_size, (self.w_ih, self.w_hh)
@@ -189,12 +236,15 @@ class Weights(weights.Weights):
         for matrix, positions, out in (
             (given[0], self.positions(cell.x_gates), x),
             (of_x[:, None], self.positions(cell.x_gates), bias),
-            (given[1], self.h_positions(cell.early), h),
+            (given[1], self.h_positions(cell.early) if self.blocks == 1 else (), h),
             (of_h[:, None], self.h_positions(cell.apart), h_bias),
             (given[1], self.h_positions(cell.late), late),
         ):
             if positions:
                 gate_panels(matrix, positions, H, U, out)
+        if self.blocks > 1:
+            positions = self.h_positions(cell.early)
+            block_gate_panels(self.w_hh, positions, H, U, self.gate_reach, h)
         if self.w_hr is not None:
             plain_panels(self.w_hr.T, (0,), H, columns_of(self.dtype), projection)
         self._pack_units(U, units)
@@ -211,7 +261,7 @@ class Weights(weights.Weights):
         return ForwardPanels(
             x=of("x", packed.x, self.input_size, cell.G * U),
             bias=packed.bias,
-            h=of("h", packed.h, self.state_size, cell.E * U),
+            h=of("h", packed.h, self.depth, cell.E * U),
             h_bias=packed.h_bias,
             late=of("late", packed.late, self.state_size, cell.L * U),
             projection=of(
@@ -223,7 +273,10 @@ class Weights(weights.Weights):
     def _pack_backward(self) -> BackwardPanels:
         cell, H, U = self.cell, self.hidden_size, columns_of(self.dtype)
         address, (h, late, projection, units) = memory.parts(self.backward_sizes, self.dtype)
-        if cell.early:
+        if self.blocks > 1:
+            positions = self.h_positions(cell.early)
+            block_plain_panels(self.w_hh, positions, H, U, self.column_reach, h)
+        elif cell.early:
             plain_panels(self.w_hh, self.h_positions(cell.early), H, U, h)
         if cell.late:
             plain_panels(self.w_hh, self.h_positions(cell.late), H, U, late)

@@ -26,6 +26,8 @@ from fastrnn_kernels.cpu.product.tile import (
     next_rows,
     time_of,
 )
+from fastrnn_kernels.cpu.sequence.form import PLAIN, Form, more_arguments, reach_of
+from fastrnn_kernels.cpu.sequence.normed import BACKWARD, back
 from fastrnn_kernels.cpu.sequence.plan import backward_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
@@ -100,10 +102,15 @@ def clip_row(array, at, many, value, norm):  # type: ignore[no-untyped-def]
                 array[u] *= scale
 
 
+def backward_job(cell: Cell, form: Form = PLAIN) -> Callable[..., Job]:
+    """The backward pass of a cell, as a job."""
+    return _backward_job(cell, form)
+
+
 @for_each
-def backward_job(cell: Cell, masked: bool = False) -> Callable[..., Job]:
-    """The backward pass of a cell, as a job; masked: as that of the forward pass."""
+def _backward_job(cell: Cell, form: Form) -> Callable[..., Job]:
     G, GH, L, E, S = cell.G, cell.GH, cell.L, cell.E, cell.S
+    masked = form.masked
     N, K, Q = cell.N, cell.K, cell.Q
     Z = cell.X + cell.A  # the first sum that h has a part in
     product, largest = multiply_columns(), current().rows(VECTORS)
@@ -116,10 +123,13 @@ def backward_job(cell: Cell, masked: bool = False) -> Callable[..., Job]:
     store_sums, store_late = store_part(S - L), store_part(max(1, L))
 
     parts, add_part = inlined(backward_layout), part_adder()
+    # Of blocks, each gate's part is a product of its own: a panel reads some of its units.
+    apart = E if form.blocked else 1
+    rows_of_units, depth_of = reach_of(form)
+    to_parts = back(cell, form)
+    name, words = f"{cell.key}-backward{form.suffix}", f"the {called(cell)}'s backward pass"
 
-    name = f"{cell.key}-backward{'-masked' if masked else ''}"
-
-    @job(name, f"the {called(cell)}'s backward pass", Arguments)
+    @job(name, words, more_arguments(Arguments, form, BACKWARD))
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
@@ -144,6 +154,7 @@ def backward_job(cell: Cell, masked: bool = False) -> Callable[..., Job]:
             panels, state_panels = (H + W4 - 1) // W4, (P + W4 - 1) // W4
             HL, PL = (H + W - 1) // W * W, (P + W - 1) // W * W
             HU, PU = panels * W4, state_panels * W4
+            deep = depth_of(given, E * H)
 
             # A team does one piece together; other calls do each its own.
             piece, member = (0, number) if members > 1 else (number, 0)
@@ -284,6 +295,7 @@ def backward_job(cell: Cell, masked: bool = False) -> Callable[..., Job]:
                 if GH > 0 or projected:
                     phase = meet(record, members, phase)
 
+                factors = to_parts(given, d_sums, t_at, row_at, active, H)
                 for position in range(p_first, p_last if E > 0 else p_first):
                     n = alternate(s, position, p_first, p_last)
                     q = ZERO
@@ -294,20 +306,25 @@ def backward_job(cell: Cell, masked: bool = False) -> Callable[..., Job]:
                             for r in range(m):
                                 for u in range(W4):
                                     d_masked[at + r * PU + u] = 0
-                            product(
-                                P - n * W4, m, d_masked, at, PU, d_masked, at, PU,
-                                d_sums, row_at, q, ONE, h_panels, n * E * H * W4, W4, E * H,
-                            )  # fmt: skip
+                        for g in range(apart):
+                            read, length = rows_of_units(given, factors, g * H, n, deep)
+                            panel_at = (n * apart + g) * deep * W4
+                            if masked:
+                                product(
+                                    P - n * W4, m, d_masked, at, PU, d_masked, at, PU,
+                                    read, row_at, q, ONE, h_panels, panel_at, W4, length,
+                                )  # fmt: skip
+                            else:
+                                product(
+                                    P - n * W4, m, dh, at, PU, dh, at, PU,
+                                    read, row_at, q, ONE, h_panels, panel_at, W4, length,
+                                )  # fmt: skip
+                        if masked:
                             for r in range(m):
                                 at_mask = order[first + q + r] * M + n * W4
                                 for u in range(W4):
                                     d_h = d_masked[at + r * PU + u] * h_mask[at_mask + u]
                                     dh[at + r * PU + u] += d_h
-                        else:
-                            product(
-                                P - n * W4, m, dh, at, PU, dh, at, PU,
-                                d_sums, row_at, q, ONE, h_panels, n * E * H * W4, W4, E * H,
-                            )  # fmt: skip
                         q += m
 
                 if clip_value > 0 or clip_norm > 0:

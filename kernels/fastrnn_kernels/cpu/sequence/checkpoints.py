@@ -25,6 +25,7 @@ from fastrnn_kernels.cpu.arrays.memory import Array, Empty
 from fastrnn_kernels.cpu.product.panels import padded
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.sequence.gradients import Running, TimeProducts, add, gathered, input_job
+from fastrnn_kernels.cpu.sequence.normed import NormGradient
 from fastrnn_kernels.cpu.sequence.start import (
     Forward,
     Through,
@@ -37,7 +38,7 @@ from fastrnn_kernels.cpu.threads import pool
 from fastrnn_kernels.draws import Draws
 from fastrnn_kernels.gradients import Clip, Gradients
 from fastrnn_kernels.rows import Indices, Rows
-from fastrnn_kernels.tape import Tape
+from fastrnn_kernels.tape import Normed, Tape
 
 States = tuple[Array, Array]  # h (B, P), and the others (states but h, B, H)
 
@@ -188,7 +189,11 @@ class BackwardSegments:
         self._ends = np.empty_like(h), np.empty_like(rest)  # nobody reads them
         self._y = memory.empty((self._steps, B, P), dtype)
         written = self._d_sums, self._dh_tape, self._d_units
-        self._products = TimeProducts(self._tape, *written, None, False)
+        self._normed = None
+        if weights.norm:
+            d_parts = memory.empty((room, B, cell.E, H), dtype)
+            self._normed = NormGradient(self._tape, self._d_sums, d_parts)
+        self._products = TimeProducts(self._tape, *written, None, False, normed=self._normed)
         #: positions, among all these, of rows of a chain that is not complete
         self._left: Indices = np.empty(0, np.int64)
         self._d_start = np.zeros((B, P), dtype), np.zeros((cell.N - 1, B, H), dtype)
@@ -213,6 +218,7 @@ class BackwardSegments:
                 tape, self._dy[one.steps], self._y_at, *self._d_states, self._share, self._d_start,
                 clip=self._clip, begin=begin,
                 written=(self._d_sums[:T], self._dh_tape[:T], self._d_units),
+                d_parts=None if self._normed is None else self._normed.d_h[:T],
             )  # fmt: skip
             self._d_states = begin
             if number > 0:
@@ -241,6 +247,7 @@ class BackwardSegments:
             old_rest=old_rest.reshape(others, T, *sizes),
             inner=whole.inner[:T],
             full_h=whole.full_h[:T],
+            normed=whole.normed and Normed(*(array[:T] for array in whole.normed)),
         )
 
     def _cut(self, before: Segment) -> None:
@@ -259,6 +266,9 @@ class BackwardSegments:
             H, cell = weights.hidden_size, weights.cell
             depth, panels = cell.G * H, weights.input_panels()
             given = self._d_sums, cell.S * H, depth, panels, Running.of(running)
+            if self._normed is not None:
+                pool.run([self._normed.job_of_inputs(running)], float(running.size) * depth)
+                given = self._normed.d_x, depth, *given[2:]
             job = input_job(*given, self._dx[one.steps], self._adding)
             pool.run([job], float(running.size) * depth * weights.input_size)
         if self._kept.reverse:
@@ -283,7 +293,10 @@ class BackwardSegments:
         """Keep some rows behind those of the next segment."""
         at = self._steps * self._kept.rows.B
         tape = self._tape
-        for array in (self._d_sums, self._dh_tape, tape.x, tape.old_h, tape.inner, tape.full_h):
+        arrays = [self._d_sums, self._dh_tape, tape.x, tape.old_h, tape.inner, tape.full_h]
+        if self._normed is not None:
+            arrays += [self._normed.d_h, *(tape.normed or ())]
+        for array in arrays:
             if array.size:
                 flat = array.reshape(array.shape[0] * array.shape[1], -1)
                 flat[at : at + left.size] = flat[left]

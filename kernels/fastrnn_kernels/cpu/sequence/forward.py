@@ -38,6 +38,8 @@ from fastrnn_kernels.cpu.product.tile import (
     time_of,
 )
 from fastrnn_kernels.cpu.product.tiles import leave_tiles, use_tiles
+from fastrnn_kernels.cpu.sequence.form import PLAIN, Form, more_arguments, reach_of
+from fastrnn_kernels.cpu.sequence.normed import FORWARD, between
 from fastrnn_kernels.cpu.sequence.plan import own_layout, shared_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
 from fastrnn_kernels.cpu.threads.job import FIRST_STEP, LAST_STEP, Job, job
@@ -102,13 +104,14 @@ class Arguments(NamedTuple):
     draw_first: Any  # the time of the first step
 
 
-@for_each
-def forward_job(cell: Cell, values: int, masked: bool = False) -> Callable[..., Job]:
-    """The forward pass of a cell, with `values` to an element of the products' rows, as a job.
+def forward_job(cell: Cell, values: int, form: Form = PLAIN) -> Callable[..., Job]:
+    """The forward pass of a cell, with `values` to an element of the products' rows, as a job."""
+    return _forward_job(cell, values, form)
 
-    masked: R multiplies h times h_mask, and what late gates have in its place times that.
-    """
-    G, GH, A, L, E = cell.G, cell.GH, cell.A, cell.L, cell.E
+
+@for_each
+def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
+    G, GH, A, L, E, masked = cell.G, cell.GH, cell.A, cell.L, cell.E, form.masked
     N, K, Q, D = cell.N, cell.K, cell.Q, cell.D
     S = D + cell.S  # drawn values stand in front of the sums
     Z = D + cell.X + A  # the first sum that h has a part in
@@ -140,6 +143,9 @@ def forward_job(cell: Cell, values: int, masked: bool = False) -> Callable[..., 
     load_one, store_one, store_y = load(1), store(1), store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
     draw = inlined(draw_units)
+    rows_of_h, depth_of = reach_of(form)
+    normed, norm = bool(form.norm), between(cell, form, h_product, largest)
+    start_of_x, normalise_inputs, recurrent_part, add_part = norm
     shared_parts, own_parts = (
         inlined(shared_layout),
         inlined(own_layout),
@@ -152,9 +158,9 @@ def forward_job(cell: Cell, values: int, masked: bool = False) -> Callable[..., 
     words = f"the {called(cell)}'s forward pass" + (" in bfloat16" if paired else "")
     # Of the three ways to multiply pairs, each has kernels of its own in a wheel (`isa/levels.py`).
     by = "-tiles" if tiled else "-dots" if current().pairs else ""
-    name = f"{cell.key}-forward{f'-pairs{by}' if paired else ''}{'-masked' if masked else ''}"
+    name = f"{cell.key}-forward{form.suffix}{f'-pairs{by}' if paired else ''}"
 
-    @job(name, words, Arguments)
+    @job(name, words, more_arguments(Arguments, form, FORWARD))
     def make(arguments):  # type: ignore[no-untyped-def]
         def run(record, number, members):  # type: ignore[no-untyped-def]
             given = arguments(record)
@@ -188,7 +194,7 @@ def forward_job(cell: Cell, values: int, masked: bool = False) -> Callable[..., 
             KI, KH, KP = (
                 (I + values - 1) // values,
                 (H + values - 1) // values,
-                (P + values - 1) // values,
+                (depth_of(given, P) + values - 1) // values,
             )
             XW = (I + W - 1) // W * W // values
 
@@ -277,8 +283,9 @@ def forward_job(cell: Cell, values: int, masked: bool = False) -> Callable[..., 
                     while q < count:
                         m = next_rows(count - q, largest)
                         at = ((n - n_first) * count + q) * S * U
+                        init, init_at = start_of_x(given, bias, n * G * U)
                         x_product(
-                            unit, m, sums, at + D * U, S * U, bias, n * G * U, ZERO,
+                            unit, m, sums, at + D * U, S * U, init, init_at, ZERO,
                             x_rows, x_at, q, ONE, x_panels, n * KI * G * U, G * U, KI,
                         )  # fmt: skip
                         for j in range(A * units):
@@ -286,6 +293,8 @@ def forward_job(cell: Cell, values: int, masked: bool = False) -> Callable[..., 
                             for r in range(m):
                                 store_one(sums, at + (r * S + D + G) * U + j * W, 0, h_part)
                         q += m
+                if normed:
+                    normalise_inputs(given, sums, count, x_at, I, H, taping)
 
                 if D > 0:
                     row = 0
@@ -348,6 +357,8 @@ def forward_job(cell: Cell, values: int, masked: bool = False) -> Callable[..., 
                                 q += m
                         phase = meet(record, members, phase)
 
+                    if normed and E > 0:
+                        recurrent_part(given, h_rows, h_at, t_at, first, active, s, H, KP, taping)
                     # One row alone has its gates applied for two panels at a time.
                     together = 2 if active == 1 and units == 1 else 1
                     for position in range(n_first, n_last, together):
@@ -384,12 +395,25 @@ def forward_job(cell: Cell, values: int, masked: bool = False) -> Callable[..., 
                                         min(q + k, active - 1), ONE,
                                         late_panels, panel * KH * L * U, L * U, KH,
                                     )  # fmt: skip
+                                elif normed and E > 0:
+                                    add_part(
+                                        given,
+                                        work,
+                                        to + F * U,
+                                        sums,
+                                        sums_at + to + F * U,
+                                        first + min(q + k, active - 1),
+                                        many,
+                                        panel,
+                                        H,
+                                    )
                                 elif E > 0:
+                                    read, length = rows_of_h(given, h_rows, ZERO, panel, KP)
                                     h_product(
                                         unit, many, work, to + F * U, S * U,
-                                        sums, sums_at + to + F * U, S * U, h_rows, h_at,
+                                        sums, sums_at + to + F * U, S * U, read, h_at,
                                         min(q + k, active - 1), ONE,
-                                        h_panels, panel * KP * E * U, E * U, KP,
+                                        h_panels, panel * KP * E * U, E * U, length,
                                     )  # fmt: skip
                                 k += many
                             r, v = ZERO, ZERO

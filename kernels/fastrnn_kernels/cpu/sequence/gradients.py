@@ -11,6 +11,7 @@ from fastrnn_kernels.cpu.isa.instruction_set import MAX_ROWS
 from fastrnn_kernels.cpu.product.panels import VECTORS
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.sequence import time_products
+from fastrnn_kernels.cpu.sequence.normed import NormGradient
 from fastrnn_kernels.cpu.threads import pool
 from fastrnn_kernels.cpu.threads.job import Job
 from fastrnn_kernels.cpu.threads.pool import parts_of
@@ -61,6 +62,7 @@ class TimeProducts:
         adding: bool,
         empty: Empty = memory.empty,
         zeros: Empty = memory.zeros,
+        normed: NormGradient | None = None,
     ) -> None:
         weights = tape.weights
         cell, dtype = weights.cell, weights.dtype
@@ -69,11 +71,19 @@ class TimeProducts:
         self._weights, self._d_sums, self.dx, self._adding = weights, d_sums, dx, adding
         self._descending = down = not tape.reverse
         self.d_bias, self._space = zeros((S * H,), dtype), empty((S * H,), dtype)
-        self.d_x = WeightGradient(d_sums, S * H, 0, G * H, tape.x, I, down, zeros)
-        self.d_h = self.d_late = self.d_projection = None
+        # Where there is a norm, each part of the sums has gradients of its own before it.
+        of_x, of_h, x_width, h_width = d_sums, d_sums, S * H, S * H
+        h_at = (cell.X + cell.A) * H
+        if normed is not None:
+            of_x, of_h, x_width, h_width, h_at = normed.d_x, normed.d_h, G * H, E * H, 0
+        self._of_x, self._x_width, self.normed = of_x, x_width, normed
+        self.d_x = WeightGradient(of_x, x_width, 0, G * H, tape.x, I, down, zeros)
+        self.d_h: WeightGradient | BlockGradient | None = None
+        self.d_late = self.d_projection = None
         if E:
-            at = (cell.X + cell.A) * H
-            self.d_h = WeightGradient(d_sums, S * H, at, E * H, met_by_r(tape), P, down, zeros)
+            make_h = BlockGradient if weights.blocks > 1 else WeightGradient
+            sizes = (weights.blocks,) if weights.blocks > 1 else ()
+            self.d_h = make_h(of_h, h_width, h_at, E * H, met_by_r(tape), P, down, zeros, *sizes)
         if L:
             at = (G - L) * H
             self.d_late = WeightGradient(d_sums, S * H, at, L * H, tape.inner, H, down, zeros)
@@ -82,7 +92,7 @@ class TimeProducts:
         make = zeros if cell.Q else empty
         self._of_rows, self.d_units = d_units, make(d_units.shape[1:], dtype)
         #: multiply-adds of a row
-        self.each = G * H * (I + P + (0 if dx is None else I))
+        self.each = G * H * (I + weights.w_hh.shape[1] + (0 if dx is None else I))
 
     def jobs(self, some: Running, empty: Empty = memory.empty, share: int = 1) -> list[Job]:
         """What adds these rows to the sums, and computes their part of dx; `share` run together."""
@@ -91,10 +101,11 @@ class TimeProducts:
         jobs = [time_products.bias_gradient(1, False, *of_bias)]
         if self.dx is not None:
             depth, panels = cell.G * self._weights.hidden_size, self._weights.input_panels()
-            given = self._d_sums, width, depth, panels, some, self.dx, self._adding
+            given = self._of_x, self._x_width, depth, panels, some, self.dx, self._adding
             jobs.append(input_job(*given, empty, share))
-        of_weights = self.d_x, self.d_h, self.d_late, self.d_projection
-        return jobs + [one.job(some, empty, share) for one in of_weights if one is not None]
+        for one in (self.d_x, self.d_h, self.d_late, self.d_projection):
+            jobs += [] if one is None else one.jobs(some, empty, share)
+        return jobs
 
     def part(self, running: Indices, first: int, last: int) -> Indices:
         """Of these rows those from `first` to `last`, counted as their sums take them."""
@@ -121,6 +132,9 @@ def add(products: Sequence[tuple[TimeProducts, Indices]]) -> None:
 
     They are done in parts between which Python answers signals.
     """
+    for of, running in products:
+        if of.normed is not None:
+            pool.run(of.normed.jobs(running), float(running.size) * of.d_bias.size)
     works = [float(running.size) * of.each for of, running in products]
     longest = max(running.size for _, running in products)
 
@@ -150,6 +164,7 @@ class Unfinished(NamedTuple):
     start_h: Array
     start_rest: Array
     inputs: bool
+    normed: NormGradient | None
 
 
 def gradients(passes: Sequence[Unfinished], onto: Sequence[Array | None]) -> list[Gradients]:
@@ -163,7 +178,15 @@ def gradients(passes: Sequence[Unfinished], onto: Sequence[Array | None]) -> lis
         if one.inputs and given is None:
             dx = memory.empty(one.tape.x.shape, one.d_sums.dtype)
         found.append(
-            TimeProducts(one.tape, one.d_sums, one.dh_tape, one.d_units, dx, given is not None)
+            TimeProducts(
+                one.tape,
+                one.d_sums,
+                one.dh_tape,
+                one.d_units,
+                dx,
+                given is not None,
+                normed=one.normed,
+            )
         )
     add([(of, one.tape.rows.running) for of, one in zip(found, passes, strict=True)])
     return [
@@ -185,6 +208,13 @@ def gathered(
         pool.run(found.jobs_of_units(), 0.0)
     H, d_bias, d_projection = tape.weights.hidden_size, found.d_bias, found.d_projection
     of_h = [one.rows for one in (found.d_h, found.d_late) if one is not None]
+    gains: tuple[Array | None, Array | None] = None, None
+    if found.normed is not None:
+        of_x, of_early = found.normed.gains
+        gains = (
+            in_gate_order(np, cell.gates, of_x, cell.x_gates),
+            in_gate_order(np, cell.recurrent, of_early, cell.h_gates),
+        )
     h_rows = np.concatenate(of_h) if len(of_h) > 1 else (of_h or [tape.weights.w_hh])[0]
     return Gradients(
         x=dx,
@@ -198,6 +228,8 @@ def gathered(
         ),
         w_hr=None if d_projection is None else np.ascontiguousarray(d_projection.rows),
         units=np.ascontiguousarray(found.d_units[:, :H]) if cell.Q else None,
+        norm_ih=gains[0],
+        norm_hh=gains[1],
     )
 
 
@@ -213,10 +245,12 @@ class WeightGradient:
 
     def __init__(
         self, d_sums: Array, width: int, at: int, M: int, b: Array, N: int, descending: bool,
-        empty: Empty,
+        empty: Empty, b_at: int = 0,
     ) -> None:  # fmt: skip
+        """b_at: the first column of b that is a factor."""
         lanes = lanes_of(b.dtype)
-        self._given = d_sums, at, width, b, b.shape[2], N, descending
+        read = b.reshape(1, 1, -1)[:, :, b_at:] if b_at else b
+        self._given = d_sums, at, width, read, b.shape[2], N, descending
         self._sizes = M, N, lanes
         padded = -(-N // (VECTORS * lanes)) * VECTORS * lanes
         #: all there is, to be zeros at first; and the same as rows, padded to whole vectors
@@ -230,9 +264,42 @@ class WeightGradient:
         parts, each = _parts(M, float(running.at.size) * M * N, share)
         size = parts * time_products.weight_scratch(N, lanes)
         scratch = empty((size,), self.out.dtype)
-        return time_products.weight_gradient(
-            parts, False, *self._given, *running, M, each, self.out, scratch
-        )
+        given = *self._given, *running, M, each, self.out, scratch
+        return time_products.weight_gradient(parts, False, *given)
+
+    def jobs(self, running: Running, empty: Empty = memory.empty, share: int = 1) -> list[Job]:
+        """The same, as of what has several."""
+        return [self.job(running, empty, share)]
+
+
+class BlockGradient:
+    """As `WeightGradient`, of gates whose R is made of blocks: each is a product of its own.
+
+    M and N are the rows and the columns of the dense one.
+    """
+
+    def __init__(
+        self, d_sums: Array, width: int, at: int, M: int, b: Array, N: int, descending: bool,
+        empty: Empty, blocks: int,
+    ) -> None:  # fmt: skip
+        each = N // blocks
+        self._parts = [
+            WeightGradient(
+                d_sums, width, at + first, each, b, each, descending, empty, first % N
+            )
+            for first in range(0, M, each)
+        ]  # fmt: skip
+
+    def jobs(self, running: Running, empty: Empty = memory.empty, share: int = 1) -> list[Job]:
+        """What adds these rows to it."""
+        return [one.job(running, empty, share) for one in self._parts]
+
+    @property
+    def rows(self) -> Array:
+        """(gates H, N / blocks), when all are added."""
+        return np.concatenate([one.rows for one in self._parts])
+
+    whole_rows = rows
 
 
 def input_job(

@@ -176,7 +176,7 @@ def _kept(weights: Weights, rows: Rows, key: tuple[Any, ...], make: Callable[[],
     many = pool.get_num_threads()
     key = (
         *key, weights.cell, weights.dtype, weights.compute, weights.w_ih.shape, weights.w_hh.shape,
-        weights.projected, rows.T, rows.B, many, current(),
+        weights.projected, weights.norm, rows.T, rows.B, many, current(),
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
@@ -198,6 +198,8 @@ def _split(
     few_rows = FEW_ROWS * parts > rows.B or (
         weights.w_hh.nbytes >= LARGE_WEIGHTS and rows.B < TEAM_ROWS
     )
+    if weights.norm:  # a thread has all units of its rows
+        return rows.split(max(parts, rows.B // MANY_ROWS)), 1, work
     waiting = weights.cell.GH > 0  # members of a cell whose h meets no R never wait
     if parts > 1 and few_rows and (step_work >= MIN_STEP_WORK or not waiting):
         return [(0, rows.B)], parts, work
@@ -219,13 +221,14 @@ def _forward_plan(weights: Weights, rows: Rows, share: int, later: bool, masked:
     cell, dtype, values = weights.cell, weights.dtype, VALUES[weights.compute]
     I, H, P = weights.input_size, weights.hidden_size, weights.state_size
     projected = weights.w_hr is not None
+    read = weights.w_hh.shape[1]  # of h, by a unit
     S, lanes, line = cell.D + cell.S, lanes_of(dtype), CACHE_LINE // dtype.itemsize
     U = vectors_per_gate(cell) * lanes
     HU = padded(H, U)
     PU = padded(P, VECTORS * lanes) if projected else HU
     XW = padded(I, lanes) // values
     most_rows = current().most_rows(values)
-    runs, largest, work = _split(rows, weights, I + P, share)
+    runs, largest, work = _split(rows, weights, I + read, share)
     most, row_bytes = _most(runs, rows.B), HU * S * dtype.itemsize
 
     def sizes(many: int) -> tuple[int, int, int]:
@@ -261,7 +264,7 @@ def _backward_plan(weights: Weights, rows: Rows, share: int, later: bool, masked
     H, P = weights.hidden_size, weights.state_size
     width, line = VECTORS * lanes_of(dtype), CACHE_LINE // dtype.itemsize
     HU, PU = padded(H, width), padded(P, width)
-    runs, largest, work = _split(rows, weights, P, share)
+    runs, largest, work = _split(rows, weights, weights.w_hh.shape[1], share)
     most = _most(runs, rows.B)
     pieces, at, indices_at = [], 0, 0
     for first, last in runs:

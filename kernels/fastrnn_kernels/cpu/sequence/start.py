@@ -18,7 +18,14 @@ from fastrnn_kernels.cpu.product.pairs import VALUES
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded
 from fastrnn_kernels.cpu.product.weights import Weights, lanes_of
 from fastrnn_kernels.cpu.sequence import backward, forward
+from fastrnn_kernels.cpu.sequence.form import Form
 from fastrnn_kernels.cpu.sequence.gradients import Unfinished, gradients
+from fastrnn_kernels.cpu.sequence.normed import (
+    NormGradient,
+    backward_arguments,
+    forward_arguments,
+    new_normed,
+)
 from fastrnn_kernels.cpu.sequence.plan import backward_plan, forward_plan
 from fastrnn_kernels.cpu.threads.job import Job
 from fastrnn_kernels.draws import CELL, Draws, levels_of, words_of
@@ -98,6 +105,7 @@ def new_tape(
         old_rest=empty((cell.N - 1, T, B, HL), dtype),
         inner=empty((T, B, HL) if cell.late else (0, 0, 0), dtype),
         full_h=empty((T, B, HL) if projected else (0, 0, 0), dtype),
+        normed=new_normed(weights, T, B, empty) if weights.norm else None,
     )
 
 
@@ -176,9 +184,13 @@ def start_forward(
         H=weights.hidden_size, P=weights.state_size, y_at=y_at, reverse=reverse,
         resetting=reset is not None, projected=weights.projected, taping=taping, **drawn,
     )  # fmt: skip
-    # Without a mask by the same arguments as elsewhere, as by these jobs are kept.
-    make = forward.forward_job(cell, values, True) if masked else forward.forward_job(cell, values)
-    job = make(plan.count, plan.team, *given)
+    more: tuple[object, ...] = ()
+    if weights.blocks > 1:
+        more = weights.gate_reach.elements(values), weights.depth
+    if weights.norm:
+        more += forward_arguments(weights, rows.B, None if tape is None else tape.normed, empty)
+    make = forward.forward_job(cell, values, Form.of(weights, masked))
+    job = make(plan.count, plan.team, *given, *more)
     job.steps = rows.T
     return Forward(job, plan.work, tape)
 
@@ -219,7 +231,8 @@ def start_backward(
     through = through_time(tape, dy, y_at, d_final_h, d_final_rest, share, clip=clip)
     sums = through.d_sums, through.dh_tape, through.d_units
     start = through.d_start_h, through.d_start_rest
-    return Backward(through.job, through.work, Unfinished(tape, *sums, *start, inputs))
+    of_all = Unfinished(tape, *sums, *start, inputs, through.normed)
+    return Backward(through.job, through.work, of_all)
 
 
 @dataclass(slots=True, eq=False)
@@ -236,6 +249,7 @@ class Through:
     d_units: Array
     d_start_h: Array
     d_start_rest: Array
+    normed: NormGradient | None = None
 
 
 def through_time(
@@ -251,13 +265,14 @@ def through_time(
     clip: Clip = NO_CLIP,
     begin: tuple[Array, Array] | None = None,
     written: tuple[Array, Array, Array] | None = None,
+    d_parts: Array | None = None,
 ) -> Through:
     """Prepare the loop over time of a backward pass.
 
     start: zeros, to which the gradients of the initial h and other states are added. empty, zeros:
     give all other memory, and that of sums. begin: as `start`, of the states before the first step
     where they are not those that resets go back to. written: d_sums, dh_tape and d_units, if they
-    are there.
+    are there. d_parts: as `NormGradient` has it, if there is a norm and it is there.
     """
     weights, rows = tape.weights, tape.rows
     cell, dtype = weights.cell, weights.dtype
@@ -291,7 +306,14 @@ def through_time(
         clip_value=clip.value, clip_norm=clip.norm,
         h_mask=_NO_MASK[dtype] if tape.h_mask is None else tape.h_mask,
     )  # fmt: skip
-    make_job = backward.backward_job(cell, True) if masked else backward.backward_job(cell)
-    job = make_job(plan.count, plan.team, *given)
+    more: tuple[object, ...] = weights.column_reach if weights.blocks > 1 else ()
+    normed = None
+    if weights.norm:
+        if d_parts is None:
+            d_parts = empty((T, B, cell.E, H), dtype)
+        normed = NormGradient(tape, d_sums, d_parts)
+        more += backward_arguments(tape, normed.d_h)
+    make_job = backward.backward_job(cell, Form.of(weights, masked))
+    job = make_job(plan.count, plan.team, *given, *more)
     job.steps = T
-    return Through(job, plan.work, d_sums, dh_tape, d_units, d_start_h, d_start_rest)
+    return Through(job, plan.work, d_sums, dh_tape, d_units, d_start_h, d_start_rest, normed)

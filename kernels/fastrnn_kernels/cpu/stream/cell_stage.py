@@ -13,6 +13,7 @@ from fastrnn_kernels.cpu.isa.vector import load, load_from_two, store
 from fastrnn_kernels.cpu.product.fixed_block import fixed_block
 from fastrnn_kernels.cpu.product.panels import VECTORS, padded, vectors_per_gate
 from fastrnn_kernels.cpu.product.storage import element, elements
+from fastrnn_kernels.cpu.stream.normed_stage import normed_passes
 from fastrnn_kernels.cpu.stream.stage import FLOATS, NEAR, Sizes, one_after_another, shared, tiled
 
 
@@ -28,11 +29,24 @@ class CellStage:
     H: int
     P: int
     projected: bool
+    blocks: int = 1  # of R
+    norm: str = ""
     isa: InstructionSet = field(default_factory=current, repr=False)
 
-    #: Addresses of weights: x, bias, h, h_bias, late, projection; scales of x, h, late, projection;
-    #: parameters per unit.
-    SLOTS = 11
+    @property
+    def SLOTS(self) -> int:  # noqa: N802
+        """How many addresses of weights there are.
+
+        x, bias, h, h_bias, late, projection; scales of x, h, late, projection; parameters per unit;
+        what panels read of h, if R is made of blocks: their depth, and of each the first row and
+        how many; gains of x and of h, if there is a norm.
+        """
+        return self._gains + 2 * bool(self.norm)
+
+    @property
+    def _gains(self) -> int:
+        """The first slot of gains."""
+        return 11 + (self.blocks > 1)
 
     @property
     def _lanes(self) -> int:
@@ -42,8 +56,13 @@ class CellStage:
     def key(self) -> str:
         """What its compiled function is kept under."""
         projection = f"-{self.P}" if self.projected else ""
-        sizes = f"{self.B}x{self.I}-{self.H}{projection}"
-        return f"{self.cell.key}-{self.dtype}-{self.storage}-{sizes}"
+        blocks = f"-{self.blocks}blocks" if self.blocks > 1 else ""
+        sizes = f"{self.B}x{self.I}-{self.H}{projection}{blocks}"
+        return f"{self.cell.key}{self._normed}-{self.dtype}-{self.storage}-{sizes}"
+
+    @property
+    def _normed(self) -> str:
+        return f"-{self.norm}-norm" if self.norm else ""
 
     @property
     def words(self) -> str:
@@ -75,13 +94,15 @@ class CellStage:
         """Where its parts begin in its values, behind h, and their end.
 
         The other states (., B, rest_step); h before a projection, or the value that late
-        gates multiply (B, rest_step); the sums of a cell with late gates (B, panels, S, U).
+        gates multiply (B, rest_step); the sums of a cell with late gates (B, panels, S, U); both
+        parts of the sums of a normed one, (B, panels, G, U) and (B, panels, E, U).
         """
         one, late = self.B * self.rest_step, bool(self.cell.late)
         rest = 2 * self.B * self.out_step
         inner = rest + (self.cell.N - 1) * one
         sums = inner + (one if self.projected or late else 0)
-        return rest, inner, sums, sums + (self.cell.S * one if late else 0)
+        parts = self.cell.G + self.cell.E if self.norm else self.cell.S if late else 0
+        return rest, inner, sums, sums + parts * one
 
     @property
     def size(self) -> int:
@@ -91,7 +112,7 @@ class CellStage:
     @property
     def work(self) -> int:
         """Multiply-adds of a step."""
-        gates = self.H * (self.cell.G * self.I + self.cell.GH * self.P)
+        gates = self.H * (self.cell.G * self.I + self.cell.GH * self.P // self.blocks)
         return self.B * (gates + (self.H * self.P if self.projected else 0))
 
     def sizes(self, slot: int, at: int) -> Sizes:
@@ -105,7 +126,8 @@ class CellStage:
     @property
     def kind(self) -> str:
         """What a step of any sizes is kept under."""
-        return f"{self.cell.key}{'-projected' * self.projected}-{self.dtype}-{self.storage}"
+        how = "-projected" * self.projected + "-blocks" * (self.blocks > 1) + self._normed
+        return f"{self.cell.key}{how}-{self.dtype}-{self.storage}"
 
     def step(self, known: bool, team: bool) -> Any:
         """The function that runs one step, as `stage.py` has it.
@@ -160,14 +182,27 @@ class CellStage:
         def h_at(s, turn, row):  # type: ignore[no-untyped-def]
             return s.at + (turn * s.B + row) * s.out_step
 
+        depth_of = inlined(lambda s, program: s.P)
+        rows_of_h = inlined(lambda s, program, n: (0, s.P))
+        if self.blocks > 1:
+            depth_of = inlined(lambda s, program: word(word(program, s.slot + 11), 0))
+
+            @inlined
+            def rows_of_h(s, program, n):  # type: ignore[no-untyped-def]
+                reach = word(program, s.slot + 11)
+                return word(reach, 1 + 2 * n), word(reach, 2 + 2 * n)
+
         def add_products(rows: int, many: int) -> Any:
             """Sums [row][panel][S][U], but for the h-parts of late gates."""
             x_product = fixed_block(rows, many, G * units, I, self.storage)
-            h_product = fixed_block(rows, many, max(1, E) * units, P, self.storage)
+            # Panels of blocks read rows of their own, each as many as it has.
+            blocked = self.blocks > 1
+            panels, known_rows = (1, None) if blocked else (many, P)
+            h_product = fixed_block(rows, panels, max(1, E) * units, known_rows, self.storage)
 
             @inlined
             def added(s, program, memory, x, x_step, turn, q, n, sums, at, row_step):  # type: ignore[no-untyped-def]
-                slot, IE, PE = s.slot, elements_of(s.I), elements_of(s.P)
+                slot, IE = s.slot, elements_of(s.I)
                 bias = numbers(word(program, slot + 1))
                 x_product(
                     sums, at, row_step, S * U, bias, n * G * U, 0, G * U,
@@ -183,12 +218,16 @@ class CellStage:
                                 target = at + r * row_step + p * S * U + G * U + j * W
                                 store_one(sums, target, 0, part)
                 if E > 0:
-                    h_product(
-                        sums, at + Z * U, row_step, S * U, sums, at + Z * U, row_step, S * U,
-                        memory, h_at(s, turn, q), s.out_step,
-                        of(word(program, slot + 2)), n * PE * E * U, PE * E * U,
-                        numbers(word(program, slot + 7)), n * E * U, s.P,
-                    )  # fmt: skip
+                    DE = elements_of(depth_of(s, program))
+                    for p in range(many // panels):
+                        first, length = rows_of_h(s, program, n + p)
+                        to = at + Z * U + p * S * U
+                        h_product(
+                            sums, to, row_step, S * U, sums, to, row_step, S * U,
+                            memory, h_at(s, turn, q) + first, s.out_step,
+                            of(word(program, slot + 2)), (n + p) * DE * E * U, DE * E * U,
+                            numbers(word(program, slot + 7)), (n + p) * E * U, length,
+                        )  # fmt: skip
 
             return added
 
@@ -267,6 +306,13 @@ class CellStage:
 
             return run
 
+        if self.norm:
+            reads = h_at, depth_of, rows_of_h, self.blocks > 1, None if self.blocks > 1 else P
+            passes = normed_passes(
+                cell, self.norm, kind, self.storage, W, units, B, I, near, self._gains, reads,
+                gates, team,
+            )  # fmt: skip
+            return one_after_another(passes)
         panels = inlined(lambda s: s.rest_step // U)
         of_projection = inlined(lambda s: s.out_step // width)
         if L > 0:

@@ -86,7 +86,7 @@ def _described(stages: Sequence[Stage], team: bool) -> str:
     for stage in stages:
         if isinstance(stage, LinearStage):
             what = [stage.activation, stage.dtype, stage.storage, stage.B, stage.I, stage.H]
-        elif stage.cell in names:
+        elif stage.cell in names and stage.blocks == 1 and not stage.norm:
             what = [
                 names[stage.cell], stage.cell.key, stage.dtype, stage.storage,
                 stage.B, stage.I, stage.H, stage.P, stage.projected,
@@ -233,7 +233,8 @@ def stage_of(weights: Weights, B: int, storage: str) -> tuple[CellStage, tuple[A
     """The stage of one direction of a layer, and its weights."""
     stage = CellStage(
         weights.cell, str(weights.dtype), storage, B, weights.input_size, weights.hidden_size,
-        weights.state_size, weights.w_hr is not None,
+        weights.state_size, weights.w_hr is not None, weights.blocks,
+        weights.norm,
     )  # fmt: skip
     return stage, weights.stream(storage)
 

@@ -61,16 +61,16 @@ class Weights(weights.Weights):
             readers.note()
 
     def _copied(self) -> Matrices:
-        cell = self.cell
+        cell, w_hh = self.cell, self.whole_w_hh()
         x_gates, (bias, h_bias) = self.positions(cell.x_gates), self.biases()
-        projection = self.w_hh[:0] if self.w_hr is None else self.w_hr
+        projection = w_hh[:0] if self.w_hr is None else self.w_hr
         units = np.empty(0, self.dtype) if self.units is None else self.units
         made = Matrices(
             x=take(self.rows(self.w_ih, x_gates)),
             bias=take(self.rows(bias, x_gates)),
-            h=take(self.rows(self.w_hh, self.h_positions(cell.early))),
+            h=take(self.rows(w_hh, self.h_positions(cell.early))),
             h_bias=take(self.rows(h_bias, self.h_positions(cell.apart))),
-            late=take(self.rows(self.w_hh, self.h_positions(cell.late))),
+            late=take(self.rows(w_hh, self.h_positions(cell.late))),
             projection=take(projection),
             units=take(units),
         )
