@@ -16,7 +16,7 @@ from fastrnn.models.layer import Layer, checked_clip
 from fastrnn.models.module import Named, Version
 from fastrnn.models.stack import Call, draw_masks, run_backwards, run_forwards, time_first
 from fastrnn.models.tape import Gradients, Tape, check_owner
-from fastrnn_kernels.rows import Rows
+from fastrnn.models.together import calls_of, of_model
 
 #: Models that there may be: more is a mistake.
 _MOST = 100_000
@@ -53,20 +53,6 @@ def _seed(given: Any) -> tuple[int, ...]:
         return tuple(operator.index(part) for part in parts)
     except TypeError:
         raise TypeError(f"seed is {given!r}, wanted an integer, several, or None") from None
-
-
-def _axes(value: Any, name: str) -> int:
-    """How many axes an array has, 0 where there is none."""
-    return 0 if value is None else check.array(name, value).ndim
-
-
-def _rows(T: int, B: int, lengths: Any) -> Rows:
-    return Rows.whole(T, B) if lengths is None else Rows(T, B, lengths)
-
-
-def _of_model(states: list[Array] | None, m: int) -> list[Array] | None:
-    """The states of a model among those of all."""
-    return None if states is None else [state[m] for state in states]
 
 
 def _sum(arrays: Sequence[Array]) -> Array:
@@ -270,7 +256,8 @@ class Ensemble(Named, Generic[State]):
         Returns y (M, T, B, D * P), or as x is laid out, and the state, laid out like `state`.
         Raises TypeError or ValueError for wrong arguments.
         """
-        calls, _ = self._calls(x, state, lengths, reset, taping=False)
+        given = x, state, lengths, reset
+        calls, _ = calls_of(self._layer, self._kept.versions, *given, taping=False)
         y, final, _ = run_forwards(self._layer._stack, calls, [None] * self.models, taping=False)
         return calls[0].as_given(y), calls[0].joined(final)
 
@@ -295,9 +282,9 @@ class Ensemble(Named, Generic[State]):
         layer = self._layer
         layer._check_training(training, rng)
         drawing = training and layer._rates.drawing
-        calls, shared = self._calls(
-            x, state, lengths, reset, taping=True, rather_cpu=checkpoint is not None or drawing,
-            drawing=drawing,
+        calls, shared = calls_of(
+            layer, self._kept.versions, x, state, lengths, reset, taping=True,
+            rather_cpu=checkpoint is not None or drawing, drawing=drawing,
         )  # fmt: skip
         first = calls[0]
         every = layer._segments(checkpoint, first)
@@ -360,7 +347,7 @@ class Ensemble(Named, Generic[State]):
         calls = [
             Call(
                 kernels, (), time_first(dy[m], batched, first.batch_first),
-                layer._states(kernels, "dstate", _of_model(given, m), B), rows[m], None, batched,
+                layer._states(kernels, "dstate", of_model(given, m), B), rows[m], None, batched,
                 first.batch_first, first.host,
             )
             for m in range(M)
@@ -398,72 +385,6 @@ class Ensemble(Named, Generic[State]):
             self._calls_made += 1
             now = self._calls_made
         return [np.random.default_rng((seed, calls + now)) for seed, calls in self._dropouts]
-
-    def _calls(
-        self,
-        x: Any,
-        state: Any,
-        lengths: Any,
-        reset: Any,
-        *,
-        taping: bool,
-        rather_cpu: bool = False,
-        drawing: bool = False,
-    ) -> tuple[list[Call], bool]:
-        """Check the arguments of a pass: the calls of all models, and whether x is for all."""
-        layer, M, versions = self._layer, self.models, self._kept.versions
-        x = check.floats("input", x, layer.dtype, layer._owner)
-        xs = self._each("input", x, x.ndim == 4)
-        checked = [layer._checked_input(one) for one in xs]
-        _, T, B, batched = checked[0]
-        shape = xs[0].shape[:-1]
-        steps = self._each("lengths", lengths, _axes(lengths, "lengths") == 2)
-        rows = [_rows(T, B, layer._checked_lengths(one, T, B, batched)) for one in steps]
-        resets = self._each("reset", reset, _axes(reset, "reset") == len(shape) + 1)
-        masks = [layer._checked_reset(one, shape, batched) for one in resets]
-        given = layer._checked_states("state", state, B, batched, M)
-        host = check.on_host(x)
-        on_gpu = not host or not (given is None or all(map(check.on_host, given)))
-        kernels, _, _ = layer._placed(T, B, taping, on_gpu, rather_cpu, versions[0])
-        weights_of = layer._training_weights if drawing else layer._weights_for
-        weights = [weights_of(version, kernels) for version in versions]
-        sizes = layer.directions, T, B, taping, x.nbytes if host or taping else 0
-        told = f"{layer._owner}, M={M}, T={T}, B={B}"
-        every = [one for of_model in weights for one in of_model]
-        kernels.check_forward(every, *sizes, lambda: told)
-        # The tape must not change when the caller fills the same array with the next input.
-        laid = batched, layer.batch_first
-        xs = [kernels.take(time_first(one, *laid), "input", copy=taping) for one in xs]
-        masks = [
-            None if one is None else kernels.take(time_first(one, *laid), "reset", copy=True)
-            for one in masks
-        ]
-        calls = [
-            Call(
-                kernels,
-                weights[m],
-                xs[m % len(xs)],
-                layer._states(kernels, "state", _of_model(given, m), B, version.values),
-                rows[m % len(rows)],
-                masks[m % len(masks)],
-                *laid,
-                host,
-            )
-            for m, version in enumerate(versions)
-        ]
-        return calls, len(xs) == 1 and x.ndim < 4
-
-    def _each(self, name: str, value: Any, separate: bool) -> list[Any]:
-        """One for each model, or one for all."""
-        if not separate:
-            return [value]
-        found = check.array(name, value)
-        if len(found) != self.models:
-            raise ValueError(
-                f"{name} has shape {found.shape}, wanted one for each of {self.models} models, or "
-                "without that axis one for all"
-            )
-        return list(found)
 
     def config(self) -> dict[str, Any]:
         """What makes another one: how many models, and a layer's class and configuration."""

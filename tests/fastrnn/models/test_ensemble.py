@@ -36,6 +36,13 @@ KINDS = {
     "RNN": (fastrnn.RNN, {"batch_first": True, "bidirectional": True}),
     "own": (Gated, {"num_layers": 2, "dtype": "float64"}),
     "projected": (fastrnn.LSTM, {"proj_size": 3}),
+    "drawn": (
+        fastrnn.LSTM,
+        {
+            "dtype": "float64", "zoneout": (0.3, 0.4), "recurrent_dropout": 0.25,
+            "recurrent_dropout_on": "candidate", "weight_dropout": 0.2, "input_dropout": 0.1,
+        },
+    ),
 }
 
 

@@ -108,6 +108,35 @@ def test_a_reset_begins_anew_with_the_same_mask(case):
     assert np.array_equal(found.x[3:], layer.backward(tape, dy[3:]).x)
 
 
+def test_with_a_norm_and_blocks_gradients_are_those_of_differences():
+    """What stands between products and gates, and a mask of h, in one kernel."""
+    layer = fastrnn.GRU(
+        3, 8, norm="layer", blocks=2, bidirectional=True, zoneout=0.3, recurrent_dropout=0.3,
+        input_dropout=0.2, weight_dropout=0.1, dtype="float64", seed=0,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    x, step = rng.standard_normal((5, 3, 3)), 1e-6
+
+    def run(**more):
+        return layer.forward(x, lengths=[5, 2, 4], rng=np.random.default_rng(5), **more)
+
+    y, _, tape = run()
+    dy = rng.standard_normal(y.shape)
+    found = layer.backward(tape, dy).parameters
+    y_again, _, small = run(checkpoint=2)
+    assert np.array_equal(y_again, y)
+    again = layer.backward(small, dy).parameters
+    for name, value in layer.state_dict().items():
+        assert np.array_equal(again[name], found[name])
+        change, sides = rng.standard_normal(value.shape), []
+        for sign in (1, -1):
+            layer.update({name: value + sign * step * change})
+            sides.append((run()[0] * dy).sum())
+        layer.update({name: value})
+        wanted = (sides[0] - sides[1]) / (2 * step)
+        assert (found[name] * change).sum() == pytest.approx(wanted, rel=1e-6, abs=1e-7), name
+
+
 def test_zoneout_of_a_cell_of_equations():
     """One step, of which the mask is known."""
     layer = fastrnn.cells.MinGRU(I, H, zoneout=0.4, seed=0, dtype="float64")
