@@ -39,8 +39,12 @@ KINDS = {
     "drawn": (
         fastrnn.LSTM,
         {
-            "dtype": "float64", "zoneout": (0.3, 0.4), "recurrent_dropout": 0.25,
-            "recurrent_dropout_on": "candidate", "weight_dropout": 0.2, "input_dropout": 0.1,
+            "dtype": "float64",
+            "zoneout": (0.3, 0.4),
+            "recurrent_dropout": 0.25,
+            "recurrent_dropout_on": "candidate",
+            "weight_dropout": 0.2,
+            "input_dropout": 0.1,
         },
     ),
 }
