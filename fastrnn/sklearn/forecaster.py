@@ -100,9 +100,9 @@ class RNNForecaster(Network):
         """
         with self._all_or_nothing():
             series, weight = self._begin(X, exogenous, sample_weight, True)
-            epochs, loss = self._epochs(), self._loss()
+            epochs = self._epochs()
             if self.early_stopping is None:
-                self._train(self._pieces(series, weight), loss, epochs)
+                self._train_on(self._pieces(series, weight), epochs)
                 return self
             share = check.probability("validation_fraction", self.validation_fraction)
             least = self._ahead() + 1
@@ -114,8 +114,8 @@ class RNNForecaster(Network):
                 )
             tails = [(x[-n:], e[-n:]) for (x, e), n in zip(series, ends, strict=True)]
             heads = [(x[:-n], e[:-n]) for (x, e), n in zip(series, ends, strict=True)]
-            self._train(
-                self._pieces(heads, weight), loss, epochs, self._pieces(tails, weight),
+            self._train_on(
+                self._pieces(heads, weight), epochs, self._pieces(tails, weight),
                 self.early_stopping,
             )  # fmt: skip
         return self
@@ -127,7 +127,7 @@ class RNNForecaster(Network):
         with self._all_or_nothing():
             first = not hasattr(self, "model_")
             series, weight = self._begin(X, exogenous, sample_weight, first)
-            self._train(self._pieces(series, weight), self._loss(), 1)
+            self._train_on(self._pieces(series, weight), 1)
         return self
 
     def predict(self, X: Any, exogenous: Any = None) -> Array:
@@ -232,6 +232,11 @@ class RNNForecaster(Network):
                 wanted.append(behind[start : start + piece])
                 counts.append(1.0 if weight is None else weight[k])
         return inputs, wanted, None if weight is None else np.array(counts)
+
+    def _train_on(
+        self, data: Any, epochs: int, validation: Any = None, patience: Any = None
+    ) -> None:
+        self._train(data, self._weighed(data[0], data[2]), epochs, validation, patience)
 
     def _ahead_of(self, rows: list[Array], more: list[Array]) -> Array:
         """Scaled forecasts (B, horizon, K)."""

@@ -8,6 +8,10 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from fastrnn.arrays import Array
+from fastrnn_kernels import handlers
+
+#: What pandas has where a value is missing, beside NaN.
+_MISSING = {"NoneType", "NAType", "NaTType"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +141,8 @@ def _as_one(given: Any) -> Array | None:
             return None
         try:
             found = np.asarray(given)
-        except ValueError:  # lists of different lengths
+        except ValueError as error:  # lists of different lengths
+            handlers.pass_on(error)
             return None
     else:
         found = given if isinstance(given, np.ndarray) else np.asarray(given)
@@ -162,6 +167,7 @@ def _one(name: str, k: int, given: Any, tokens: bool) -> Array:
     try:
         found = np.asarray(given)
     except ValueError as error:
+        handlers.pass_on(error)
         raise ValueError(f"sequence {k} of {name} is no array: {error}") from None
     if tokens:
         if found.ndim != 1:
@@ -184,6 +190,7 @@ def _floats(name: str, given: Array) -> Array:
         try:
             return given.astype(np.float64)
         except (TypeError, ValueError) as error:
+            handlers.pass_on(error)
             raise ValueError(f"{name} holds what is no number: {error}") from None
     if given.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {given.dtype}, wanted numbers")
@@ -206,10 +213,15 @@ def _cut(name: str, found: Sequences, padding: Any) -> Sequences:
     """Sequences without the steps at their ends that are padding alone."""
     if padding is None:
         return found
-    nan = isinstance(padding, float | np.floating) and np.isnan(padding)
+    tokens = found.rows[0].ndim == 1
+    kinds = str | int | np.integer if tokens else int | float | np.integer | np.floating
+    if isinstance(padding, bool | np.bool_) or not isinstance(padding, kinds):
+        wanted = "a token" if tokens else "a number, numpy.nan for one"
+        raise TypeError(f"padding is {padding!r}, wanted {wanted}, or None")
+    nan = padding != padding
     rows = []
     for one in found.rows:
-        same = np.isnan(one) if nan and one.dtype.kind == "f" else one == padding
+        same = np.isnan(one) if nan else np.broadcast_to(one == padding, one.shape)
         inside = np.flatnonzero(~(same if one.ndim == 1 else same.all(1)))
         rows.append(one[: inside[-1] + 1] if len(inside) else one[:0])
     return Sequences(rows, False, found.flat, found.codes)
@@ -227,7 +239,7 @@ def _grouped(estimator: Any, X: Any, reset: bool) -> Sequences:
         raise ValueError(f"X has no column {group!r}, which group names: it has {columns}")
     seen: dict[Any, int] = {}
     values = np.asarray(X[group]).tolist()
-    if any(value is None or value != value for value in values):
+    if any(type(value).__name__ in _MISSING or value != value for value in values):
         raise ValueError(f"column {group!r} of X has missing values: each row wants its group")
     codes = np.array([seen.setdefault(value, len(seen)) for value in values], np.intp)
     frame = X[[name for name in columns if name != group]]
@@ -240,7 +252,8 @@ def _grouped(estimator: Any, X: Any, reset: bool) -> Sequences:
         if not len(tokens):
             raise ValueError("X has no rows, wanted at least one")
         if reset:
-            estimator.n_features_in_ = 1
+            estimator.n_features_in_, estimator._tabular = 1, False
+            vars(estimator).pop("feature_names_in_", None)
         return Sequences(np.split(tokens[order], ends), False, True, codes)
     table = validate_data(estimator, frame, reset=reset, dtype="numeric", ensure_all_finite=False)
     if reset:
