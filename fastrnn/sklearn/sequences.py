@@ -8,10 +8,8 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from fastrnn.arrays import Array
+from fastrnn.sklearn.frames import Groups, groups_of
 from fastrnn_kernels import handlers
-
-#: What pandas has where a value is missing, beside NaN.
-_MISSING = {"NoneType", "NAType", "NaTType"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +19,13 @@ class Sequences:
     rows: of each its values (T_i, I) in float64, or its tokens (T_i,).
     stacked: whether they came as one array, so that what is given at each step is one, too.
     flat: whether values had no axis of their own, as in (N, T).
-    codes: of a frame, the number of the sequence that each of its rows belongs to.
+    groups: of a frame, which of its rows belong to each.
     """
 
     rows: list[Array]
     stacked: bool
     flat: bool
-    codes: Array | None = None
+    groups: Groups | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -224,39 +222,45 @@ def _cut(name: str, found: Sequences, padding: Any) -> Sequences:
         same = np.isnan(one) if nan else np.broadcast_to(one == padding, one.shape)
         inside = np.flatnonzero(~(same if one.ndim == 1 else same.all(1)))
         rows.append(one[: inside[-1] + 1] if len(inside) else one[:0])
-    return Sequences(rows, False, found.flat, found.codes)
+    return Sequences(rows, False, found.flat, found.groups)
 
 
 def _grouped(estimator: Any, X: Any, reset: bool) -> Sequences:
-    """The sequences of a frame: rows of one group are one, in the order they stand in."""
-    group = estimator.group
-    if not hasattr(X, "columns"):
-        raise TypeError(
-            f"X is a {type(X).__name__}, wanted a DataFrame: group={group!r} names a column of it"
-        )
-    columns = list(X.columns)
-    if group not in columns:
-        raise ValueError(f"X has no column {group!r}, which group names: it has {columns}")
-    seen: dict[Any, int] = {}
-    values = np.asarray(X[group]).tolist()
-    if any(type(value).__name__ in _MISSING or value != value for value in values):
-        raise ValueError(f"column {group!r} of X has missing values: each row wants its group")
-    codes = np.array([seen.setdefault(value, len(seen)) for value in values], np.intp)
-    frame = X[[name for name in columns if name != group]]
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes))[:-1]
-    if estimator.embedding is not None:
-        if len(columns) != 2:
-            raise ValueError(f"X has columns {columns}, wanted {group!r} and one of tokens")
-        tokens = _one("X", 0, np.asarray(frame).reshape(-1), True)
-        if not len(tokens):
-            raise ValueError("X has no rows, wanted at least one")
-        if reset:
-            estimator.n_features_in_, estimator._tabular = 1, False
-            vars(estimator).pop("feature_names_in_", None)
-        return Sequences(np.split(tokens[order], ends), False, True, codes)
-    table = validate_data(estimator, frame, reset=reset, dtype="numeric", ensure_all_finite=False)
+    """The sequences of a frame."""
+    groups, frame = groups_of("X", X, estimator.group)
     if reset:
         estimator._tabular = False
-    rows = np.split(_floats("X", table)[order], ends)
-    return Sequences(rows, False, False, codes)
+    if estimator.embedding is None:
+        table = validate_data(
+            estimator, frame, reset=reset, dtype="numeric", ensure_all_finite=False
+        )
+        return Sequences(groups.split(_floats("X", table)), False, False, groups)
+    if frame.shape[1] != 1:
+        raise ValueError(
+            f"X has columns {[*X.columns]}, wanted {estimator.group!r} and one of tokens"
+        )
+    if reset:
+        estimator.n_features_in_ = 1
+        vars(estimator).pop("feature_names_in_", None)
+    tokens = _one("X", 0, np.asarray(frame).reshape(-1), True)
+    return Sequences(groups.split(tokens), False, True, groups)
+
+
+def beside(name: str, given: Any, x: Sequences, group: Any) -> list[Array]:
+    """Values (T, E) that belong to sequences: of a frame those of the groups of the same names."""
+    if x.groups is None or not hasattr(given, "columns"):
+        rows = rows_of(name, given).rows
+    else:
+        groups, frame = groups_of(name, given, group)
+        for one, other, what in (
+            (x.groups.names, groups.names, f"{name} has no"),
+            (groups.names, x.groups.names, "X has no"),
+        ):
+            lost = [key for key in one if key not in set(other)]
+            if lost:
+                raise ValueError(f"{what} rows of group {lost[0]!r}")
+        found = groups.split(_floats(name, np.asarray(frame)))
+        rows = [found[groups.names.index(key)] for key in x.groups.names]
+    if len(rows) != len(x):
+        raise ValueError(f"{name} has {len(rows)} sequences, X has {len(x)}")
+    return rows
