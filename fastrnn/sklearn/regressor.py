@@ -182,11 +182,16 @@ class RNNRegressor(RegressorMixin, Network):  # type: ignore[misc]
 def _numbers(values: Array) -> Array:
     if values.ndim > 2:
         raise ValueError(f"y has values of shape {values.shape[1:]}, wanted (O,) or none")
+    if values.dtype.kind not in "fiubOU":
+        raise TypeError(f"y has dtype {values.dtype}, wanted numbers")
     try:
-        return values.astype(np.float64)
-    except (TypeError, ValueError) as error:
+        found = values.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         handlers.pass_on(error)
         raise ValueError(f"y holds what is no number: {error}") from None
+    if not np.isfinite(found).all():
+        raise ValueError("y holds NaN or infinity")
+    return found
 
 
 def _axis(values: Array) -> Array:

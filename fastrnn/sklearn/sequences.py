@@ -46,10 +46,7 @@ def read(estimator: Any, X: Any, reset: bool, least: int = 1) -> Sequences:
         found = _grouped(estimator, X, reset)
     elif estimator.embedding is None and _is_table(X):
         if reset or estimator._tabular:  # T is then that of all that come
-            table = validate_data(
-                estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False,
-                ensure_min_features=least if reset else 1,
-            )  # fmt: skip
+            table = _validated(estimator, X, reset, least if reset else 1)
         else:
             table = _plain_table(X)
         found = Sequences(list(_floats("X", table)[..., None]), True, True)
@@ -63,6 +60,8 @@ def read(estimator: Any, X: Any, reset: bool, least: int = 1) -> Sequences:
             vars(estimator).pop("feature_names_in_", None)
     found = _cut("X", found, estimator.padding)
     width = _width(found)
+    if not width:
+        raise ValueError("X has 0 values a step, wanted at least 1")
     for k, one in enumerate(found.rows):
         if one.ndim == 2 and one.shape[1] != width:
             raise ValueError(
@@ -85,7 +84,7 @@ def read(estimator: Any, X: Any, reset: bool, least: int = 1) -> Sequences:
 
 def rows_of(name: str, given: Any, tokens: bool = False) -> Sequences:
     """Sequences of an array (N, T, I) or (N, T), or of arrays (T_i, I) or (T_i,)."""
-    if given is None or isinstance(given, str | bytes | dict) or not hasattr(given, "__len__"):
+    if not _is_many(given):
         raise TypeError(
             f"{name} is a {type(given).__name__}, wanted an array of sequences, or a list of them"
         )
@@ -123,13 +122,32 @@ def check_finite(name: str, rows: Sequence[Array], padding: Any = None) -> None:
             raise ValueError(f"sequence {k} of {name} holds {what} at step {step}: {remedy}")
 
 
+def _validated(estimator: Any, X: Any, reset: bool, least: int = 1) -> Array:
+    """A table of numbers, by scikit-learn's check of columns and their names."""
+    try:
+        found: Array = validate_data(
+            estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False,
+            ensure_min_features=least,
+        )  # fmt: skip
+    except OverflowError as error:
+        handlers.pass_on(error)
+        raise ValueError(f"X holds a number that is too large: {error}") from None
+    return found
+
+
 def _is_table(X: Any) -> bool:
     """Whether scikit-learn's own check is the one to ask: of (N, T), and of what is nothing."""
-    if X is None or isinstance(X, str | bytes | dict) or not hasattr(X, "__len__"):
+    if not _is_many(X):
         return True
     whole = _as_one(X)
     empty = isinstance(X, list | tuple) and not len(X)
     return whole is not None and whole.ndim < 3 and not empty
+
+
+def _is_many(given: Any) -> bool:
+    """Whether something has a number of things in it, in an order."""
+    told = getattr(given, "shape", (1,)) != () and not hasattr(given, "tocsr")
+    return told and hasattr(given, "__len__") and not isinstance(given, str | bytes | dict | set)
 
 
 def _as_one(given: Any) -> Array | None:
@@ -143,6 +161,7 @@ def _as_one(given: Any) -> Array | None:
             handlers.pass_on(error)
             return None
     else:
+        _check_unmasked(given)
         found = given if isinstance(given, np.ndarray) else np.asarray(given)
     lists = found.dtype == object and found.ndim == 1
     return None if lists and any(np.ndim(one) for one in found) else found
@@ -162,6 +181,7 @@ def _one(name: str, k: int, given: Any, tokens: bool) -> Array:
             f"sequence {k} of {name} is {given!r}, wanted a list of tokens: split it, as "
             "text.split()"
         )
+    _check_unmasked(given)
     try:
         found = np.asarray(given)
     except ValueError as error:
@@ -172,6 +192,8 @@ def _one(name: str, k: int, given: Any, tokens: bool) -> Array:
             raise ValueError(f"sequence {k} of {name} has shape {found.shape}, wanted (T,) tokens")
         if found.dtype == object and all(isinstance(one, str) for one in found):
             found = found.astype(str)
+        if found.dtype == object and all(type(one) is int and abs(one) < 2**63 for one in found):
+            found = found.astype(np.int64)
         if found.dtype.kind not in "iuU" and len(found):
             raise TypeError(
                 f"sequence {k} of {name} has dtype {found.dtype}, wanted tokens: integers or "
@@ -187,12 +209,20 @@ def _floats(name: str, given: Array) -> Array:
     if given.dtype == object:
         try:
             return given.astype(np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             handlers.pass_on(error)
             raise ValueError(f"{name} holds what is no number: {error}") from None
     if given.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {given.dtype}, wanted numbers")
     return given.astype(np.float64, copy=False)
+
+
+def _check_unmasked(given: Any) -> None:
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError(
+            "X has masked arrays, wanted plain ones: masks are not applied. For steps at the ends "
+            "x.filled(numpy.nan) and padding=numpy.nan leave them out"
+        )
 
 
 def _axis(one: Array, tokens: bool) -> Array:
@@ -231,9 +261,7 @@ def _grouped(estimator: Any, X: Any, reset: bool) -> Sequences:
     if reset:
         estimator._tabular = False
     if estimator.embedding is None:
-        table = validate_data(
-            estimator, frame, reset=reset, dtype="numeric", ensure_all_finite=False
-        )
+        table = _validated(estimator, frame, reset)
         return Sequences(groups.split(_floats("X", table)), False, False, groups)
     if frame.shape[1] != 1:
         raise ValueError(

@@ -30,6 +30,8 @@ def of_sequences(name: str, given: Any, x: Sequences) -> Array:
 
 def of_steps(name: str, given: Any, x: Sequences) -> list[Array]:
     """Values (T_i, ...) of the steps of each sequence."""
+    if not hasattr(given, "__len__") or isinstance(given, str | bytes | dict):
+        raise TypeError(f"{name} is a {type(given).__name__}, wanted a list of arrays")
     if x.groups is not None and len(given) == len(x.groups.codes):
         rows = x.groups.split(check_array(given, ensure_2d=False, dtype=None, input_name=name))
     else:
@@ -66,4 +68,4 @@ def weight_of(given: Any, x: Sequences) -> Array | None:
         raise ValueError("sample_weight has negative weights, wanted none")
     if not weight.any():
         raise ValueError("sample_weight is zero everywhere: wanted a weight above zero")
-    return weight.astype(np.float64)
+    return weight.astype(np.float64) / float(weight.max())
