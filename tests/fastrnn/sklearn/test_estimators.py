@@ -20,7 +20,7 @@ from fastrnn import train
 from fastrnn.sklearn import RNNClassifier, RNNForecaster, RNNRegressor
 
 #: Weights and repetitions are the same in exact numbers alone: scikit-learn compares to seven
-#: places, and float32 has so many. `test_weights_are_repetitions` compares to what it has.
+#: places, all that float32 has. `test_weights_are_repetitions` leaves room for rounding.
 INEXACT = {"check_sample_weight_equivalence_on_dense_data": "sums are of float32"}
 SMALL = {"cell": "rnn", "hidden_sizes": (8,), "learning_rate": 0.03, "random_state": 0}
 
