@@ -13,6 +13,7 @@ from fastrnn.arrays import Array
 from fastrnn.sklearn import targets
 from fastrnn.sklearn.network import Network, as_given, chosen
 from fastrnn.sklearn.sequences import Sequences, read
+from fastrnn.sklearn.weighing import Weighed, counts
 
 
 class RNNClassifier(ClassifierMixin, Network):  # type: ignore[misc]
@@ -121,9 +122,9 @@ class RNNClassifier(ClassifierMixin, Network):  # type: ignore[misc]
             weight = targets.weight_of(sample_weight, x)
             self.classes_ = np.unique(_flat(labels))
             rows = self._prepared(x, weight, True)
-            places, weight = self._places(labels, x), self._weight(labels, weight)
+            places = self._places(labels, x)
             self._new(self._width, len(self.classes_))
-            loss, epochs = train.CrossEntropy(), self._epochs()
+            loss, epochs = self._entropy(rows, places, weight), self._epochs()
             if self.early_stopping is None:
                 self._train((rows, places, weight), loss, epochs)
                 return self
@@ -157,7 +158,7 @@ class RNNClassifier(ClassifierMixin, Network):  # type: ignore[misc]
             rows = self._prepared(x, weight, first)
             if first:
                 self._new(self._width, len(self.classes_))
-            self._train((rows, places, self._weight(labels, weight)), train.CrossEntropy(), 1)
+            self._train((rows, places, weight), self._entropy(rows, places, weight), 1)
         return self
 
     def predict_proba(self, X: Any) -> Any:
@@ -191,7 +192,8 @@ class RNNClassifier(ClassifierMixin, Network):  # type: ignore[misc]
     def _read(self, X: Any, y: Any, reset: bool) -> tuple[Sequences, Any]:
         if y is None:
             raise ValueError(
-                "This RNNClassifier estimator requires y to be passed, but the target y is None"
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None"
             )
         x = read(self, X, reset)
         if self.pooling is None:
@@ -219,31 +221,32 @@ class RNNClassifier(ClassifierMixin, Network):  # type: ignore[misc]
             return targets.mapped(places, labels, x.lengths)
         return places(labels)
 
-    def _weight(self, labels: Any, weight: Array | None) -> Array | None:
-        """Weights of sequences, times those of their classes."""
-        if self.class_weight is None:
-            return weight
-        if self.pooling is None:
-            raise ValueError(
-                "class_weight is for a label of each sequence, and pooling is None: give "
-                "sample_weight"
-            )
-        many = len(self.classes_)
-        places = np.searchsorted(self.classes_, labels)
-        if isinstance(self.class_weight, dict):
-            unknown = [label for label in self.class_weight if label not in self.classes_]
-            if unknown:
-                raise ValueError(f"class_weight has {unknown[0]!r}, wanted classes {self.classes_}")
-            of_class = np.array([self.class_weight.get(label, 1.0) for label in self.classes_])
-        elif isinstance(self.class_weight, str) and self.class_weight == "balanced":
-            counts = np.bincount(places, weight, many)
-            of_class = counts.sum() / (many * np.where(counts > 0, counts, 1))
-        else:
-            raise ValueError(
-                f"class_weight is {self.class_weight!r}, wanted a dictionary, 'balanced' or None"
-            )
-        found: Array = of_class[places]
-        return found if weight is None else found * weight
+    def _entropy(self, rows: list[Array], places: Any, weight: Array | None) -> Any:
+        """Cross-entropy, in which sequences and classes count as they are to."""
+        if weight is None and self.class_weight is None:
+            return train.CrossEntropy()
+        many = counts(rows, self.pooling is None)
+        all_places = _flat(places)
+        of_class = None
+        if self.class_weight is not None:
+            each = None if weight is None else np.repeat(weight, many)
+            of_class = self._of_class(np.bincount(all_places, each, len(self.classes_)))
+        return Weighed(train.CrossEntropy(), many, weight, of_class, all_places)
+
+    def _of_class(self, found: Array) -> Array:
+        """The weights of classes that are found so often."""
+        given = self.class_weight
+        if isinstance(given, str) and given == "balanced":
+            balanced: Array = found.sum() / (len(found) * np.where(found > 0, found, 1))
+            return balanced
+        if not isinstance(given, dict):
+            raise ValueError(f"class_weight is {given!r}, wanted a dictionary, 'balanced' or None")
+        for label, value in given.items():
+            if label not in self.classes_:
+                raise ValueError(f"class_weight has {label!r}, wanted of classes {self.classes_}")
+            if not 0 <= value < np.inf:
+                raise ValueError(f"class_weight of {label!r} is {value!r}, wanted 0 or more")
+        return np.array([given.get(label, 1.0) for label in self.classes_], np.float64)
 
     def _logits(self, X: Any) -> tuple[list[Array], Sequences]:
         self._check_fitted()

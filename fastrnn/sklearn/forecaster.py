@@ -1,5 +1,6 @@
 """The forecaster: the next steps of series, all at once or one after the other."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +11,7 @@ from fastrnn.arrays import Array
 from fastrnn.sklearn import targets
 from fastrnn.sklearn.network import TOGETHER, Network, padded
 from fastrnn.sklearn.scaling import Scaling
-from fastrnn.sklearn.sequences import Sequences, check_finite, read, rows_of
+from fastrnn.sklearn.sequences import Sequences, beside, check_finite, read
 
 
 class RNNForecaster(Network):
@@ -21,9 +22,10 @@ class RNNForecaster(Network):
 
     X: N series, as `RNNClassifier` takes sequences: (N, T, K) of K values a step, all of which are
     forecast, or (N, T), or a list of arrays of any lengths, or with `group` a DataFrame. One series
-    is a list of one.
-    exogenous: inputs (N, T, E), or a list of arrays, that are known ahead of the steps that they
-    belong to, as a calendar's: in `fit` as long as the series, in `predict` `horizon` steps longer.
+    is a list of one. What is fitted on a table (N, T) takes tables of T steps, and lists of any.
+    exogenous: inputs (N, T, E), a list of arrays, or with `group` a DataFrame, that are known ahead
+    of the steps that they belong to, as a calendar's: in `fit` as long as the series, in `predict`
+    `horizon` steps longer.
 
     horizon: how many steps are forecast.
     strategy: "direct", a network that gives all of them at once, from the exogenous inputs of all;
@@ -100,9 +102,9 @@ class RNNForecaster(Network):
         """
         with self._all_or_nothing():
             series, weight = self._begin(X, exogenous, sample_weight, True)
-            epochs, loss = self._epochs(), self._loss()
+            epochs = self._epochs()
             if self.early_stopping is None:
-                self._train(self._pieces(series, weight), loss, epochs)
+                self._train_on(self._pieces(series, weight), epochs)
                 return self
             share = check.probability("validation_fraction", self.validation_fraction)
             least = self._ahead() + 1
@@ -114,8 +116,8 @@ class RNNForecaster(Network):
                 )
             tails = [(x[-n:], e[-n:]) for (x, e), n in zip(series, ends, strict=True)]
             heads = [(x[:-n], e[:-n]) for (x, e), n in zip(series, ends, strict=True)]
-            self._train(
-                self._pieces(heads, weight), loss, epochs, self._pieces(tails, weight),
+            self._train_on(
+                self._pieces(heads, weight), epochs, self._pieces(tails, weight),
                 self.early_stopping,
             )  # fmt: skip
         return self
@@ -127,7 +129,7 @@ class RNNForecaster(Network):
         with self._all_or_nothing():
             first = not hasattr(self, "model_")
             series, weight = self._begin(X, exogenous, sample_weight, first)
-            self._train(self._pieces(series, weight), self._loss(), 1)
+            self._train_on(self._pieces(series, weight), 1)
         return self
 
     def predict(self, X: Any, exogenous: Any = None) -> Array:
@@ -148,12 +150,12 @@ class RNNForecaster(Network):
         wanted = np.stack([one[-self.horizon_ :] for one in x.rows])
         if wanted.size < 2:
             raise ValueError("X has one step to score by, and R² wants two: give more series")
-        before = Sequences([one[: -self.horizon_] for one in x.rows], x.stacked, x.flat)
+        before = replace(x, rows=[one[: -self.horizon_] for one in x.rows])
         return float(r2_score(wanted.reshape(-1), self._forecast(before, exogenous).reshape(-1)))
 
     def _forecast(self, x: Sequences, exogenous: Any) -> Array:
         values = self.input_scaling_.apply("X", x.rows, self._float())
-        more = self._exogenous(exogenous, x.lengths + self.horizon_, False)
+        more = self._exogenous(exogenous, x, self.horizon_, False)
         order = np.argsort(x.lengths, kind="stable")
         found = np.empty((len(x), self.horizon_, self._width))
         for some in np.split(order, range(TOGETHER, len(x), TOGETHER)):
@@ -175,14 +177,14 @@ class RNNForecaster(Network):
         x = read(self, X, first, self._ahead() + 1)
         weight = targets.weight_of(sample_weight, x)
         values = self._prepared(x, weight, first)
-        more = self._exogenous(exogenous, x.lengths, first, weight)
+        more = self._exogenous(exogenous, x, 0, first, weight)
         if first:
             ahead = self._ahead()
             self._new(self._width + ahead * self._exogenous_width, ahead * self._width)
         return list(zip(values, more, strict=True)), weight
 
     def _exogenous(
-        self, given: Any, lengths: Array, first: bool, weight: Array | None = None
+        self, given: Any, x: Sequences, ahead: int, first: bool, weight: Array | None = None
     ) -> list[Array]:
         """Scaled exogenous inputs (T, E), of no values where there are none."""
         if first:
@@ -192,11 +194,10 @@ class RNNForecaster(Network):
             raise ValueError(
                 f"exogenous is {'None' if given is None else 'given'}, fitted was {had}"
             )
+        lengths = x.lengths + ahead
         if given is None:
             return [np.zeros((T, 0), self._float()) for T in lengths]
-        rows = rows_of("exogenous", given).rows
-        if len(rows) != len(lengths):
-            raise ValueError(f"exogenous has {len(rows)} sequences, X has {len(lengths)}")
+        rows = beside("exogenous", given, x, self.group)
         width = rows[0].shape[1] if first else self._exogenous_width
         for k, (one, T) in enumerate(zip(rows, lengths, strict=True)):
             if one.shape != (T, width):
@@ -232,6 +233,11 @@ class RNNForecaster(Network):
                 wanted.append(behind[start : start + piece])
                 counts.append(1.0 if weight is None else weight[k])
         return inputs, wanted, None if weight is None else np.array(counts)
+
+    def _train_on(
+        self, data: Any, epochs: int, validation: Any = None, patience: Any = None
+    ) -> None:
+        self._train(data, self._weighed(data[0], data[2]), epochs, validation, patience)
 
     def _ahead_of(self, rows: list[Array], more: list[Array]) -> Array:
         """Scaled forecasts (B, horizon, K)."""

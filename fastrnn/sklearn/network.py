@@ -22,6 +22,7 @@ from fastrnn.models.sequential import Sequential
 from fastrnn.sklearn.scaling import Scaling
 from fastrnn.sklearn.sequences import Sequences
 from fastrnn.sklearn.vocabulary import known, numbers
+from fastrnn.sklearn.weighing import Weighed, counts
 
 _OPTIMIZERS = {
     "adam": train.Adam, "adamw": train.AdamW, "rmsprop": train.RMSProp, "sgd": train.SGD,
@@ -123,7 +124,7 @@ class Network(BaseEstimator):  # type: ignore[misc]
         return found
 
     def _train(
-        self, data: Any, loss: train.Loss, epochs: int, validation: Any = None, patience: Any = None
+        self, data: Any, loss: Any, epochs: int, validation: Any = None, patience: Any = None
     ) -> None:
         """Train on; on copies, so that the network is as it was where that fails."""
         model, optimizer = copy.deepcopy((self.model_, self._optimizer))
@@ -181,13 +182,18 @@ class Network(BaseEstimator):  # type: ignore[misc]
                 found[k] = y[b] if self.pooling is not None else y[: lengths[k], b]
         return found
 
-    def _loss(self) -> train.Loss:
-        """The loss of values."""
+    def _weighed(self, rows: Sequence[Array], weight: Array | None) -> Any:
+        """The loss of values, in which sequences count as they are to."""
         given: Any = self.loss
         if not isinstance(given, train.Loss):
             given = _LOSSES[check.choice("loss", given, list(_LOSSES))]()
-        found: train.Loss = given
-        return found
+        if len(getattr(given, "quantiles", ())) > 1:
+            raise ValueError(
+                f"loss has the quantiles {given.quantiles}, wanted one: fit an estimator for each"
+            )
+        if weight is None:
+            return given
+        return Weighed(given, counts(rows, self.pooling is None), weight)
 
     def _float(self) -> np.dtype[Any]:
         return np.dtype(check.choice("dtype", self.dtype, ("float32", "float64")))

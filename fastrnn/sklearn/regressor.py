@@ -12,6 +12,7 @@ from fastrnn.sklearn import targets
 from fastrnn.sklearn.network import Network, as_given, chosen
 from fastrnn.sklearn.scaling import Scaling
 from fastrnn.sklearn.sequences import Sequences, read
+from fastrnn_kernels import handlers
 
 
 class RNNRegressor(RegressorMixin, Network):  # type: ignore[misc]
@@ -89,15 +90,15 @@ class RNNRegressor(RegressorMixin, Network):  # type: ignore[misc]
         """
         with self._all_or_nothing():
             rows, wanted, weight = self._begin(X, y, sample_weight, True)
-            epochs = self._epochs()
+            loss, epochs = self._weighed(rows, weight), self._epochs()
             if self.early_stopping is None:
-                self._train((rows, wanted, weight), self._loss(), epochs)
+                self._train((rows, wanted, weight), loss, epochs)
                 return self
             data = [
                 (chosen(rows, some), chosen(wanted, some), None if weight is None else weight[some])
                 for some in self._held(len(rows))
             ]
-            self._train(data[0], self._loss(), epochs, data[1], self.early_stopping)
+            self._train(data[0], loss, epochs, data[1], self.early_stopping)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -107,7 +108,8 @@ class RNNRegressor(RegressorMixin, Network):  # type: ignore[misc]
         """
         with self._all_or_nothing():
             first = not hasattr(self, "model_")
-            self._train(self._begin(X, y, sample_weight, first), self._loss(), 1)
+            rows, wanted, weight = self._begin(X, y, sample_weight, first)
+            self._train((rows, wanted, weight), self._weighed(rows, weight), 1)
         return self
 
     def predict(self, X: Any) -> Any:
@@ -152,7 +154,8 @@ class RNNRegressor(RegressorMixin, Network):  # type: ignore[misc]
     def _read(self, X: Any, y: Any, reset: bool) -> tuple[Sequences, Any]:
         if y is None:
             raise ValueError(
-                "This RNNRegressor estimator requires y to be passed, but the target y is None"
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None"
             )
         x = read(self, X, reset)
         if self.pooling is None:
@@ -179,10 +182,16 @@ class RNNRegressor(RegressorMixin, Network):  # type: ignore[misc]
 def _numbers(values: Array) -> Array:
     if values.ndim > 2:
         raise ValueError(f"y has values of shape {values.shape[1:]}, wanted (O,) or none")
+    if values.dtype.kind not in "fiubOU":
+        raise TypeError(f"y has dtype {values.dtype}, wanted numbers")
     try:
-        return values.astype(np.float64)
-    except (TypeError, ValueError) as error:
+        found = values.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        handlers.pass_on(error)
         raise ValueError(f"y holds what is no number: {error}") from None
+    if not np.isfinite(found).all():
+        raise ValueError("y holds NaN or infinity")
+    return found
 
 
 def _axis(values: Array) -> Array:

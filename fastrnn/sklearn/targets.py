@@ -13,9 +13,9 @@ from fastrnn.sklearn.sequences import Sequences
 def of_sequences(name: str, given: Any, x: Sequences) -> Array:
     """Values (N, ...) of sequences; of a frame those of its rows too, alike in each sequence."""
     values: Array = check_array(given, ensure_2d=False, dtype=None, input_name=name)
-    if x.codes is not None and len(values) == len(x.codes) != len(x):
-        _, first = np.unique(x.codes, return_index=True)
-        same = values == values[first][x.codes]
+    if x.groups is not None and len(values) == len(x.groups.codes) != len(x):
+        _, first = np.unique(x.groups.codes, return_index=True)
+        same = values == values[first][x.groups.codes]
         if not np.all(same):
             row = int(np.flatnonzero(~same.reshape(len(values), -1).all(1))[0])
             raise ValueError(
@@ -30,10 +30,10 @@ def of_sequences(name: str, given: Any, x: Sequences) -> Array:
 
 def of_steps(name: str, given: Any, x: Sequences) -> list[Array]:
     """Values (T_i, ...) of the steps of each sequence."""
-    if x.codes is not None and len(given) == len(x.codes):
-        values = check_array(given, ensure_2d=False, dtype=None, input_name=name)
-        order = np.argsort(x.codes, kind="stable")
-        rows = np.split(values[order], np.cumsum(np.bincount(x.codes))[:-1])
+    if not hasattr(given, "__len__") or isinstance(given, str | bytes | dict):
+        raise TypeError(f"{name} is a {type(given).__name__}, wanted a list of arrays")
+    if x.groups is not None and len(given) == len(x.groups.codes):
+        rows = x.groups.split(check_array(given, ensure_2d=False, dtype=None, input_name=name))
     else:
         rows = [np.asarray(one) for one in given]
     if len(rows) != len(x):
@@ -68,4 +68,4 @@ def weight_of(given: Any, x: Sequences) -> Array | None:
         raise ValueError("sample_weight has negative weights, wanted none")
     if not weight.any():
         raise ValueError("sample_weight is zero everywhere: wanted a weight above zero")
-    return weight.astype(np.float64)
+    return weight.astype(np.float64) / float(weight.max())

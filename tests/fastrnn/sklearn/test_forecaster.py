@@ -115,13 +115,33 @@ def test_early_stopping_truncation_and_more_data():
     assert RNNForecaster(strategy="both").get_params()["horizon"] == 1
 
 
-def test_a_frame_of_series():
+def test_frames_of_series():
     pandas = pytest.importorskip("pandas")
     series = waves(20, 30)
+    known = [np.arange(n + 3.0)[:, None] % 7 for n in (20, 30)]
     frame = pandas.DataFrame(
         {"sensor": np.repeat(["a", "b"], (20, 30)), "heat": np.concatenate(series)}
     )
-    forecaster = RNNForecaster(3, group="sensor", epochs=2, **SMALL).fit(frame)
-    plain = RNNForecaster(3, epochs=2, **SMALL).fit(series)
+    days = pandas.DataFrame(  # in another order
+        {"day": np.concatenate(known[::-1])[:, 0], "sensor": np.repeat(["b", "a"], (33, 23))}
+    )
+    of_steps = days.groupby("sensor", sort=False).head(30).drop(index=[*range(53, 56)])
+    forecaster = RNNForecaster(3, group="sensor", epochs=2, **SMALL)
+    forecaster.fit(frame, exogenous=of_steps)
+    plain = RNNForecaster(3, epochs=2, **SMALL).fit(series, exogenous=[one[:-3] for one in known])
     assert list(forecaster.feature_names_in_) == ["heat"]
-    assert np.array_equal(forecaster.predict(frame)[..., 0], plain.predict(series))
+    found = forecaster.predict(frame, exogenous=days)
+    assert np.array_equal(found[..., 0], plain.predict(series, exogenous=known))
+    assert forecaster.score(frame, exogenous=of_steps) == plain.score(
+        series, exogenous=[one[:-3] for one in known]
+    )
+    for wrong, told in [
+        (days[:33], "exogenous has no rows of group 'a'"),
+        (days.replace("a", "c"), "exogenous has no rows of group 'a'"),
+        (days.drop(columns="sensor"), "exogenous has no column 'sensor'"),
+        (days[:0], "exogenous has no rows"),
+    ]:
+        with pytest.raises(ValueError, match=told):
+            forecaster.predict(frame, exogenous=wrong)
+    with pytest.raises(ValueError, match="X has no rows of group 'b'"):
+        forecaster.predict(frame[:20], exogenous=days)

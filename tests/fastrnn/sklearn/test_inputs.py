@@ -50,6 +50,9 @@ def test_padding_is_left_out(padding):
     )
     assert found.history_.loss == ragged.history_.loss
     assert np.array_equal(found.predict_proba(padded), ragged.predict_proba(RAGGED))
+    for wrong in ("end", True):
+        with pytest.raises(TypeError, match=r"padding is .*, wanted a number"):
+            RNNClassifier(padding=wrong, **SMALL).fit(padded, LABELS)
     padded[2] = padding
     with pytest.raises(ValueError, match="sequence 2 of X has no steps"):
         found.predict(padded)
@@ -136,14 +139,49 @@ def test_early_stopping_holds_some_back():
         RNNRegressor(early_stopping=1, **SMALL).fit(RAGGED[:1], [1.0])
 
 
-def test_weights_of_classes():
+@pytest.mark.parametrize("pooling", ["last", None])
+def test_weights_of_classes(pooling):
     x, y = RAGGED * 4, np.tile(LABELS, 4)
-    given = {0: 100.0, 1: 0.01}
-    found = RNNClassifier(epochs=10, class_weight=given, **SMALL).fit(x, y)
-    assert (found.predict(x) == 0).all()
-    for wrong, told in [({7: 1.0}, "class_weight has 7"), ("even", "class_weight is 'even'")]:
+    labels = y if pooling else [np.full(len(one), k) for one, k in zip(x, y, strict=True)]
+    options = {**SMALL, "pooling": pooling}
+    heavy = RNNClassifier(epochs=10, class_weight={0: 100.0, 1: 0.01}, **options).fit(x, labels)
+    assert not np.concatenate([np.ravel(one) for one in heavy.predict(x)]).any()
+    # In one batch each by itself, where a batch's mean would hide what it counts.
+    weight = np.where(y == 0, 3.0, 1.0)
+    by_class = RNNClassifier(epochs=2, class_weight={0: 3.0}, batch_size=1, **options)
+    by_class.fit(x, labels)
+    by_sequence = RNNClassifier(epochs=2, batch_size=1, **options)
+    # Scaling is by weighed values: no scaling, then.
+    for one in (by_class, by_sequence):
+        one.set_params(standardize=False, optimizer="sgd", clip=None)
+    found = by_class.fit(x, labels).model_.parameters
+    same = by_sequence.fit(x, labels, sample_weight=weight).model_.parameters
+    plain = by_sequence.fit(x, labels).model_.parameters
+    for name, value in found.items():
+        np.testing.assert_allclose(same[name], value, rtol=1e-5, atol=1e-6)
+        assert np.abs(plain[name] - value).max() > 1e-4
+    for wrong, told in [
+        ({7: 1.0}, "class_weight has 7"),
+        ({0: -1.0}, "class_weight of 0 is -1.0"),
+        ({0: 0.0, 1: 0}, "together are zero everywhere"),
+        ("even", "class_weight is 'even'"),
+    ]:
         with pytest.raises(ValueError, match=told):
-            RNNClassifier(class_weight=wrong, **SMALL).fit(x, y)
+            RNNClassifier(class_weight=wrong, **options).fit(x, labels)
+
+
+def test_the_mean_loss_is_that_of_all_data():
+    """Whatever the batches are, an epoch's loss is the weighed mean."""
+    x, y = RAGGED * 3, np.tile(LABELS, 3)
+    weight = np.arange(18.0)
+    found = [
+        RNNClassifier(
+            epochs=1, batch_size=size, optimizer="sgd", learning_rate=1e-9, standardize=False,
+            class_weight={0: 5.0, 1: 2.0}, cell="rnn", hidden_sizes=3, random_state=0,
+        ).fit(x, y, sample_weight=weight).history_.loss[0]
+        for size in (1, 4, 18)
+    ]  # fmt: skip
+    np.testing.assert_allclose(found, found[0], rtol=1e-5)
 
 
 def test_several_values_of_a_sequence():
@@ -168,6 +206,11 @@ def test_several_values_of_a_sequence():
         ([*RAGGED[:5], 3.0], r"sequence 5 of X has shape \(\)"),
         (RAGGED[:5], "X has 5 sequences, y has 6"),
         ([one * 1e300 for one in RAGGED], "too large to be standardised"),
+        ([[10**400] * 3] * 6, "too large"),
+        (np.zeros((6, 3, 0)), "X has 0 values a step"),
+        (np.ma.masked_array(np.zeros((6, 3)), mask=True), "X has masked arrays"),
+        ([np.ma.masked_array(np.zeros(3), mask=True)] * 6, "X has masked arrays"),
+        (np.zeros((6, 3, 1), "datetime64[s]"), "wanted numbers"),
         ([], "minimum of 1 is required|at least one"),
         (np.zeros((6, 2, 2, 2)), r"X has shape \(6, 2, 2, 2\)"),
         ({"a": 1}, "X is a dict|Expected 2D|float"),
