@@ -59,7 +59,7 @@ class Dropout(Part):
             return given, None
         generator = self._dropout_generator() if rng is None else rng
         shape = [*given.shape]
-        if self.variational and given.ndim > 1:
+        if self.variational and ragged.timed:
             shape[ragged.axis] = 1
         mask = np.zeros(shape, self.dtype)
         if self.p < 1:

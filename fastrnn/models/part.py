@@ -30,6 +30,8 @@ class Ragged:
     lengths: Array | None  # (B,), all whole if None
     #: values at the end of a step that a reverse direction gives
     reverse: int = 0
+    #: whether there is an axis of time, as there is none behind a Pool
+    timed: bool = True
 
     def inside(self, shape: Sequence[int]) -> Array:
         """True at the steps that sequences have, with an axis more for the values."""

@@ -1,7 +1,7 @@
 """Modules one after the other, as one model."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, SupportsIndex, overload
 
@@ -209,6 +209,7 @@ class Sequential(Streamable[States]):
         for module in self.modules:
             if isinstance(module, Part):
                 x = module._run(x, ragged)
+                ragged = replace(ragged, timed=ragged.timed and not module.pools)
             elif isinstance(module, Linear):
                 x = module(x)
             else:
@@ -240,6 +241,7 @@ class Sequential(Streamable[States]):
             tape: Any
             if isinstance(module, Part):
                 x, tape = module._forward(x, ragged, training, rng)
+                ragged = replace(ragged, timed=ragged.timed and not module.pools)
             elif isinstance(module, Linear):
                 x, tape = module.forward(x)
             else:

@@ -19,7 +19,7 @@ from fastrnn.train.losses import (
     MeanSquare,
     Pinball,
 )
-from fastrnn.train.optimizers import SGD, Adam, AdamW, Optimizer, RMSProp
+from fastrnn.train.optimizers import SGD, Adam, AdamW, NotFiniteError, Optimizer, RMSProp
 from fastrnn.train.schedules import Constant, Cosine, Plateau, Schedule, WarmUp
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Huber",
     "Loss",
     "MeanSquare",
+    "NotFiniteError",
     "Optimizer",
     "Pinball",
     "Plateau",

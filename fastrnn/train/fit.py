@@ -21,7 +21,7 @@ from fastrnn.train.clipping import clip_by_norm, norm_of
 from fastrnn.train.data import Batch, Data
 from fastrnn.train.history import DivergenceError, History
 from fastrnn.train.losses import Loss
-from fastrnn.train.optimizers import Adam, Optimizer
+from fastrnn.train.optimizers import Adam, NotFiniteError, Optimizer
 from fastrnn.train.progress import Progress
 
 Model = Layer[Any] | Sequential
@@ -140,7 +140,8 @@ class _Run:
             checkpoints.load(path, self)
         history = self.history
         history.stopped = ""
-        with Progress(shown, epochs, history) as bar:
+        # What is not finite is told by DivergenceError, once.
+        with np.errstate(all="ignore"), Progress(shown, epochs, history) as bar:
             while history.epochs < epochs:
                 if patience is not None and history.waited() >= patience:
                     history.stopped = f"no better epoch among the last {patience}"
@@ -182,17 +183,23 @@ class _Run:
             gradients, norm = clip_by_norm(gradients, self.clip)
         else:
             norm = norm_of(gradients)
-        if not np.isfinite(value) or not np.isfinite(norm):
-            what = "loss" if not np.isfinite(value) else "norm of the gradients"
-            which = value if not np.isfinite(value) else norm
+        told = ""
+        if not np.isfinite(value):
+            told = f"the loss is {value}"
+        elif not np.isfinite(norm):
+            told = f"the norm of the gradients is {norm}"
+        else:
+            try:
+                self.optimizer.step(self.model, gradients)
+            except NotFiniteError as error:
+                told = str(error).partition(" at step")[0]
+        if told:
             self.model.update(self.best)
             raise DivergenceError(
-                f"the {what} is {which} in epoch {epoch}, step {step}; the model has its best "
-                f"parameters again. A rate lower than {self.optimizer.rate:g}, or clip=1.0, "
-                "keeps it finite",
+                f"{told} in epoch {epoch}, step {step}; the model has its best parameters again. A "
+                f"rate lower than {self.optimizer.rate:g}, or clip=1.0, keeps it finite",
                 self.history, epoch, step,
             )  # fmt: skip
-        self.optimizer.step(self.model, gradients)
         return norm
 
     def _train(self, batch: Batch) -> Iterator[tuple[float, float, Mapping[str, Array]]]:

@@ -23,6 +23,10 @@ from fastrnn.train.schedules import Schedule, positive, schedule_of
 from fastrnn_kernels import handlers
 
 
+class NotFiniteError(ValueError):
+    """A parameter, or its gradient, that would not be finite behind a step; nothing was changed."""
+
+
 class Optimizer(ABC):
     """What optimisers share.
 
@@ -81,7 +85,7 @@ class Optimizer(ABC):
         if not np.isfinite(new).all():
             wrong = next(n for n, part in self._apart(names, new) if not np.isfinite(part).all())
             told = "is" if np.isfinite(gradients[wrong]).all() else "has a gradient that is"
-            raise ValueError(
+            raise NotFiniteError(
                 f"{wrong} {told} not finite at step {self.steps}, and nothing was changed: a lower "
                 "rate, or clip_by_norm, keeps it finite"
             )

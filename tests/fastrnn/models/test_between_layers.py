@@ -87,6 +87,13 @@ def test_dropout(variational):
     assert np.array_equal(module._forward(x, Ragged(0, None), False, None)[0], x)
 
 
+def test_variational_dropout_behind_a_pool_is_each_sequences_own():
+    dropout = fastrnn.Dropout(0.5, variational=True, seed=0)
+    own = fastrnn.Sequential(fastrnn.GRU(2, 64, seed=0), fastrnn.Pool(), dropout)
+    y = own.forward(np.ones((4, 3, 2), np.float32))[0]
+    assert len({tuple(row) for row in y == 0}) == 3
+
+
 def model(dtype="float64", batch_first=False):
     options = {"dtype": dtype, "batch_first": batch_first}
     return fastrnn.Sequential(
