@@ -142,8 +142,6 @@ class Recurrent(Module):
         on_gpu: whether an array of the call lies on the GPU. rather_cpu: "auto" is the CPU, if not.
         """
         version = self._version
-        if self.norm is not None:  # for the CPU so far, wherever the arrays are
-            return version.kernels, version.weights, version.values
         if (rather_cpu or version.few >= T * B) and (version.device == "cpu" or not on_gpu):
             return version.kernels, version.weights, version.values
         kernels = version.kernels
