@@ -96,6 +96,8 @@ def decide(
     measuring: bool = True,
 ) -> Decision:
     """Where a call runs, and why; not `measuring`, what is not known stays so."""
+    if any(one.norm for one in weights):
+        return Decision("cpu", "norms between products and gates are the CPU's so far")
     if on_gpu:
         return Decision("cuda", "its arrays lie on the GPU")
     if device.gpu_kernels() is None:

@@ -224,7 +224,7 @@ class Layer(Recurrent, Streamable[State]):
                 values.get(f"weight_hr{suffix}"),
                 compute,
                 self._units(values, suffix),
-                self.blocks,
+                blocks=self.blocks,
                 **self._norm_of(values, suffix),
             )
             for layer in range(self.num_layers)

@@ -164,8 +164,6 @@ class Recurrent(Module):
         version: of the parameters, if not the layer's own.
         """
         version = version or self._version
-        if self.norm is not None:  # for the CPU so far, wherever the arrays are
-            return version.kernels, version.weights, version
         if (rather_cpu or version.few >= T * B) and (version.device == "cpu" or not on_gpu):
             return version.kernels, version.weights, version
         kernels = version.kernels

@@ -204,10 +204,10 @@ def test_tf32_is_for_products_of_float32_on_the_gpu_while_it_is_allowed(monkeypa
     times = inject(monkeypatch, cpu=2.0, cuda=1.0)
     with_products, plain = [], cpu.Weights
 
-    def make_weights(*arguments):
+    def make_weights(*arguments, **others):
         *weights, compute, units = arguments
         with_products.append(compute)
-        return plain(*weights, units=units)
+        return plain(*weights, units=units, **others)
 
     monkeypatch.setattr(gpu, "Weights", make_weights)
     assert not fastrnn.tf32_allowed()

@@ -190,3 +190,18 @@ def test_files_copies_single_steps_and_c(tmp_path):
 def test_what_cannot_have_a_norm(make, arguments, message):
     with pytest.raises(ValueError, match=message):
         make(2, 8, **arguments)
+
+
+def test_auto_is_the_cpu():
+    """Also where there is a GPU: its kernels have no norms."""
+    layer = made("RNN", device="auto")
+    found = fastrnn.explain(layer, np.zeros((4, 1, 2)), training=True)
+    assert (found.device, found.reason) == (
+        "cpu", "norms between products and gates are the CPU's so far"
+    )  # fmt: skip
+    kernels = layer._checked_kernels
+    with (
+        mock.patch("fastrnn.models.module.kernels_for", return_value=mock.Mock(ON_HOST=False)),
+        pytest.raises(ValueError, match="norm is 'rms', which is for the CPU so far, not 'cuda'"),
+    ):
+        kernels("cuda")

@@ -26,7 +26,7 @@ from fastrnn_kernels.cpu.product.tile import (
     next_rows,
     time_of,
 )
-from fastrnn_kernels.cpu.sequence.form import PLAIN, Form, more_arguments, reach_of
+from fastrnn_kernels.cpu.sequence.form import PLAIN, Form, more_arguments, reach_of, reading
 from fastrnn_kernels.cpu.sequence.normed import BACKWARD, back
 from fastrnn_kernels.cpu.sequence.plan import backward_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
@@ -125,8 +125,8 @@ def _backward_job(cell: Cell, form: Form) -> Callable[..., Job]:
     parts, add_part = inlined(backward_layout), part_adder()
     # Of blocks, each gate's part is a product of its own: a panel reads some of its units.
     apart = E if form.blocked else 1
-    rows_of_units, depth_of = reach_of(form)
-    to_parts = back(cell, form)
+    read_product, (its_reach, depth) = reading(form, product), reach_of(form)
+    normed, (factors_of, to_parts) = bool(form.norm), back(cell, form)
     name, words = f"{cell.key}-backward{form.suffix}", f"the {called(cell)}'s backward pass"
 
     @job(name, words, more_arguments(Arguments, form, BACKWARD))
@@ -145,7 +145,7 @@ def _backward_job(cell: Cell, form: Form) -> Callable[..., Job]:
             d_start_h, d_start_rest = flat(given.d_start_h), flat(given.d_start_rest)
             d_begin_h, d_begin_rest = flat(given.d_begin_h), flat(given.d_begin_rest)
             saved, old_h, old_rest = flat(given.saved), flat(given.old_h), flat(given.old_rest)
-            dh_tape = flat(given.dh_tape)
+            dh_tape, factors = flat(given.dh_tape), factors_of(given)
             pieces, scratch, indices = given.pieces, given.scratch, given.indices
             clip_value, clip_norm = given.clip_value, given.clip_norm
             h_mask, M = flat(given.h_mask), given.h_mask.shape[1]
@@ -154,7 +154,7 @@ def _backward_job(cell: Cell, form: Form) -> Callable[..., Job]:
             panels, state_panels = (H + W4 - 1) // W4, (P + W4 - 1) // W4
             HL, PL = (H + W - 1) // W * W, (P + W - 1) // W * W
             HU, PU = panels * W4, state_panels * W4
-            deep = depth_of(given, E * H)
+            reach, deep = its_reach(given), depth(given, E * H)
 
             # A team does one piece together; other calls do each its own.
             piece, member = (0, number) if members > 1 else (number, 0)
@@ -295,7 +295,8 @@ def _backward_job(cell: Cell, form: Form) -> Callable[..., Job]:
                 if GH > 0 or projected:
                     phase = meet(record, members, phase)
 
-                factors = to_parts(given, d_sums, t_at, row_at, active, H)
+                if normed:
+                    to_parts(given, d_sums, t_at, row_at, active, H)
                 for position in range(p_first, p_last if E > 0 else p_first):
                     n = alternate(s, position, p_first, p_last)
                     q = ZERO
@@ -307,17 +308,17 @@ def _backward_job(cell: Cell, form: Form) -> Callable[..., Job]:
                                 for u in range(W4):
                                     d_masked[at + r * PU + u] = 0
                         for g in range(apart):
-                            read, length = rows_of_units(given, factors, g * H, n, deep)
                             panel_at = (n * apart + g) * deep * W4
                             if masked:
-                                product(
-                                    P - n * W4, m, d_masked, at, PU, d_masked, at, PU,
-                                    read, row_at, q, ONE, h_panels, panel_at, W4, length,
+                                read_product(
+                                    reach, n, g * H, P - n * W4, m, d_masked, at, PU,
+                                    d_masked, at, PU, factors, row_at, q, ONE,
+                                    h_panels, panel_at, W4, deep,
                                 )  # fmt: skip
                             else:
-                                product(
-                                    P - n * W4, m, dh, at, PU, dh, at, PU,
-                                    read, row_at, q, ONE, h_panels, panel_at, W4, length,
+                                read_product(
+                                    reach, n, g * H, P - n * W4, m, dh, at, PU, dh, at, PU,
+                                    factors, row_at, q, ONE, h_panels, panel_at, W4, deep,
                                 )  # fmt: skip
                         if masked:
                             for r in range(m):

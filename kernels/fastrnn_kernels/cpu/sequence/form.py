@@ -44,19 +44,46 @@ def more_arguments(fields: Any, form: Form, of_norm: tuple[str, ...]) -> Any:
     return namedtuple(f"{fields.__name__}OfForm", (*fields._fields, *more))
 
 
-def reach_of(form: Form) -> tuple[Any, Any]:
-    """What panels read of rows, as two functions.
+def reading(form: Form, product: Any) -> Any:
+    """A product of what panels read of rows: `(reach, n, at, *arguments of the product)`.
 
-    `(given, rows, at, n, depth)`: of panel n the rows, with those `at` taken for the first, from
-    where it reads them, and how many; a dense R's reads `depth`, and `at` is 0.
-    `(given, whole)`: the most of them; `whole` of a dense R.
+    Of a dense R it is the product itself, and `at` is 0. Of blocks, panel n reads rows from its
+    reach's first on, those `at` taken for row 0, and as many as it has.
     """
     if not form.blocked:
-        read, depth = lambda given, rows, at, n, depth: (rows, depth), lambda given, whole: whole
-        return inlined(read), inlined(depth)
+
+        @inlined
+        def whole(  # type: ignore[no-untyped-def]
+            reach, n, at, unit, m, out, out_at, out_step, init, init_at, init_step,
+            rows, rows_at, rows_first, step, panel, panel_at, panel_step, count,
+        ):  # fmt: skip
+            product(
+                unit, m, out, out_at, out_step, init, init_at, init_step,
+                rows, rows_at, rows_first, step, panel, panel_at, panel_step, count,
+            )  # fmt: skip
+
+        return whole
 
     @inlined
-    def read_of_blocks(given, rows, at, n, depth):  # type: ignore[no-untyped-def]
-        return rows[at + given.reach[n, 0] :], given.reach[n, 1]
+    def of_blocks(  # type: ignore[no-untyped-def]
+        reach, n, at, unit, m, out, out_at, out_step, init, init_at, init_step,
+        rows, rows_at, rows_first, step, panel, panel_at, panel_step, count,
+    ):  # fmt: skip
+        product(
+            unit, m, out, out_at, out_step, init, init_at, init_step,
+            rows[at + reach[n, 0] :], rows_at, rows_first, step,
+            panel, panel_at, panel_step, reach[n, 1],
+        )  # fmt: skip
 
-    return read_of_blocks, inlined(lambda given, whole: given.depth)
+    return of_blocks
+
+
+def reach_of(form: Form) -> tuple[Any, Any]:
+    """What panels read, as two functions.
+
+    `(given)`: the reach of panels; of a dense R some array. `(given, whole)`: the rows that panels
+    hold; `whole` of a dense R.
+    """
+    if form.blocked:
+        return inlined(lambda given: given.reach), inlined(lambda given, whole: given.depth)
+    return inlined(lambda given: given.h_panels), inlined(lambda given, whole: whole)

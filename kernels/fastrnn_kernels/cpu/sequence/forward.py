@@ -38,7 +38,7 @@ from fastrnn_kernels.cpu.product.tile import (
     time_of,
 )
 from fastrnn_kernels.cpu.product.tiles import leave_tiles, use_tiles
-from fastrnn_kernels.cpu.sequence.form import PLAIN, Form, more_arguments, reach_of
+from fastrnn_kernels.cpu.sequence.form import PLAIN, Form, more_arguments, reach_of, reading
 from fastrnn_kernels.cpu.sequence.normed import FORWARD, between
 from fastrnn_kernels.cpu.sequence.plan import own_layout, shared_layout
 from fastrnn_kernels.cpu.threads.barrier import meet
@@ -143,9 +143,11 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
     load_one, store_one, store_y = load(1), store(1), store_part(1)
     keep, keep_row = keeper(values), row_keeper(values)
     draw = inlined(draw_units)
-    rows_of_h, depth_of = reach_of(form)
-    normed, norm = bool(form.norm), between(cell, form, h_product, largest)
-    start_of_x, normalise_inputs, recurrent_part, add_part = norm
+    read_product, (its_reach, depth) = reading(form, h_product), reach_of(form)
+    normed, norm = bool(form.norm), between(cell, form, read_product, largest)
+    x_start, normalise_inputs, recurrent_part, add_part = norm
+    # A norm comes before the bias, so the products of x begin with one panel of zeros.
+    init_step = 0 if normed else 1
     shared_parts, own_parts = (
         inlined(shared_layout),
         inlined(own_layout),
@@ -172,8 +174,9 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
             projected, taping = given.projected, given.taping
             x, y, reset = flat(given.x), flat(given.y), flat(given.reset)
             order, lengths, valid = given.order, given.lengths, given.valid
-            x_panels, bias = given.x_panels, given.bias
+            x_panels = given.x_panels
             h_panels, h_bias = given.h_panels, given.h_bias
+            x_init, reach = x_start(given), its_reach(given)
             late_panels, p_panels, per_unit = given.late_panels, given.p_panels, given.units
             start_h, start_rest = flat(given.start_h), flat(given.start_rest)
             begin_h, begin_rest = flat(given.begin_h), flat(given.begin_rest)
@@ -194,7 +197,7 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
             KI, KH, KP = (
                 (I + values - 1) // values,
                 (H + values - 1) // values,
-                (depth_of(given, P) + values - 1) // values,
+                (depth(given, P) + values - 1) // values,
             )
             XW = (I + W - 1) // W * W // values
 
@@ -283,9 +286,8 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
                     while q < count:
                         m = next_rows(count - q, largest)
                         at = ((n - n_first) * count + q) * S * U
-                        init, init_at = start_of_x(given, bias, n * G * U)
                         x_product(
-                            unit, m, sums, at + D * U, S * U, init, init_at, ZERO,
+                            unit, m, sums, at + D * U, S * U, x_init, n * G * U * init_step, ZERO,
                             x_rows, x_at, q, ONE, x_panels, n * KI * G * U, G * U, KI,
                         )  # fmt: skip
                         for j in range(A * units):
@@ -408,12 +410,11 @@ def _forward_job(cell: Cell, values: int, form: Form) -> Callable[..., Job]:
                                         H,
                                     )
                                 elif E > 0:
-                                    read, length = rows_of_h(given, h_rows, ZERO, panel, KP)
-                                    h_product(
-                                        unit, many, work, to + F * U, S * U,
-                                        sums, sums_at + to + F * U, S * U, read, h_at,
+                                    read_product(
+                                        reach, panel, ZERO, unit, many, work, to + F * U, S * U,
+                                        sums, sums_at + to + F * U, S * U, h_rows, h_at,
                                         min(q + k, active - 1), ONE,
-                                        h_panels, panel * KP * E * U, E * U, length,
+                                        h_panels, panel * KP * E * U, E * U, KP,
                                     )  # fmt: skip
                                 k += many
                             r, v = ZERO, ZERO

@@ -47,10 +47,10 @@ class Between(NamedTuple):
     add: Any
 
 
-def between(cell: Cell, form: Form, product: Any, largest: int) -> Between:
-    """The functions of a forward pass.
+def between(cell: Cell, form: Form, h_product: Any, largest: int) -> Between:
+    """The functions of a forward pass; h_product as `reading` has it.
 
-    `start(given, bias, at)`: what products of x begin with, and where.
+    `start(given)`: what the products of x begin with, panels of the bias or one of zeros.
     `inputs(given, sums, count, x_at, I, H, taping)`: normalise x's part of a block's rows.
     `recurrent(given, h_rows, h_at, t_at, first, active, turn, H, depth, taping)`: h's part of a
     step, computed and normalised.
@@ -58,12 +58,12 @@ def between(cell: Cell, form: Form, product: Any, largest: int) -> Between:
     """
     if not form.norm:
         nothing = inlined(lambda given, *others: None)
-        return Between(inlined(lambda given, bias, at: (bias, at)), nothing, nothing, nothing)
+        return Between(inlined(lambda given: given.bias), nothing, nothing, nothing)
     # Drawn values stand in front of the sums.
     units, S, G, E, D = vectors_per_gate(cell), cell.D + cell.S, cell.G, cell.E, cell.D
     of_x = normaliser(G, units, form.norm, True)
     of_h = normaliser(max(1, E), units, form.norm, False)
-    rows_of_h, _ = reach_of(form)
+    its_reach, _ = reach_of(form)
     load_one, store_one = load(1), store(1)
 
     @inlined
@@ -86,16 +86,16 @@ def between(cell: Cell, form: Form, product: Any, largest: int) -> Between:
         W = lanes(parts)
         HL, U = (H + W - 1) // W * W, W * units
         panels = (H + U - 1) // U
-        row = panels * E * U
+        row, reach, zeros = panels * E * U, its_reach(given), given.zeros
         for position in range(panels):
             n = alternate(turn, position, 0, panels)
-            read, length = rows_of_h(given, h_rows, ZERO, n, depth)
             q = ZERO
             while q < active:
                 m = next_rows(active - q, largest)
-                product(
-                    0, m, parts, (first + q) * row + n * E * U, row, given.zeros, ZERO, ZERO,
-                    read, h_at, q, ONE, given.h_panels, n * depth * E * U, E * U, length,
+                h_product(
+                    reach, n, ZERO, ZERO, m, parts, (first + q) * row + n * E * U, row,
+                    zeros, ZERO, ZERO,
+                    h_rows, h_at, q, ONE, given.h_panels, n * depth * E * U, E * U, depth,
                 )  # fmt: skip
                 q += m
         for p in range(active):
@@ -120,17 +120,17 @@ def between(cell: Cell, form: Form, product: Any, largest: int) -> Between:
                 (b,) = load_one(parts, part_at + j * W, 0)
                 store_one(work, work_at + at, 0, (a + b,))
 
-    return Between(inlined(lambda given, bias, at: (given.zeros, at * 0)), inputs, recurrent, add)
+    return Between(inlined(lambda given: given.zeros), inputs, recurrent, add)
 
 
-def back(cell: Cell, form: Form) -> Any:
-    """What a backward pass does between gates and the product with R.
+def back(cell: Cell, form: Form) -> tuple[Any, Any]:
+    """What a backward pass does between gates and the product with R, as two functions.
 
-    `(given, d_sums, t_at, row_at, active, H)`: the gradients of h's part; where rows of factors of
-    the product begin is written to `row_at`.
+    `(given)`: the factors of the product. `(given, d_sums, t_at, row_at, active, H)`: compute them
+    of a step, the gradients of h's part; where rows of them begin is written to `row_at`.
     """
     if not form.norm:
-        return inlined(lambda given, d_sums, t_at, row_at, active, H: d_sums)
+        return inlined(lambda given: flat(given.d_sums)), inlined(lambda given, *others: None)
     S, E, Z = cell.S, cell.E, cell.X + cell.A
     backward = norm_backward(form.norm)
 
@@ -146,9 +146,8 @@ def back(cell: Cell, form: Form) -> Any:
                 d_sums, (t * S + Z) * H, E, H, W, given.gains,
                 h_hats, t * E * HL, HL, scales[2 * t + 1], d_parts, row_at[p],
             )  # fmt: skip
-        return d_parts
 
-    return through
+    return inlined(lambda given: flat(given.d_parts)), through
 
 
 def new_normed(weights: Weights, T: int, B: int, empty: Empty) -> Normed:
