@@ -61,6 +61,11 @@ def test_sklearn(capsys):
     assert capsys.readouterr().out.startswith("0.9")
 
 
+def test_sentiment():
+    model = run("docs/sentiment.md")["model"]
+    assert [module.kind for module in model] == ["Embedding", "GRU", "Pool", "Linear"]
+
+
 def test_devices(capsys):
     run("docs/devices.md")
     said = capsys.readouterr().out
