@@ -100,6 +100,7 @@ def restored(path: str, text: str, device: str, tensors: Mapping[str, Any]) -> A
         several = name in (Sequential.kind, Ensemble.kind)
         kind = None if several else _class_of(name, config)
     except ValueError as error:
+        handlers.pass_on(error)
         raise ValueError(f"file {path!r} {error}") from None
     layers = config.get("num_layers", 1)
     if not isinstance(layers, int) or layers > len(tensors):
