@@ -7,7 +7,7 @@ from pages import examples, run, text
 
 
 def test_examples_run_one_after_the_other(capsys):
-    assert len(examples("docs/torch.md")) == 6
+    assert len(examples("docs/torch.md")) == 7
     names = run("docs/torch.md")
     assert capsys.readouterr().out == (
         "lstm: swapped\ntorch.bfloat16 torch.float32\ntorch.Size([32])\n"
