@@ -118,7 +118,7 @@ def kernels(dtype: np.dtype[Any], capability: Capability) -> Iterator[Named]:
     yield Named("begin backward", begin_backward_kernel(dtype))
     for activation in (None, *PLAIN):
         yield Named(f"linear {activation}", activation_kernel(activation, dtype))
-    for cell in (entry.cell for entry in CELLS.values()):
+    for cell in (entry.cell for entry in CELLS.values() if not entry.defined):
         for projected in (False, True) if not cell.reads_h else (False,):
             yield from _stepwise(cell, dtype, projected)
         if not cell.late:

@@ -229,8 +229,8 @@ def test_a_table_is_filled_by_one_launch(gpu):
     made = table.Table()
     made.fill({0: 5, 2: x, 3: None})
     (found,) = gpu.driver.launches
-    values = found.values([8] * 17)
-    assert values == [made.words.data.ptr, 5, 0, x.data.ptr] + [0] * 13
+    values = found.values([8] * 21)
+    assert values == [made.words.data.ptr, 5, 0, x.data.ptr] + [0] * 17
 
 
 def test_a_pass_is_a_product_two_launches_and_as_many_replays(gpu, monkeypatch):
@@ -270,7 +270,7 @@ def test_a_pass_is_a_product_two_launches_and_as_many_replays(gpu, monkeypatch):
     given = run()
     fill, begin = gpu.driver.launches
     assert captures.told == [("cuGraphLaunch", 8, 11)] * 2
-    words = fill.values([8] * 17)[1:]
+    words = fill.values([8] * 21)[1:]
     assert words[ahead.STEPS] == T
     assert words[ahead.FIRST] == words[ahead.RESET] == words[ahead.SAVED] == 0
     wanted = {
@@ -281,8 +281,9 @@ def test_a_pass_is_a_product_two_launches_and_as_many_replays(gpu, monkeypatch):
         place: array.data.ptr for place, array in wanted.items()
     }
     (recorded,) = weights.recent._kept.values()
-    assert begin.values([8] * 5) == [
-        recorded.table.words.data.ptr, recorded.h.data.ptr, recorded.rest.data.ptr, B * H, B * H
+    h, masked = recorded.h.data.ptr, 0
+    assert begin.values([8] * 6) == [
+        recorded.table.words.data.ptr, h, masked, recorded.rest.data.ptr, B * H, B * H
     ]  # fmt: skip
 
 
