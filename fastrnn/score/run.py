@@ -17,6 +17,7 @@ from fastrnn.models.pool import Pool
 from fastrnn.models.sequential import Sequential
 from fastrnn.score.inputs import Inputs, inputs_of
 from fastrnn.score.outputs import SUFFIXES, Parts, write
+from fastrnn.train.data import padded
 
 #: Batches of a chunk: what is lost at most when the process is killed.
 _BATCHES = 16
@@ -135,20 +136,15 @@ def _checked(model: Any, sequence: Array, number: int, path: str) -> Array:
 
 
 def _batch(model: Any, sequences: Sequence[Array], which: str) -> list[Array]:
-    lengths = np.array([len(one) for one in sequences])
-    T, first = int(lengths.max()), sequences[0]
-    x = np.zeros((T, len(sequences), *first.shape[1:]), first.dtype)
-    for b, one in enumerate(sequences):
-        x[: len(one), b] = one
+    x, lengths = padded(sequences)
     batch_first = any(m.batch_first for m in _modules(model) if isinstance(m, Layer))
     given = np.ascontiguousarray(x.swapaxes(0, 1)) if batch_first else x
-    y = model(given, lengths=None if lengths.min() == T else lengths)[0]
+    y = model(given, lengths=lengths)[0]
     if any(isinstance(module, Pool) for module in _modules(model)):
         return list(y)
     y = y.swapaxes(0, 1) if not batch_first else y
-    if which == "last":
-        return [y[b, length - 1] for b, length in enumerate(lengths)]
-    return [y[b, :length] for b, length in enumerate(lengths)]
+    each = [y[b, : len(one)] for b, one in enumerate(sequences)]
+    return [one[-1] for one in each] if which == "last" else each
 
 
 class _Bar:

@@ -9,9 +9,10 @@ from sklearn.metrics import r2_score
 from fastrnn import check
 from fastrnn.arrays import Array
 from fastrnn.sklearn import targets
-from fastrnn.sklearn.network import TOGETHER, Network, padded
+from fastrnn.sklearn.network import TOGETHER, Network
 from fastrnn.sklearn.scaling import Scaling
 from fastrnn.sklearn.sequences import Sequences, beside, check_finite, read
+from fastrnn.train.data import padded
 
 
 class RNNForecaster(Network):

@@ -23,6 +23,7 @@ from fastrnn.sklearn.scaling import Scaling
 from fastrnn.sklearn.sequences import Sequences
 from fastrnn.sklearn.vocabulary import known, numbers
 from fastrnn.sklearn.weighing import Weighed, counts
+from fastrnn.train.data import padded
 
 _OPTIMIZERS = {
     "adam": train.Adam, "adamw": train.AdamW, "rmsprop": train.RMSProp, "sgd": train.SGD,
@@ -208,18 +209,6 @@ class Network(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.string = self.embedding is not None
         tags.input_tags.allow_nan = bool(self.padding is not None and self.padding != self.padding)
         return tags
-
-
-def padded(rows: Sequence[Array]) -> tuple[Array, Array | None]:
-    """Sequences as one array (T, B, ...), zeros behind them, and their lengths if they differ."""
-    lengths = np.array([len(one) for one in rows])
-    T = int(lengths.max())
-    if lengths.min() == T:
-        return np.ascontiguousarray(np.stack(rows, 1)), None
-    x = np.zeros((T, len(rows), *rows[0].shape[1:]), rows[0].dtype)
-    for b, one in enumerate(rows):
-        x[: len(one), b] = one
-    return x, lengths
 
 
 def as_given(found: list[Array], x: Sequences) -> Any:

@@ -120,16 +120,13 @@ class Data:
 
     def batch(self, numbers: Array, each_step: bool) -> Batch:
         """Some sequences, padded with zeros."""
-        lengths = self.lengths[numbers]
-        T = int(lengths.max())
-        x = _padded([self.x[k] for k in numbers], T)
+        x, lengths = padded([self.x[k] for k in numbers])
         if each_step:
-            target = _padded([self.targets[k] for k in numbers], T)
+            target, _ = padded([self.targets[k] for k in numbers])
         else:
             target = np.stack([self.targets[k] for k in numbers])
-        whole = bool((lengths == T).all())
         weight = None if self.weight is None else self.weight[numbers]
-        return Batch(x, target, None if whole else lengths, weight)
+        return Batch(x, target, lengths, weight)
 
     def batches(
         self, batch_size: int, each_step: bool, rng: np.random.Generator | None
@@ -150,15 +147,14 @@ def _rows(name: str, given: Any) -> Sequence[Array]:
     return [check.array(f"{name}, number {k},", one) for k, one in enumerate(given)]
 
 
-def _padded(rows: Sequence[Array], T: int) -> Array:
-    """(T, B, ...) of arrays (T_i, ...), zeros behind them."""
-    first = rows[0]
+def padded(rows: Sequence[Array]) -> tuple[Array, Array | None]:
+    """Sequences (T_i, ...) as one array (T, B, ...), zeros behind them; lengths if they differ."""
+    lengths = np.array([len(one) for one in rows])
+    T, first = int(lengths.max()), rows[0]
     dtype = np.result_type(*{one.dtype for one in rows})
     found = np.zeros((T, len(rows), *first.shape[1:]), dtype)
     for b, one in enumerate(rows):
         if one.shape[1:] != first.shape[1:]:
-            raise ValueError(
-                f"targets differ in shape: {one.shape[1:]} and {first.shape[1:]} at a step"
-            )
+            raise ValueError(f"steps differ in shape: {one.shape[1:]} and {first.shape[1:]}")
         found[: len(one), b] = one
-    return found
+    return found, None if lengths.min() == T else lengths
