@@ -40,6 +40,12 @@ class Options(Module):
         **options: Any,
     ) -> None:
         check.choice("initial_state", initial_state, ("zeros", "learned"))
+        for name in ("blocks", "norm"):
+            if name in options:
+                raise TypeError(
+                    f"{name} is {options[name]!r}, and modules of torch have none so far: wanted "
+                    f"fastrnn.{type(self).__name__}, which trains on NumPy arrays"
+                )
         super().__init__(*arguments, **options)
         given = {"checkpoint": checkpoint, "clip_value": clip_value, "clip_norm": clip_norm}
         for name, value in given.items():

@@ -233,3 +233,9 @@ def test_what_cannot_be_is_refused():
         pytest.raises(RuntimeError, match="no learned initial state"),
     ):
         torch.jit.script(learned[1])
+
+
+@pytest.mark.parametrize("options", [{"blocks": 2}, {"norm": "layer"}])
+def test_what_only_numpys_layers_have_is_told(options):
+    with pytest.raises(TypeError, match=r"modules of torch have none so far: wanted fastrnn\.LSTM"):
+        fastrnn.torch.LSTM(3, 8, **options)
